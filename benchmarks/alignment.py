@@ -75,7 +75,7 @@ def measured(mode: str, rows: int, url: str | None) -> dict[str, Any]:
         )
         with parties(folder, tables, HELPER, url=url, extra=DEADLINES) as around:
             statuses, broker = around.run(job)
-            memory = {party: around.peak_mib(party) for party in around.deployment.parties}
+            peaks = {party: around.peak_mib(party) for party in around.deployment.parties}
     label = statuses[PARTIES[0]]
     seconds = label["stage_seconds"]["alignment"]
     sent = sum(status["sent_bytes"].get(kind, 0) for status in statuses.values() for kind in KINDS)
@@ -87,7 +87,7 @@ def measured(mode: str, rows: int, url: str | None) -> dict[str, Any]:
         "bytes_an_id": round(sent / (2 * rows), 1),
         "stage_seconds": label["stage_seconds"],
         "broker_processor_seconds": None if broker is None else round(broker, 1),
-        "peak_mib": memory,
+        "peak_mib": peaks,
     }
 
 

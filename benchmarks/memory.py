@@ -47,13 +47,13 @@ def main() -> None:
         )
         with parties(folder, tables, HELPER, url=arguments.url, extra=DEADLINES) as around:
             statuses, _ = around.run(job)
-            memory = {party: around.peak_mib(party) for party in around.deployment.parties}
+            peaks = {party: around.peak_mib(party) for party in around.deployment.parties}
     label = statuses[PARTIES[0]]
     result = {
         "machine": f"{os.cpu_count()} processors, {platform.machine()}, Python {platform.python_version()}",
         "table": f"{arguments.rows} x {arguments.columns} at each party",
         "table_mib_as_float64": round(8 * arguments.rows * arguments.columns / 2**20),
-        "peak_mib": memory,
+        "peak_mib": peaks,
         "stage_seconds": label["stage_seconds"],
         "steps": label["steps"],
         "seconds_per_step": label["seconds_per_step"],

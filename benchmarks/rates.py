@@ -227,10 +227,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(json.dumps({"table": name, "missing": case.path}), flush=True)
             continue
         runs = [measure(read(case, found[0]), seed) for seed in range(options.seeds)]
-        print(json.dumps({"table": name, "link": case.link, **told(runs)}), flush=True)
+        print(json.dumps({"table": name, "link": case.link, **summary(runs)}), flush=True)
 
 
-def told(runs: Sequence[Measured]) -> dict[str, Any]:
+def summary(runs: Sequence[Measured]) -> dict[str, Any]:
     """Means over runs, and how many are within the bounds."""
     first = runs[0]
     name = next(name for name in ("auc", "d2", "r2") if name in first.best.metrics)

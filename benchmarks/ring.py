@@ -72,8 +72,8 @@ def apart(threads: int) -> dict[str, Any]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
     command = [sys.executable, "-m", "benchmarks.ring", "--measure", str(threads)]
     around = clean | {"OPENBLAS_NUM_THREADS": str(threads)}
-    told = subprocess.run(command, env=around, check=True, stdout=subprocess.PIPE, text=True).stdout
-    result: dict[str, Any] = json.loads(told)
+    printed = subprocess.run(command, env=around, check=True, stdout=subprocess.PIPE, text=True).stdout
+    result: dict[str, Any] = json.loads(printed)
     return result
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.test_rooms import sources
+from tests.test_rooms import ROOT, sources
 
 LONGEST = 90  # characters of a docstring's first line
 QUESTIONS = {"what", "who", "whose", "whom", "whether", "how", "where", "why", "which", "when"}
@@ -27,6 +27,7 @@ BORROWED = {
     ("schemas.messages.recovery", "kept"),  # a field on the wire: another name needs another protocol version
     ("broker.memory", "memory"),  # the room beside `rabbitmq`
 }
+OF_BENCHMARKS = {("benchmarks.memory", "memory"), ("benchmarks.__main__", "memory")}  # what that one measures
 
 Place = tuple[str, int, str]  # a module, a line and what is there
 
@@ -89,6 +90,15 @@ def questions(module: str, tree: ast.Module) -> list[Place]:
 
 def test_no_identifier_is_an_old_word() -> None:
     assert [place for module, tree in modules() for place in old_words(module, tree)] == []
+
+
+def test_no_identifier_of_the_benchmarks_is_an_old_word() -> None:
+    found = [
+        place
+        for path in sorted((ROOT / "benchmarks").glob("*.py"))
+        for place in old_words(f"benchmarks.{path.stem}", ast.parse(path.read_text(encoding="utf-8")))
+    ]
+    assert {(module, name) for module, _, name in found} == OF_BENCHMARKS
 
 
 def test_no_docstring_begins_with_a_question() -> None:

@@ -3,7 +3,8 @@
 It looks at public keys only.
 """
 
-from tercet.broker.sealing.identity import KeyProblem, PublicIdentity, parse_public
+from tercet.broker.sealing.identity import PublicIdentity, parse_public
+from tercet.broker.sealing.key_problem import KeyProblem
 from tercet.schemas.files.settings import Settings
 
 

@@ -9,7 +9,7 @@ import os
 from types import TracebackType
 from typing import Final, Self
 
-from tercet.agents.access.console import ANSWER_SECONDS, ConsoleClient, Request
+from tercet.agents.access.console_client import ANSWER_SECONDS, ConsoleClient, Request
 from tercet.agents.access.no_agent import NoAgent
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.codec import MalformedMessage, decode, encode

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tercet.agents.access.broker import read_credentials
-from tercet.broker.sealing.identity import KeyProblem
+from tercet.broker.sealing.key_problem import KeyProblem
 from tercet.schemas.files.job import Invalid
 from tercet.schemas.files.settings import TableSettings
 from tercet.tables.core.interrupt import Interrupt
@@ -17,6 +17,18 @@ from tercet.tables.core.problem import TableProblem
 from tercet.tables.core.table import Kind
 from tercet.tables.snapshot.hints import hints
 from tercet.tables.snapshot.snapshot import Snapshot, describe, take_snapshot
+
+
+def database_login(settings: TableSettings) -> tuple[str, str] | None:
+    """Read user name and password of the database, if the settings name a file of them.
+
+    Raises:
+        Invalid, KeyProblem: it cannot be read.
+    """
+    if settings.credentials is None:
+        return None
+    login = read_credentials(settings.credentials)
+    return login.username, login.password
 
 
 def read_snapshot(
@@ -36,15 +48,13 @@ def read_snapshot(
         TableProblem: the table cannot be used.
         Invalid, KeyProblem: the login cannot be read.
     """
-    login = None if settings.credentials is None else read_credentials(settings.credentials)
-    pair = None if login is None else (login.username, login.password)
     return take_snapshot(
         name,
         settings,
         folder,
         with_label=with_label,
         label_kind=label_kind,
-        login=pair,
+        login=database_login(settings),
         expected=expected,
         own_ids=own_ids,
         interrupt=interrupt,

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from tercet.agents.access.table import read_snapshot
 from tercet.agents.alignment.matching import align
-from tercet.agents.alignment.table_problems import unusable_table
+from tercet.agents.alignment.table_problems import unusable_login, unusable_table
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.policy.table import narrow_table
 from tercet.agents.session.context import JobContext
-from tercet.broker.sealing.identity import KeyProblem
+from tercet.broker.sealing.key_problem import KeyProblem
 from tercet.mpc.arithmetic.fixed import encode_features
 from tercet.mpc.randomness import secret_order
 from tercet.schemas.files.job import Invalid, canonical_digest
@@ -89,8 +89,7 @@ class AlignedTable:
             Thread(target=self._interrupt.set, name="interrupt", daemon=True).start()
             raise
         except (Invalid, KeyProblem) as problem:
-            public = f"at {context.me} the login to a database cannot be read"
-            raise JobProblem("table.unusable", context.me, public, str(problem)) from None
+            raise unusable_login(context, problem) from None
         except TableProblem as problem:
             raise unusable_table(context, problem) from None
         except OSError as error:

@@ -24,6 +24,12 @@ def unusable_table(context: JobContext, problem: TableProblem) -> JobProblem:
     return JobProblem("table.unusable", me, f"at {me} {problem.public}", str(problem))
 
 
+def unusable_login(context: JobContext, problem: Exception) -> JobProblem:
+    """Blame this party for the file with a database's login."""
+    public = f"at {context.me} the login to a database cannot be read"
+    return JobProblem("table.unusable", context.me, public, str(problem))
+
+
 def unfit_label(context: JobContext, problem: UnfitLabel | LabelProblem) -> JobProblem:
     """Blame this party for labels that do not fit the job's model."""
     table, link = context.description.table_of(context.me), context.training.link

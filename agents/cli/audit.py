@@ -12,12 +12,11 @@ import typer
 
 from tercet.agents.cli import rendering
 from tercet.agents.cli.runner import Format, FormatOption, checked
-from tercet.agents.policy.audit_log import BrokenLog, Entry, entries, key_named_last
-from tercet.broker.sealing.identity import parse_public
 from tercet.schemas.files.job import Invalid
 from tercet.schemas.files.settings import Settings, read_settings
 
 if TYPE_CHECKING:
+    from tercet.agents.policy.audit_log import Entry
     from tercet.agents.policy.budget_file import Spending
 
 audits = typer.Typer(no_args_is_help=True, help="Check and read the audit log of your own party's agent.")
@@ -40,6 +39,9 @@ def verify(
 
     To find lines cut off at the end, give the hash of one of them, noted earlier: --expect.
     """
+    from tercet.agents.policy.audit_log import key_named_last  # noqa: PLC0415 - cryptography
+    from tercet.broker.sealing.identity import parse_public  # noqa: PLC0415
+
     found: list[Entry] = checked(_read, _path(path, settings))
     since = checked(_since, found, expect) if expect is not None else None
     key = parse_public(key_named_last(found))
@@ -113,6 +115,8 @@ def _path(path: Path | None, settings: Path | None) -> Path:
 
 
 def _read(path: Path) -> list[Entry]:
+    from tercet.agents.policy.audit_log import BrokenLog, entries  # noqa: PLC0415 - cryptography
+
     try:
         found = list(entries(path.read_bytes()))
     except OSError as error:

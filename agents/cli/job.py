@@ -21,7 +21,7 @@ from tercet.agents.core.states import TERMINAL, State
 from tercet.schemas.files.job import Invalid, PredictionJob, TrainingJob, read_job
 
 if TYPE_CHECKING:
-    from tercet.agents.access.console import ConsoleClient
+    from tercet.agents.access.console_client import ConsoleClient
     from tercet.schemas.core.trace import StepTrace
     from tercet.schemas.messages.kinds import JobStatus, Pruned, Status
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, TypeVar
 from tercet.agents.access.no_agent import NoAgent
 from tercet.agents.cli.runner import checked, run
 from tercet.broker.interface.base import CONNECT_SECONDS, BrokerError
-from tercet.broker.sealing.identity import KeyProblem
+from tercet.broker.sealing.key_problem import KeyProblem
 from tercet.schemas.files.settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    from tercet.agents.access.console import ConsoleClient
+    from tercet.agents.access.console_client import ConsoleClient
     from tercet.schemas.messages.kinds import Status
 
 BRIEFLY = 3.0  # seconds that who only looks waits for a broker: there may be records
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 def talk_to_agent(settings_path: Path, say: Callable[[ConsoleClient], Awaitable[T]]) -> T:
     """Speak to the agent of these settings; what goes wrong is told, with an exit code."""
-    return run(_converse(_is_submitted(settings_path), say))
+    return run(_converse(checked(read_settings, settings_path), say))
 
 
 async def _converse(
@@ -51,6 +51,7 @@ async def _converse_through_broker(
     from tercet.agents.access.identity import own_identity  # noqa: PLC0415
     from tercet.agents.access.partner_keys import check_partner_keys  # noqa: PLC0415
 
+    _log_errors()
     try:
         identity = own_identity(settings)
     except KeyProblem as problem:
@@ -63,15 +64,7 @@ async def _converse_through_broker(
 
 def ask_or_recall(settings_path: Path, job: str | None = None) -> tuple[Status, str]:
     """Ask the agent for the state of jobs, or recall records and say why it was not asked."""
-    return run(_asked_or_recalled(_is_submitted(settings_path), job))
-
-
-def _is_submitted(settings_path: Path) -> Settings:
-    from tercet.agents.core import logs  # noqa: PLC0415 - structlog
-
-    logs.configure("error")
-    settings: Settings = checked(read_settings, settings_path)
-    return settings
+    return run(_asked_or_recalled(checked(read_settings, settings_path), job))
 
 
 async def _asked_or_recalled(settings: Settings, job: str | None) -> tuple[Status, str]:
@@ -80,7 +73,14 @@ async def _asked_or_recalled(settings: Settings, job: str | None) -> tuple[Statu
     except (NoAgent, BrokerError, KeyProblem) as problem:
         from tercet.agents.jobs.stored_jobs import recall_status  # noqa: PLC0415 - all of an agent, which takes a second and a half
 
+        _log_errors()
         recalled = recall_status(settings, job)
         if recalled is None:
             raise
         return recalled, f"{problem}. This is from the records in {settings.state / 'jobs'}, as a job last changed"
+
+
+def _log_errors() -> None:
+    from tercet.agents.core import logs  # noqa: PLC0415 - structlog
+
+    logs.configure("error")

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from tercet.agents.core.states import APPROVAL
+from tercet.agents.core.states import APPROVAL, State
 from tercet.schemas.core.visible import escape_invisible
 
 if TYPE_CHECKING:
@@ -136,6 +136,8 @@ def job_details(job: JobStatus) -> Table:
         rows.append(("failure", f"{job.failure.code} ({job.failure.stage}), caused by {job.failure.culprit}"))
         rows.append(("reason", job.failure.reason))
         rows.append(("our detail", job.detail or ""))
+    if job.state in {State.FAILED, State.CANCELLED}:
+        rows.append(("report", "none: only a finished job has one. What is known of this job stands here"))
     for name, value in rows:
         if value:
             table.add_row(name, fit(value))

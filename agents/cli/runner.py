@@ -16,7 +16,7 @@ import typer
 from tercet.agents.access.no_agent import NoAgent
 from tercet.agents.cli import rendering
 from tercet.broker.interface.base import BrokerError
-from tercet.broker.sealing.identity import KeyProblem
+from tercet.broker.sealing.key_problem import KeyProblem
 from tercet.schemas.files.job import Invalid
 from tercet.tables.core.problem import TableProblem
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from tercet.agents.access.console import Request
+from tercet.agents.access.console_client import Request
 from tercet.agents.access.settings_digest import settings_digests
 from tercet.agents.access.state_folder import make_state_folder, report_unusable
 from tercet.agents.core import logs

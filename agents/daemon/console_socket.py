@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 
 import structlog
 
-from tercet.agents.access.console import Request
+from tercet.agents.access.console_client import Request
 from tercet.agents.access.socket_console import receive_message, send_message
 from tercet.schemas.files.job import Invalid
 from tercet.schemas.files.settings import Settings

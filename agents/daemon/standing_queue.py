@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from tercet.agents.access.console import Request
+from tercet.agents.access.console_client import Request
 from tercet.agents.daemon.ping import Pinger
 from tercet.agents.messaging.control import control_envelope, open_control, publish_patiently
 from tercet.broker.interface import topology

@@ -19,7 +19,8 @@ from tercet.agents.doctor.local import (
     fingerprints,
 )
 from tercet.agents.doctor.partners import check_agents
-from tercet.broker.sealing.identity import Identity, KeyProblem
+from tercet.broker.sealing.identity import Identity
+from tercet.broker.sealing.key_problem import KeyProblem
 from tercet.schemas.files.job import Invalid
 from tercet.schemas.files.settings import Settings, read_settings
 

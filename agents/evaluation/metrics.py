@@ -6,18 +6,10 @@ are where rows are few, and belongs to the same party.
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import (
-    average_precision_score,
-    mean_absolute_error,
-    precision_recall_curve,
-    r2_score,
-    roc_auc_score,
-    roc_curve,
-    root_mean_squared_error,
-)
 
 Floats = NDArray[np.float64]
 
@@ -111,8 +103,8 @@ def curves(link: str, labels: Floats, scores: Floats) -> Curves:
     calibration = _deciles(scores, probabilities(scores), positive)
     if positive.all() or not positive.any():
         return Curves(prevalence=float(positive.mean()), calibration=calibration)
-    fpr, tpr, _ = roc_curve(positive, scores, drop_intermediate=False)
-    precision, recall, _ = precision_recall_curve(positive, scores)
+    fpr, tpr, _ = _library().roc_curve(positive, scores, drop_intermediate=False)
+    precision, recall, _ = _library().precision_recall_curve(positive, scores)
     _, observed, rows = calibration[::-1].T
     gain = np.column_stack([np.cumsum(rows) / rows.sum(), np.cumsum(rows * observed) / positive.sum()])
     return Curves(
@@ -151,14 +143,21 @@ def histogram(values: Floats, bins: int = RESIDUAL_BINS) -> Histogram:
     return Histogram(edges, counts.astype(np.float64))
 
 
+def _library() -> Any:
+    """Load scikit-learn's metrics, which takes two seconds: not when an agent starts."""
+    import sklearn.metrics  # noqa: PLC0415
+
+    return sklearn.metrics
+
+
 def _classification(labels: Floats, scores: Floats) -> dict[str, float]:
     positive = labels > 0
     found: dict[str, float] = {}
     if positive.any() and not positive.all():
-        fpr, tpr, _ = roc_curve(positive, scores, drop_intermediate=False)
-        found["auc"] = float(roc_auc_score(positive, scores))
+        fpr, tpr, _ = _library().roc_curve(positive, scores, drop_intermediate=False)
+        found["auc"] = float(_library().roc_auc_score(positive, scores))
         found["ks"] = float(np.max(np.abs(tpr - fpr)))
-        found["average_precision"] = float(average_precision_score(positive, scores))
+        found["average_precision"] = float(_library().average_precision_score(positive, scores))
     predicted, observed, rows = _deciles(scores, probabilities(scores), positive).T
     return found | {
         "accuracy": float(np.mean((scores > 0) == positive)),
@@ -172,11 +171,11 @@ def _regression(labels: Floats, scores: Floats) -> dict[str, float]:
     found: dict[str, float] = {}
     if np.ptp(labels) > 0:
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # labels may hardly differ
-            r2 = float(r2_score(labels, scores, force_finite=False))
+            r2 = float(_library().r2_score(labels, scores, force_finite=False))
         found = {"r2": r2} if math.isfinite(r2) else {}
     return found | {
-        "rmse": float(root_mean_squared_error(labels, scores)),
-        "mae": float(mean_absolute_error(labels, scores)),
+        "rmse": float(_library().root_mean_squared_error(labels, scores)),
+        "mae": float(_library().mean_absolute_error(labels, scores)),
     }
 
 
@@ -192,7 +191,7 @@ def _choice(link: str, labels: NDArray[np.int64], scores: Floats) -> dict[str, f
     classes, place, rows = np.unique(labels, return_inverse=True, return_counts=True)
     found: dict[str, float] = {}
     if len(classes) > 1:
-        found["auc"] = float(np.mean([roc_auc_score(labels == one, logs[:, one]) for one in classes]))
+        found["auc"] = float(np.mean([_library().roc_auc_score(labels == one, logs[:, one]) for one in classes]))
     return found | {
         "accuracy": float(right.mean()),
         "balanced_accuracy": float(np.mean(np.bincount(place, weights=right) / rows)),
@@ -218,8 +217,8 @@ def _count_metrics(link: str, labels: Floats, logs: Floats) -> dict[str, float]:
         found = {"d2": d2} if math.isfinite(d2) else {}
     return found | {
         "deviance": deviance,
-        "rmse": float(root_mean_squared_error(labels, np.exp(logs))),
-        "mae": float(mean_absolute_error(labels, np.exp(logs))),
+        "rmse": float(_library().root_mean_squared_error(labels, np.exp(logs))),
+        "mae": float(_library().mean_absolute_error(labels, np.exp(logs))),
     }
 
 

@@ -12,7 +12,8 @@ from tercet.agents.policy.disclosures import revelations
 from tercet.agents.policy.known_job import AppliedModel, JobFacts
 from tercet.agents.runs.run import JobRun
 from tercet.agents.session.context import JobContext
-from tercet.broker.sealing.identity import KeyProblem, parse_public
+from tercet.broker.sealing.identity import parse_public
+from tercet.broker.sealing.key_problem import KeyProblem
 from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.planner import exposure_refusals
 from tercet.schemas.files.settings import Settings

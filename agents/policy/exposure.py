@@ -9,6 +9,8 @@ from typing import Final, NamedTuple
 
 from tercet.agents.policy.disclosure_table import ALIGNMENT, RELEASE, SCORING, TRAINING
 from tercet.mpc.functions.links import LINKS
+from tercet.mpc.plan.exposure import MOST_BLIND_SCORE_BITS
+from tercet.mpc.plan.forward import SCORE_BITS as SCORE_DIGITS
 from tercet.schemas.files.job import PredictionJob, TrainingJob
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.kinds import Terms
@@ -16,6 +18,8 @@ from tercet.tables.encoding.label import LEAST_CLASSES
 
 SCORE_RANGE: Final = 8.0  # nearly all scores lie within it
 SCORE_BITS: Final = 19.0  # of a score without noise: rounded to 16 fractional bits within that range
+
+LEAST_BLIND_NOISE: Final = 2.0 ** -(SCORE_DIGITS + 1)
 
 Amounts = Mapping[str, float]  # by the name of a count; a count that is missing is 0
 
@@ -49,8 +53,14 @@ COUNTS: Final = (
 NAMES: Final = frozenset(count.name for count in COUNTS)
 
 
-def score_bits(noise: float) -> float:
-    """Compute the bits that one score under uniform noise of ± `noise` tells about a record."""
+def score_bits(noise: float, *, blind: bool = False) -> float:
+    """Compute the bits that one score under uniform noise of ± `noise` tells about a record.
+
+    A `blind` score is added up by the label party itself. One that opened its weights falsely has chosen columns in all
+    that the words hold; partners never add less noise than half a unit of a rounded score.
+    """
+    if blind:
+        return max(0.0, MOST_BLIND_SCORE_BITS - math.log2(2 * max(noise, LEAST_BLIND_NOISE)))
     return SCORE_BITS if noise == 0 else min(SCORE_BITS, math.log2(SCORE_RANGE / (2 * noise)))
 
 
@@ -66,7 +76,7 @@ def exposures(
         rows, outputs = (least, 1) if terms is None else (terms.rows, terms.outputs)
         return {
             ALIGNMENT: {"alignments": 1},
-            SCORING: {"predictions": 1, **_scoring_amounts(settings, 1, outputs, rows)},
+            SCORING: {"predictions": 1, **_scoring_amounts(settings, 1, outputs, rows, blind=_opens_blind(terms))},
         }
     known = LEAST_CLASSES if LINKS[job.link].classes else 1
     rows, outputs = (least, known) if terms is None else (terms.held_out, terms.outputs)
@@ -74,11 +84,24 @@ def exposures(
     losses = job.training.epochs * (evaluation.loss + getattr(evaluation, "held_out_loss", False))
     return {
         ALIGNMENT: {"alignments": 1},
-        TRAINING: {"models": 1, "losses": losses, **_scoring_amounts(settings, job.scorings, outputs, rows)},
+        TRAINING: {
+            "models": 1,
+            "losses": losses,
+            **_scoring_amounts(settings, job.scorings, outputs, rows, blind=job.is_blind),
+        },
         RELEASE: {"releases": int(job.release != "shared")},
     }
 
 
-def _scoring_amounts(settings: Settings, passes: int, outputs: int, rows: int) -> dict[str, float]:
-    bits = passes * outputs * score_bits(settings.policy.score_noise)
+def _opens_blind(terms: Terms | None) -> bool:
+    """Tell whether a prediction is by opened weights, and the label party adds up its scores.
+
+    Without terms that is not known.
+    """
+    scoring = None if terms is None else terms.scoring
+    return scoring is not None and scoring.blind and scoring.release != "owners"
+
+
+def _scoring_amounts(settings: Settings, passes: int, outputs: int, rows: int, *, blind: bool) -> dict[str, float]:
+    bits = passes * outputs * score_bits(settings.policy.score_noise, blind=blind)
     return {"scorings": passes * outputs, "bits": bits, "scored_rows": passes * rows}

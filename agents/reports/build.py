@@ -17,7 +17,6 @@ from tercet.agents.evaluation.metrics import class_probabilities, curves, expect
 from tercet.agents.models import model_part
 from tercet.agents.models.model_part import INTERCEPT
 from tercet.agents.reports.report import ReportData, render
-from tercet.agents.reports.solo_baseline import alone
 from tercet.agents.roles.data_party import DataPartyRole
 from tercet.agents.roles.helper import HelperRole
 from tercet.agents.roles.prediction import PredictionRole
@@ -178,6 +177,8 @@ def _of_data_party(context: JobContext, role: DataPartyRole, folder: Path | None
         known |= {"metrics": history.metrics, "shortfall": history.shortfall}
         if history.scores is not None and history.labels is not None:
             known["curves"] = curves(context.training.link, history.labels, history.scores)
+            from tercet.agents.reports.solo_baseline import alone  # noqa: PLC0415 - scikit-learn and scipy
+
             known["alone"] = alone(context, role)
     return known
 

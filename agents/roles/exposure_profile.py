@@ -1,15 +1,18 @@
 """Profiles a party's table by its first rows, before persons are asked and ids matched.
 
-What is wrong with them is told; of what is right two entropies and a number of columns. The same is judged again, of
-the rows in common, once these are known.
+Of a table in a database the columns alone are looked at, and in a prediction there is no profile. What is wrong is
+told; of what is right two entropies and a number of columns. The same is judged again, of the rows in common, once
+these are known.
 """
 
 from collections.abc import Mapping, Sequence
 
-from tercet.agents.alignment.table_problems import unfit_label, unusable_table
+from tercet.agents.alignment.first_rows import look_at_table
+from tercet.agents.alignment.table_problems import unfit_label
 from tercet.agents.core.problems import JobProblem, collect_problem
 from tercet.agents.policy.job import accepts_exposure
 from tercet.agents.policy.table import is_offered, narrow_table
+from tercet.agents.roles.applied_part import check_parties, read_manifest
 from tercet.agents.session.context import JobContext
 from tercet.agents.session.training_defaults import resolve_defaults, series_of_job
 from tercet.mpc.functions.links import LINKS
@@ -18,11 +21,10 @@ from tercet.mpc.plan.plan import PlanRefused, Request, refuse_all
 from tercet.mpc.plan.planner import exposure_refusals, nonsense_refusals
 from tercet.schemas.files.job import TrainingJob
 from tercet.schemas.messages.kinds import Profile
-from tercet.tables.core.problem import TableProblem
 from tercet.tables.core.table import Kind
 from tercet.tables.encoding.label import UnfitLabel
 from tercet.tables.encoding.two_classes import check_two_classes
-from tercet.tables.snapshot.preview import PreviewResult, preview_table
+from tercet.tables.snapshot.preview import PreviewResult
 
 LEAST_CLASSES = 3
 TWO_CLASSES = "logistic"  # the link whose labels are two classes, which become 0 and 1
@@ -40,9 +42,12 @@ async def own_profile(context: JobContext) -> tuple[Profile | None, list[JobProb
         What the others are told of it, and all for which it refuses the job.
     """
     job = context.description
-    if not isinstance(job, TrainingJob) or context.me not in job.data_parties:
+    if context.me not in job.data_parties:
         return None, []
-    read, problems = await context.compute(_look, context)
+    if not isinstance(job, TrainingJob):
+        return None, await context.compute(_prediction_problems, context) if context.attempt == 1 else []
+    kind = label_kind(job)
+    read, problems = await context.compute(_look, context, with_label=context.is_label_party, label_kind=kind)
     if context.attempt > 1:  # rows that the run began with may be kept, whatever the table is now
         problems = []
     if read is None or read.preview is None:
@@ -55,16 +60,33 @@ async def own_profile(context: JobContext) -> tuple[Profile | None, list[JobProb
     return Profile(columns=first.columns, bits=first.bits.collision, record_bits=first.bits.record), problems
 
 
-def _look(context: JobContext) -> tuple[PreviewResult | None, list[JobProblem]]:
+def _prediction_problems(context: JobContext) -> list[JobProblem]:
+    """List all for which this party refuses a prediction, by its part and its first rows."""
+    try:
+        part = read_manifest(context)
+    except JobProblem as problem:
+        return [problem]
+    problems = collect_problem(check_parties, context, part)
+    problems += collect_problem(check_numbers, context, has_numbers=part.encoding.has_numbers)
+    return problems + _look(context, expected=part.encoding.kinds)[1]
+
+
+def _look(
+    context: JobContext,
+    *,
+    with_label: bool = False,
+    label_kind: Kind = "numeric",
+    expected: Mapping[str, Kind] | None = None,
+) -> tuple[PreviewResult | None, list[JobProblem]]:
     name, columns = context.description.table_of(context.me), context.description.columns_of(context.me)
     table = context.settings.tables[name]
     settings = narrow_table(table, None if columns is None else tuple(one for one in columns if is_offered(table, one)))
-    if settings.path is None:
-        return None, []
     try:
-        read = preview_table(name, settings, with_label=context.is_label_party, label_kind=label_kind(context.training))
-    except TableProblem as problem:
-        return None, [unusable_table(context, problem)]
+        read = look_at_table(context, settings, with_label=with_label, label_kind=label_kind, expected=expected)
+    except JobProblem as problem:
+        return None, [problem]
+    if read is None:
+        return None, []
     return read, [
         *collect_problem(_check_rows, context, read.rows),
         *collect_problem(_check_classes, context, name, read),
@@ -72,19 +94,23 @@ def _look(context: JobContext) -> tuple[PreviewResult | None, list[JobProblem]]:
 
 
 def _check_rows(context: JobContext, rows: int | None) -> None:
-    least, me = context.settings.limits.min_rows, context.me
+    limit = "min_rows" if isinstance(context.description, TrainingJob) else "min_scored_rows"
+    least, me = getattr(context.settings.limits, limit), context.me
     if rows is not None and rows < least:
         raise JobProblem(
             "alignment.few",
             me,
             f"{me}'s whole table has fewer rows than {me} asks for in common: bring more rows, or let {me} lower "
-            f"[limits] min_rows",
-            f"{rows} rows are in the table, and [limits] min_rows is {least}",
+            f"[limits] {limit}",
+            f"{rows} rows are in the table, and [limits] {limit} is {least}",
         )
 
 
 def _check_classes(context: JobContext, name: str, read: PreviewResult) -> None:
-    if context.is_label_party and context.training.link == TWO_CLASSES and read.rows is not None:
+    job = context.description
+    if not isinstance(job, TrainingJob) or not context.is_label_party:
+        return
+    if job.link == TWO_CLASSES and read.rows is not None:
         try:
             check_two_classes(read.classes, read.positive, name)
         except UnfitLabel as problem:

@@ -15,10 +15,11 @@ from tercet.agents.alignment.scored_once import ScoredOnce
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.core.states import State
 from tercet.agents.models import model_part
-from tercet.agents.models.model_part import ModelPart, ModelPartProblem
+from tercet.agents.models.model_part import ModelPart
 from tercet.agents.models.scores_file import scored_columns, write_scores
 from tercet.agents.protocol.shares import shares_from_part
 from tercet.agents.protocol.weight_openings import commitments_of, openings_from_part, send_seed
+from tercet.agents.roles.applied_part import check_parties, read_part
 from tercet.agents.roles.exposure_profile import check_numbers
 from tercet.agents.roles.release import hidden_folder, write_hidden
 from tercet.agents.scoring.linear_scoring import scoring_batch
@@ -65,16 +66,10 @@ class PredictionRole:
         Raises:
             JobProblem: there is no such part, it is of other parties, or the table lacks columns of the training.
         """
-        context, of = self._context, self._context.prediction.of
-        folder = context.settings.state / "models" / of
-        try:
-            self._part, self._arrays = await context.compute(model_part.load, folder)
-            self._norm = self.part.norm
-        except ModelPartProblem as problem:
-            raise JobProblem(
-                "model.missing", context.me, f"{context.me} has no usable part of the model {of}", str(problem)
-            ) from None
-        self._check_parties(of)
+        context = self._context
+        self._part, self._arrays = await context.compute(read_part, context)
+        self._norm = self.part.norm
+        check_parties(context, self.part)
         check_numbers(context, has_numbers=self.part.encoding.has_numbers)
         numbers = Numbers.from_canonical(self.part.plan)
         self.scoring = ScoringTerms(
@@ -103,16 +98,6 @@ class PredictionRole:
             raise JobProblem("table.unusable", context.me, public, f"{what}: {problem}") from None
         for note in (*table.notes, *map(str, unseen)):
             context.note(note)
-
-    def _check_parties(self, of: str) -> None:
-        context, part = self._context, self.part
-        if set(part.parties) != set(context.description.data_parties) or part.label_party != context.label:
-            parties = " and ".join(part.parties)
-            raise JobProblem(
-                "model.parties",
-                context.job.submitter,
-                f"{of} was trained by {parties} with the label at {part.label_party}, and the job names others",
-            )
 
     async def align(self) -> None:
         """Find the rows that all data parties have."""

@@ -19,7 +19,14 @@ from tercet.schemas.messages.address import Address, parse_address
 from tercet.schemas.messages.kinds import Cancel, Failure, Message, Progress
 
 MISSED_HEARTBEATS = 4  # after so many without a word, a party counts as silent
-REFUSALS = ("policy.", "table.", "job.plan", "alignment.few")  # codes, of what `deciding` finds
+REFUSALS = (
+    "policy.",
+    "table.",
+    "job.plan",
+    "alignment.few",
+    "model.missing",
+    "model.parties",
+)  # codes, of what `deciding` finds
 MOST_ATTEMPTS = 10_000  # of one run; a number beyond is no count of anything
 
 E_ = TypeVar("E_", bound=BaseException)

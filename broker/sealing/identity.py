@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from tercet.broker.sealing.key_problem import KeyProblem
 from tercet.schemas.files.key_text import with_checksum
 
 PUBLIC_PREFIX = "tercet-key-1:"
@@ -29,13 +30,6 @@ _RAW = serialization.Encoding.Raw, serialization.PublicFormat.Raw
 # Any key finds those of small order: its exchange with one of them, and with no other, is all zero.
 _PROBE = X25519PrivateKey.from_private_bytes(bytes(32))
 _SUITE = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
-
-
-class KeyProblem(ValueError):
-    """A key that cannot be used: its file, its mode or its text.
-
-    The message holds no part of it.
-    """
 
 
 class Forged(ValueError):

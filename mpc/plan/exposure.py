@@ -9,6 +9,8 @@ in secret order. Rows that hardly ever share a record, or all but one column of 
 b at all: b^2 2^-H2 is below 8.
 
 The label party learns scores under the partners' own noise. Each tells log2(8 / 2^-4) = 7 bits of a partner's record.
+Where the helper sees no score, it stops none either. A label party that opened its weights falsely then has chosen sums
+of columns in all that a word of a score holds: log2(2^9 / 2^-4) = 13 bits.
 """
 
 import math
@@ -18,6 +20,8 @@ from tercet.mpc.functions.links import LINKS
 from tercet.mpc.plan.architecture import Network
 
 SCORE_BITS = 7.0  # of a partner's record by one score, under noise of +-2^-5 in a range of 8
+MOST_BLIND_SCORE_BITS = 9  # before the point of a score that the label party adds up itself, with its sign
+BLIND_SCORE_BITS = MOST_BLIND_SCORE_BITS + 4.0  # of a partner's record by one such score, under the same noise
 UNNAMED_BITS = 5.0  # of a record that one view must leave open to a helper that knows all weights: 1 row of 32
 SEEN_BITS = 4.0  # by the helper of one score under noise of +-1/4; the range is 8 of such cells, on each side of zero
 SEEN_CLASS_BITS = 3.0  # likewise of each of K scores under noise of +-1/2
@@ -51,15 +55,15 @@ def needed_bits(model: str, outputs: int, largest_view: int, network: Network | 
     return min(UNNAMED_BITS + seen, max(0.0, 2.0 * math.log2(largest_view) - SHARED_BITS))
 
 
-def disclosed_bits(scorings: int, outputs: int) -> float:
+def disclosed_bits(scorings: int, outputs: int, *, blind: bool) -> float:
     """Give what so many scorings of a row tell the label party of a partner's record, at most."""
-    return SCORE_BITS * scorings * outputs
+    return (BLIND_SCORE_BITS if blind else SCORE_BITS) * scorings * outputs
 
 
-def most_scorings(record_bits: float, outputs: int, *, weights_known: bool) -> int:
+def most_scorings(record_bits: float, outputs: int, *, weights_known: bool, blind: bool) -> int:
     """Give how often a row may be scored until too much of a partner's record is told."""
     ratio = LEAST_RATIO_KNOWN if weights_known else LEAST_RATIO
-    return int(record_bits / ratio / disclosed_bits(1, outputs))
+    return int(record_bits / ratio / disclosed_bits(1, outputs, blind=blind))
 
 
 def score_less_often(epochs: int, most: int) -> str:

@@ -296,10 +296,11 @@ def exposure_refusals(request: Request) -> list[PlanRefused]:
                 "use columns with more different values, or set accept_narrow if all parties accept that",
             )
         )
-    record_bits, disclosed = request.record_bits or request.entropies, disclosed_bits(1, request.outputs)
+    record_bits, blind = request.record_bits or request.entropies, request.blind is not None
+    disclosed = disclosed_bits(1, request.outputs, blind=blind)
     for party in sorted(request.partners, key=lambda party: record_bits[party]):
         bits, name = record_bits[party], request.name(party)
-        most = most_scorings(bits, request.outputs, weights_known=request.whole)
+        most = most_scorings(bits, request.outputs, weights_known=request.whole, blind=blind)
         if request.scorings > most:
             refusals.append(
                 PlanRefused(

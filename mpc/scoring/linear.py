@@ -23,7 +23,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from tercet.mpc.arithmetic.fixed import Floats, ceil_log2, decode, encode, encode_number
+from tercet.mpc.arithmetic.fixed import Floats, decode, encode, encode_number
 from tercet.mpc.arithmetic.ring import ShapeProblem, Signed, Words, expect, from_signed, product, to_signed, total
 from tercet.mpc.functions.links import LINKS, Link
 from tercet.mpc.interface.feature_source import FeatureSource
@@ -31,6 +31,7 @@ from tercet.mpc.linear.algebra import apply_order, correction, preactivation_sha
 from tercet.mpc.linear.data_party import Shares
 from tercet.mpc.linear.helper import Diverged, check_range
 from tercet.mpc.plan.architecture import CARRIER, Network
+from tercet.mpc.plan.exposure import MOST_BLIND_SCORE_BITS
 from tercet.mpc.plan.forward import SCORE_BITS, Forward, noise_width
 from tercet.mpc.plan.schedule import OutOfTurn, Step, Turns, batch_sizes
 from tercet.mpc.randomness.masks import Masks
@@ -41,7 +42,6 @@ from tercet.mpc.scoring.openings import WeightMasks, is_within, masked_blocks
 NOBODY = -2  # no party's index
 
 STREAM = "dealt C"
-MOST_BLIND_SCORE_BITS = 9  # of the whole part of a score and its sign, where the label party adds up scores itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,10 +235,11 @@ class Scorer:
         """
         shape, numbers = (step.rows, self._numbers.outputs), self._numbers
         words = total(expect(words, shape, f"masked scores of party {i}") for i, words in shares.items())
-        z = from_signed(to_signed(words) >> np.int64(self._spare_bits))
+        z, bits = from_signed(to_signed(words) >> np.int64(self._spare_bits)), numbers.fz + int(self._spare_bits)
         if self._me != self._label:
             raise OutOfTurn("only the label party learns scores")
         self._turns.begin_step("scores", step)
+        check_range(step, words, bits)  # before what is left out of them: of z it would be met too late
         check_scores(step, z, numbers.fz, limit)
         words = encode_scores(decode(z, numbers.fz))
         return self._alpha * decode_scores(restore_order(self._signs(step) * words, self._classes(step)))
@@ -247,9 +248,12 @@ class Scorer:
     def _spare_bits(self) -> np.uint64:
         """Count the top bits of z that no score needs.
 
-        Each share leaves them out where the label party adds up scores itself, so that they tell it nothing.
+        Each share leaves them out where the label party adds up scores itself, so that they tell it nothing. What is
+        left holds scores in a range of 2^9 at most. A quarter of that on each side of zero is told; the other half is
+        the guard by which a row that strays further is seen.
         """
-        return np.uint64(max(0, 64 - self._numbers.fz - MOST_BLIND_SCORE_BITS - ceil_log2(1.0 / self._alpha)))
+        whole_bits = MOST_BLIND_SCORE_BITS + math.frexp(1.0 / self._alpha)[1] - 1
+        return np.uint64(max(0, 64 - self._numbers.fz - whole_bits))
 
     def _helpers_noise(self, step: Step) -> Words:
         """Return the noise under which the helper sees z."""

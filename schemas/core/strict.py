@@ -27,6 +27,7 @@ class Strict(BaseModel):
 
     model_config = ConfigDict(
         frozen=True,
+        defer_build=True,  # a command uses few of all models, and to build them all takes longer than the command
         strict=True,
         extra="forbid",
         allow_inf_nan=False,
@@ -42,4 +43,6 @@ class TomlModel(BaseModel):
     Lists become tuples and texts become paths.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True, defer_build=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
+    )

@@ -5,16 +5,20 @@ It checks that the bytes are what the header says; whether the shape is the expe
 """
 
 from math import prod
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, PlainSerializer, PlainValidator
 
 DTYPE = "<u8"
 MAX_AXIS = 2**40  # far above any table, far below what overflows a product of two
 
-Words = NDArray[np.uint64]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Words = NDArray[np.uint64]
+else:
+    Words = Any  # numpy is loaded by the first tensor: a question to an agent carries none
 
 
 class ShapeProblem(ValueError):
@@ -22,12 +26,16 @@ class ShapeProblem(ValueError):
 
 
 def _pack(words: Words) -> dict[str, Any]:  # little-endian machines only; so is every one that has wheels of numpy
+    import numpy as np  # noqa: PLC0415
+
     contiguous = words if words.flags.c_contiguous else np.ascontiguousarray(words)
     data = contiguous.data.cast("B") if contiguous.size else b""  # an empty view cannot be cast
     return {"dtype": DTYPE, "shape": contiguous.shape, "data": data}
 
 
 def _unpack(value: Any) -> Words:
+    import numpy as np  # noqa: PLC0415
+
     if isinstance(value, np.ndarray):
         return _own(value)
     if not isinstance(value, dict) or value.keys() != {"dtype", "shape", "data"}:
@@ -44,7 +52,9 @@ def _unpack(value: Any) -> Words:
     return np.frombuffer(data, dtype=DTYPE).reshape(shape)
 
 
-def _own(words: NDArray[Any]) -> Words:
+def _own(words: "NDArray[Any]") -> Words:
+    import numpy as np  # noqa: PLC0415
+
     if words.dtype != np.uint64 or words.ndim != 2:
         raise ValueError("a ring tensor is a matrix of uint64 words")
     return words

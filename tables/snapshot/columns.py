@@ -75,6 +75,21 @@ class ChosenColumns:
             "unlike": list(self.unlike),
         }
 
+    def check_likeness(self, texts: Sequence[str] = ()) -> None:
+        """Check that the table has the columns that the model was trained on.
+
+        `texts` say what values tell beside.
+
+        Raises:
+            UnusableError: it has others.
+        """
+        if self.unlike or texts:
+            raise UnusableError(
+                "; ".join([*self.unlike, *texts]),
+                "give a table with the columns that the model was trained on; others in it do no harm",
+                "has other columns than the model was trained on",
+            )
+
     @property
     def names(self) -> list[str]:
         """All columns to read, each once."""

@@ -1,10 +1,11 @@
 """Previews a table: could a job use its first rows, and how many bits has a record?
 
-It keeps nothing, leaves what is wrong further on for later, and is for files: a database would be asked twice.
+It keeps nothing, and leaves what is wrong further on for later. Of a query it sees names and types alone: a database
+might work for hours for the first row.
 """
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from tercet.tables.encoding.encoding import Encoding
 from tercet.tables.encoding.entropy import SAMPLE, RecordBits, record_bits
 from tercet.tables.snapshot.columns import ChosenColumns, choose_usable
 from tercet.tables.snapshot.recorder import Recorder
-from tercet.tables.sources.source import Source, open_source
+from tercet.tables.sources.source import Source, open_source, query_schema
 
 
 class Preview(NamedTuple):
@@ -45,19 +46,55 @@ class PreviewResult(NamedTuple):
     positive: str | None
 
 
+def check_query(
+    name: str,
+    settings: TableSettings,
+    login: tuple[str, str] | None,
+    *,
+    with_label: bool,
+    label_kind: Kind | None = None,
+    expected: Mapping[str, Kind] | None = None,
+) -> None:
+    """Check the columns that a database says it would answer with.
+
+    Arguments are those of `take_snapshot`.
+
+    Raises:
+        TableProblem: the query cannot be asked, or the table cannot be used as these columns show.
+    """
+    with problems_of(name, settings.database or ""):
+        schema, faults = query_schema(settings, login), TableFaults()
+        if schema is None:
+            return
+        chosen = choose_usable(
+            schema, settings, faults, with_label=with_label, label_kind=label_kind, expected=expected
+        )
+        if chosen is not None:
+            with faults.gather():
+                chosen.check_likeness()
+        faults.refuse()
+
+
 def preview_table(
-    name: str, settings: TableSettings, *, with_label: bool, label_kind: Kind | None = None
+    name: str,
+    settings: TableSettings,
+    *,
+    with_label: bool,
+    label_kind: Kind | None = None,
+    expected: Mapping[str, Kind] | None = None,
 ) -> PreviewResult:
     """Read up to SAMPLE rows of a table, as a training would.
 
-    Only `with_label` may a table have no other column.
+    Or as a prediction by a model of `expected` columns would. Only `with_label` may a table have no other column.
 
     Raises:
         TableProblem: the table cannot be used, as these rows show; all that is wrong with them is told.
     """
     with problems_of(name, str(settings.path)), closing(open_source(settings)) as source:
         faults, target, first = TableFaults(), io.BytesIO(), FirstRows(source)
-        chosen = choose_usable(source.schema, settings, faults, with_label=with_label, label_kind=label_kind)
+        chosen = choose_usable(
+            source.schema, settings, faults, with_label=with_label, label_kind=label_kind, expected=expected
+        )
         if chosen is None:
             faults.refuse()
         assert chosen is not None

@@ -181,12 +181,7 @@ class Recorder:
             f"{name!r} was numeric and holds text: {wrong.describe('other than numbers')}"
             for name, wrong in self._wrong_columns(self._wrong, self._chosen.columns).items()
         ]
-        if self._chosen.unlike or texts:
-            raise UnusableError(
-                "; ".join([*self._chosen.unlike, *texts]),
-                "give a table with the columns that the model was trained on; others in it do no harm",
-                "has other columns than the model was trained on",
-            )
+        self._chosen.check_likeness(texts)
 
     def _check_label(self) -> None:
         name = self._chosen.label

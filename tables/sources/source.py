@@ -17,8 +17,9 @@ from tercet.tables.core.problem import UnusableError
 from tercet.tables.sources.csv_source import CsvSource
 from tercet.tables.sources.parquet_folder import ParquetFolder
 from tercet.tables.sources.parquet_source import PARQUET_SUFFIX, ParquetSource
-from tercet.tables.sources.sql_source import PostgresSource, SqliteSource
+from tercet.tables.sources.sql_source import PostgresSource, SqliteSource, postgresql_schema, sqlite_schema
 
+SQLITE = "sqlite:"
 CSV_SUFFIXES = (".csv", ".csv.gz")
 
 
@@ -74,7 +75,7 @@ def open_source(
     if settings.database is not None:
         assert settings.query is not None  # the settings see to it
         interrupt = interrupt or Interrupt()
-        if settings.database.startswith("sqlite:"):
+        if settings.database.startswith(SQLITE):
             return SqliteSource(settings.database, settings.query, interrupt)
         return PostgresSource(settings.database, settings.query, login, interrupt)
     assert settings.path is not None
@@ -90,3 +91,18 @@ def open_source(
         "save the table as Parquet, or as CSV, comma-separated, with a line of column names",
         "can't be read",
     )
+
+
+def query_schema(settings: TableSettings, login: tuple[str, str] | None = None) -> pa.Schema | None:
+    """Find the columns of a query's answer without a row of it.
+
+    None where the database cannot say that. Types are PostgreSQL's; SQLite has none, and all columns are texts.
+
+    Raises:
+        UnusableError: the database cannot be asked this.
+    """
+    assert settings.database is not None
+    assert settings.query is not None
+    if settings.database.startswith(SQLITE):
+        return sqlite_schema(settings.database, settings.query)
+    return postgresql_schema(settings.database, settings.query, login)

@@ -33,6 +33,7 @@ SQLITE_WINDOW = 2**16  # rows from which the driver tells a column's type; SQLit
 MISMATCH = re.compile(r"Type mismatch in column (\d+)")
 # NUMERIC comes as text. It has up to 131072 digits, so no Arrow type holds all of it; this one says that it is decimal.
 NUMERIC = pa.decimal256(76, 38)
+READ_ONLY = "SET TRANSACTION READ ONLY"  # a statement, since poolers refuse the connection option of the same effect
 CLASSES = {
     "08": "the connection was lost",
     "22": "the query computes something impossible, such as a division by zero",
@@ -76,7 +77,7 @@ class _Answer:
         cursor.adbc_statement.set_options(**(options or {}))
         cursor.execute(query)
         self._reader = cursor.fetch_record_batch()
-        self.schema = pa.schema([pa.field(field.name, _plain_type(field.type)) for field in self._reader.schema])
+        self.schema = _plain_schema(self._reader.schema)
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Read these columns of the answer, once."""
@@ -103,11 +104,8 @@ class SqliteSource(_Answer):
 
     def __init__(self, url: str, query: str, interrupt: Interrupt) -> None:
         super().__init__(interrupt)
-        path = Path(url.removeprefix("sqlite:///"))
-        if not path.is_file():
-            raise UnusableError("there is no such file", "correct `database`: sqlite:///file", "can't be read")
+        connection = _open_sqlite(url)
         with _closed_on_failure(self), _explained([]):
-            connection = sqlite.connect(f"file:{quote(str(path))}?mode=ro")
             self._ask(connection, query, options={"adbc.sqlite.query.batch_rows": str(SQLITE_WINDOW)})
 
 
@@ -117,13 +115,52 @@ class PostgresSource(_Answer):
     def __init__(self, url: str, query: str, login: tuple[str, str] | None, interrupt: Interrupt) -> None:
         super().__init__(interrupt)
         with _closed_on_failure(self):
-            try:
-                connection = postgresql.connect(_with_login(url, login))
-            except (OSError, adbc.Error) as error:
-                raise _not_connected(url, str(error)) from None
+            connection = _open_postgresql(url, login)
             with _explained([]):
-                # A statement, since poolers in between refuse the connection option of the same effect.
-                self._ask(connection, query, "SET TRANSACTION READ ONLY")
+                self._ask(connection, query, READ_ONLY)
+
+
+def sqlite_schema(url: str, query: str) -> pa.Schema | None:
+    """Find the names of an answer's columns without asking for a row.
+
+    SQLite has no types for them: each stands there as text, which may hold anything. None where that finds no names.
+
+    Raises:
+        UnusableError: the query cannot be asked.
+    """
+    with _open_sqlite(url) as connection, _explained([]), connection.cursor() as cursor:
+        cursor.adbc_prepare(query)
+        try:
+            cursor.execute(f"SELECT * FROM (\n{query.rstrip().rstrip(';')}\n) LIMIT 0")  # noqa: S608 - the owner's own
+        except adbc.Error:  # what stands alone need not stand within another query
+            return None
+        return pa.schema([(name, pa.string()) for name in cursor.fetch_record_batch().schema.names])
+
+
+def postgresql_schema(url: str, query: str, login: tuple[str, str] | None) -> pa.Schema:
+    """Have a PostgreSQL server say which columns an answer would have, without a row of it.
+
+    Raises:
+        UnusableError: the server does not let us in, or the query cannot be asked.
+    """
+    with _open_postgresql(url, login) as connection, _explained([]), connection.cursor() as cursor:
+        cursor.execute(READ_ONLY)
+        return _plain_schema(cursor.adbc_execute_schema(query))
+
+
+def _open_sqlite(url: str) -> Any:
+    path = Path(url.removeprefix("sqlite:///"))
+    if not path.is_file():
+        raise UnusableError("there is no such file", "correct `database`: sqlite:///file", "can't be read")
+    with _explained([]):
+        return sqlite.connect(f"file:{quote(str(path))}?mode=ro")
+
+
+def _open_postgresql(url: str, login: tuple[str, str] | None) -> Any:
+    try:
+        return postgresql.connect(_with_login(url, login))
+    except (OSError, adbc.Error) as error:
+        raise _not_connected(url, str(error)) from None
 
 
 def _cancel(cursor: Any) -> None:
@@ -205,6 +242,10 @@ def _meaning_of_words(text: str) -> str:
 def _meaning(state: str) -> str:
     sentence = STATES.get(state) or CLASSES.get(state[:2]) or "the database refused the query"
     return f"{sentence} (SQLSTATE {state})"
+
+
+def _plain_schema(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([pa.field(field.name, _plain_type(field.type)) for field in schema])
 
 
 def _plain_type(kind: pa.DataType) -> pa.DataType:

@@ -13,7 +13,7 @@ import numpy as np
 from tercet.mpc.arithmetic.fixed import Floats, encode_features
 from tercet.mpc.arithmetic.ring import Words
 from tercet.schemas.files.policy import PolicySettings
-from tests.attacks import credit, deviations, differences, ideal, judge, scorings, tables, told
+from tests.attacks import blind_scores, credit, deviations, differences, ideal, judge, scorings, tables, told
 from tests.attacks.tables import KEPT, OPEN, Table, Trained
 
 FIVE = ("sex", "education", "marriage", "pay_delay_1", "pay_delay_2")
@@ -195,6 +195,12 @@ ATTACKS = [
     Attack("one opening, an enormous constant", LIAR, "scores of one prediction", "a partner's column",
            "no score beyond four times training's", deviations.enormous_lie, deviations.guessed,
            0.99, 0.02),
+    Attack("one opening, a lie that fills a blind score", LIAR, "scores of one prediction",
+           "twelve yes/no columns of a customer", "spare bits left out, partner's noise ±2^-5",
+           blind_scores.one_lie, blind_scores.guessed, 0.99, 0.05),
+    Attack("two openings, a lie in each", LIAR, "scores of two blind predictions",
+           "twelve yes/no columns of a customer", "weights are opened once for a model",
+           blind_scores.two_lies, blind_scores.guessed, 0.99, 0.05),
     Attack("wrong gradient shares at two steps", LYING_HELPER, "the two values of a yes/no column",
            "six columns of an epoch's rows", "gradient shares are checked", deviations.dealt_wrongly,
            deviations.most_frequent, 0.99, 0.02),

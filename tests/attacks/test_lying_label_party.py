@@ -19,7 +19,7 @@ from tercet.schemas.files.job import Network
 from tercet.schemas.messages.kinds import ModelOpening, ScoringTerms, ScoringWeights, WeightMaskSeed
 from tests.agents.recording import hear_prediction
 from tests.agents.roles.test_prediction import newcomers, predict, refused, trained
-from tests.agents.world import Sample
+from tests.agents.world import NOTHING, Sample
 from tests.attacks.lying_label_party import ALPHA, LABEL, PARTNER, Scene
 from tests.mpc.world import HELPER
 
@@ -98,13 +98,16 @@ def test_masks_of_a_model_are_its_partys_alone():
 # --- between agents
 
 SAMPLES = [
+    Sample((4, 3), rows=160, epochs=3, rate=0.3, label=1, release="shared", privacy=NOTHING),
     Sample((4, 3), rows=160, epochs=3, rate=0.3, label=1, release="shared"),
     Sample((4, 3), rows=160, epochs=3, rate=0.3, label=0, release="label"),
     Sample((4, 3), label=1, rows=120, batch=48, model="mlp", network=Network(hidden=(5, 4)), release="owners"),
 ]
 
 
-@pytest.mark.parametrize("sample", SAMPLES, ids=lambda one: f"{one.model} {one.release}")
+@pytest.mark.parametrize(
+    "sample", SAMPLES, ids=lambda one: f"{one.model} {one.release}{' blind' if one.privacy else ''}"
+)
 def test_a_label_party_that_changes_its_masks_is_named_by_everybody(sample: Sample, tmp_path: Path, monkeypatch):
     """In its second prediction; no score is told before that is found."""
     trained(sample, tmp_path)
@@ -131,7 +134,7 @@ def test_a_label_party_that_changes_its_masks_is_named_by_everybody(sample: Samp
 @pytest.mark.parametrize("what", ["seeds", "exponent"])
 def test_terms_with_another_seed_or_bound_are_refused_by_the_partners(what: str, tmp_path: Path, monkeypatch):
     """The helper has no part of the model, and takes the terms as they are; so the partners must look."""
-    sample, prepare = SAMPLES[0], PredictionRole.prepare
+    sample, prepare = SAMPLES[1], PredictionRole.prepare
     trained(sample, tmp_path)
 
     async def lie(role: PredictionRole) -> None:
@@ -147,7 +150,7 @@ def test_terms_with_another_seed_or_bound_are_refused_by_the_partners(what: str,
 
 def test_without_the_comparison_of_seeds_nobody_would_notice_a_small_shift(tmp_path: Path, monkeypatch):
     """What is planted here: the helper takes any seed. The guard alone then stops what was not searched for."""
-    sample = SAMPLES[0]
+    sample = SAMPLES[1]
     trained(sample, tmp_path)
 
     async def careless(context: JobContext, scoring: ScoringTerms) -> Any:
@@ -165,7 +168,7 @@ def test_without_the_comparison_of_seeds_nobody_would_notice_a_small_shift(tmp_p
 
 def test_a_row_beyond_the_guard_ends_a_prediction_and_says_what_to_do(tmp_path: Path):
     """A row that is far out in every column; no score of the job is written."""
-    sample = replace(SAMPLES[0], model="linear")
+    sample = replace(SAMPLES[1], model="linear")
     trained(sample, tmp_path)
     tables = newcomers(sample)
     for party, table in tables.items():

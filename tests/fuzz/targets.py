@@ -24,7 +24,8 @@ from tercet.agents.policy.audit_log import BrokenLog, _hash, entries
 from tercet.agents.session.checkpoint_store import CheckpointFolder
 from tercet.agents.session.fixed_randomness import FILE, FixedRandomness
 from tercet.broker.sealing.handshake import SessionSecrets
-from tercet.broker.sealing.identity import Forged, Identity, KeyProblem, load_identity, parse_public
+from tercet.broker.sealing.identity import Forged, Identity, load_identity, parse_public
+from tercet.broker.sealing.key_problem import KeyProblem
 from tercet.broker.sealing.seal import SessionSeal
 from tercet.schemas.files.job import Invalid, read_job
 from tercet.schemas.files.settings import read_settings

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from tercet.schemas.core.strict import JOB_ID_PATTERN, NAME_PATTERN
+from tercet.schemas.core.strict import JOB_ID_PATTERN, NAME_PATTERN, Strict
 from tercet.schemas.files.job import Evaluation, ModelKind, Network, PredictionJob, Training, TrainingJob
 from tercet.schemas.messages.kinds import (
     Accept,
@@ -114,6 +114,16 @@ from tercet.schemas.messages.kinds import (
     WeightOpening,
     WeightShare,
 )
+
+
+def build(model: type[Strict]) -> None:
+    """Build a model and those made of it, whose signatures `st.builds` reads; else the first use builds them."""
+    model.model_rebuild()
+    for one in model.__subclasses__():
+        build(one)
+
+
+build(Strict)
 
 names = st.from_regex(NAME_PATTERN, fullmatch=True)
 job_ids = st.from_regex(JOB_ID_PATTERN, fullmatch=True)

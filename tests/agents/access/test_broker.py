@@ -10,7 +10,8 @@ import pytest
 
 from tercet.agents.access.broker import PASSWORD, USERNAME, own_credentials, read_credentials, tls_context
 from tercet.agents.access.identity import IDENTITY, own_identity
-from tercet.broker.sealing.identity import Identity, KeyProblem, load_identity, save_identity
+from tercet.broker.sealing.identity import Identity, load_identity, save_identity
+from tercet.broker.sealing.key_problem import KeyProblem
 from tercet.schemas.files.job import Invalid
 from tercet.schemas.files.settings import BrokerSettings, Settings
 

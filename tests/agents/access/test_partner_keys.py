@@ -8,7 +8,8 @@ import pytest
 from tercet.agents.access.partner_keys import check_partner_keys
 from tercet.agents.doctor.finding import Outcome
 from tercet.agents.doctor.local import check_partners_keys
-from tercet.broker.sealing.identity import PUBLIC_PREFIX, Identity, KeyProblem, parse_public
+from tercet.broker.sealing.identity import PUBLIC_PREFIX, Identity, parse_public
+from tercet.broker.sealing.key_problem import KeyProblem
 from tercet.schemas.files.settings import Partner, Settings
 
 BANK, CARD, TELCO = (Identity.generate() for _ in range(3))

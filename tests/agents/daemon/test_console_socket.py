@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from tercet.agents.access.console import Request
+from tercet.agents.access.console_client import Request
 from tercet.agents.access.no_agent import NoAgent
 from tercet.agents.access.socket_console import NoSocket, SocketConsole, receive_message
 from tercet.agents.cli.app import app

@@ -1,16 +1,22 @@
 """All that a party refuses a job for is told in one run, each with the party and what can mend it."""
 
+import csv
+import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
+import adbc_driver_postgresql.dbapi as postgresql
 import pytest
 
+from tercet.agents.cli.rendering import job_details
 from tercet.agents.policy.audit_log import entries
-from tercet.schemas.files.job import Evaluation
+from tercet.schemas.files.job import Evaluation, PredictionJob, TrainingJob
 from tercet.schemas.files.policy import PolicySettings
 from tercet.schemas.files.settings import Limits, TableSettings
 from tercet.tables.core.problem import TableProblem
-from tercet.tables.snapshot.preview import preview_table
-from tests.agents.scenes import BANK, CARD, PATIENT, Scene, job, make_table, nothing_left, off, scene, three
+from tercet.tables.snapshot.preview import check_query, preview_table
+from tests.agents.scenes import BANK, CARD, PATIENT, Scene, job, make_table, nothing_left, off, prediction, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 DEADLINES = PATIENT.model_copy(update={"verdict": 20})
@@ -111,3 +117,85 @@ def test_without_an_id_column_the_rest_is_told_all_the_same(tmp_path: Path) -> N
         preview_table("people", TableSettings(path=path, id="id", label="label", numeric=("wage",)), with_label=True)
     for words in ("`id`", "`label`", "`numeric`"):
         assert words in str(caught.value)
+
+
+def database(folder: Path, rows: Rows) -> TableSettings:
+    """The card processor's table as a query of a SQLite file."""
+    path, names = folder / "card.db", list(rows[0])
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"CREATE TABLE people ({', '.join(map(repr, names))})")
+        values = [tuple(row.values()) for row in rows]
+        connection.executemany(f"INSERT INTO people VALUES ({', '.join('?' * len(names))})", values)
+        connection.commit()
+    return TableSettings(database=f"sqlite:///{path}", query="SELECT * FROM people ORDER BY id;", id="id")
+
+
+@pytest.mark.parametrize("kind", ["training", "prediction"])
+async def test_columns_that_a_query_lacks_are_told_with_all_else_before_any_row_is_read(
+    kind: str, tmp_path: Path
+) -> None:
+    """Of a training by its settings, of a prediction by its model; nobody is asked to approve, and no row leaves."""
+    async with scene(three(tmp_path, DEADLINES), tmp_path) as stage:
+        description: TrainingJob | PredictionJob = job(release="shared")
+        if kind == "prediction":
+            description = prediction((await stage.run(description))[CARD].job)
+            await stage.stop()
+            stage.envelopes.clear()
+        with (tmp_path / "card.csv").open(encoding="utf-8") as file:
+            rows = [{name: cell for name, cell in row.items() if name != "card-0"} for row in csv.DictReader(file)]
+        table = database(tmp_path, rows).model_copy(update={"numeric": ("card-0",), "max_alignments": 1})
+        stage.change(CARD, tables={"customers": table})
+        for party in (BANK, CARD):
+            stage.change(party, approval="always")
+        stage.change(BANK, limits=Limits(min_rows=200, min_scored_rows=200))
+        ended = await stage.run(description)
+        nothing_left(stage)
+    reason = {status.failure.reason for status in ended.values() if status.failure}.pop()
+    lacks = "lacks a column" if kind == "training" else "has other columns than the model was trained on"
+    for words in (lacks, f"[limits] {'min_rows' if kind == 'training' else 'min_scored_rows'}"):
+        assert reason.count(words) == 1, (words, reason)
+    assert "card-0" not in reason
+    assert "card-0" in (ended[CARD].detail or "")
+
+
+async def test_a_prediction_tells_of_a_file_and_of_a_part_that_is_not_there(tmp_path: Path) -> None:
+    """Ids that repeat at one party, and no part of the model at the other."""
+    async with scene(three(tmp_path, DEADLINES), tmp_path) as stage:
+        trained = (await stage.run(job(release="shared")))[CARD].job
+        await stage.stop()
+        stage.envelopes.clear()
+        make_table(tmp_path / "card.csv", seed=2, change=spoilt)
+        shutil.rmtree(tmp_path / BANK / "models" / trained)
+        ended = await stage.run(prediction(trained))
+        nothing_left(stage)
+    reason = {status.failure.reason for status in ended.values() if status.failure}.pop()
+    shown = [str(cell) for cell in job_details(ended[CARD]).columns[1].cells]
+    assert sum("only a finished job has one" in cell for cell in shown) == 1
+    for words in ("bank has no usable part of the model", "has an id more than once", "has other columns"):
+        assert reason.count(words) == 1, (words, reason)
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("SELECT id, pg_sleep(60) AS age, now() AS since FROM people", "'since' holds dates or times"),
+        ("SELECT id, age FROM people -- all", "`numeric` names 'wage'"),
+        ("SELECT id, agee FROM people", "names a column that the database does not have"),
+        ("DELETE FROM people", "write"),
+    ],
+)
+def test_postgresql_says_what_is_wrong_with_a_query_without_a_row_of_its_answer(
+    query: str, words: str, postgres_url: str
+) -> None:
+    """However long the answer would take, and nothing is written."""
+    with closing(postgresql.connect(postgres_url, autocommit=True)) as connection, connection.cursor() as cursor:
+        cursor.execute("DROP TABLE IF EXISTS people")
+        cursor.execute("CREATE TABLE people AS SELECT '1' AS id, 2 AS age")
+        settings = TableSettings(database=postgres_url, query=query, id="id", numeric=("age", "wage"))
+        with pytest.raises(TableProblem) as caught:
+            check_query("people", settings, None, with_label=False)
+        if query.startswith("DELETE"):
+            cursor.execute("SELECT count(*) FROM people")
+            assert cursor.fetchone() == (1,)
+        else:
+            assert words in str(caught.value)

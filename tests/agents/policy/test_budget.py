@@ -27,11 +27,12 @@ from tercet.agents.policy.job_audit import JobAudit
 from tercet.schemas.files.job import Evaluation, Invalid, PredictionJob, Privacy, TrainingJob
 from tercet.schemas.files.policy import PolicySettings, TablePolicy
 from tercet.schemas.files.settings import Limits, Settings
-from tercet.schemas.messages.kinds import Job, Terms
+from tercet.schemas.messages.kinds import Job, ScoringTerms, Terms
 from tests.agents.policy.test_check import KEYS, announcing, settings_of
 from tests.agents.policy.test_settings_rules import table
 from tests.agents.scenes import BANK, CARD, NOTARY, Scene, job, off, prediction, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
+from tests.agents.world import NOTHING
 
 OF = "credit-01234567"
 SCORED = Evaluation(holdout=0.25, metrics="end", loss=True)
@@ -142,6 +143,29 @@ def test_a_score_tells_the_logarithm_of_its_range_by_the_width_of_the_noise(nois
     assert score_bits(noise) == bits
     quiet = settings_of(CARD).model_copy(update={"policy": PolicySettings(narrow=True, score_noise=noise)})
     assert exposures(job(evaluation=EACH_EPOCH), quiet, terms(outputs=3))["training"]["bits"] == 4 * 3 * bits
+
+
+def test_scores_that_no_helper_stops_count_what_a_lie_could_put_into_them() -> None:
+    """Where weights are opened for them: in each training, and in predictions but of a model that its owners hold."""
+    settings = settings_of(CARD)
+    blind = job(evaluation=EACH_EPOCH, privacy=NOTHING)
+    assert exposures(blind, settings, terms())["training"]["bits"] == exposures(blind, settings)["training"]["bits"]
+    assert exposures(blind, settings)["training"]["bits"] == 4 * 13
+
+    def bits(**changes: Any) -> float:
+        fields: dict[str, Any] = {
+            "model": "logistic",
+            "fx": 8,
+            "f": 39,
+            "noise_bits": 2,
+            "alpha": 1.0,
+            "seeds": (),
+            "exponent": 7,
+        }
+        scoring = ScoringTerms(**(fields | {"release": "shared", "blind": True, "network": None} | changes))
+        return exposures(prediction(OF), settings, terms().model_copy(update={"scoring": scoring}))["scoring"]["bits"]
+
+    assert (bits(), bits(release="label"), bits(release="owners"), bits(blind=False)) == (13, 13, 7, 7)
 
 
 def test_outputs_count_each() -> None:

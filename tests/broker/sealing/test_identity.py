@@ -16,13 +16,13 @@ from tercet.broker.sealing.identity import (
     _SUITE,
     Forged,
     Identity,
-    KeyProblem,
     _public_text,
     load_identity,
     parse_public,
     require_private,
     save_identity,
 )
+from tercet.broker.sealing.key_problem import KeyProblem
 
 BANK, CARD, MALLORY = Identity.generate(), Identity.generate(), Identity.generate()
 

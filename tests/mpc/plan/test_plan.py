@@ -387,6 +387,14 @@ def test_scores_tell_at_most_half_of_a_partners_record() -> None:
     make_plan(replace(SCORED, scorings=0, record_bits=(0.0, 0.0)))
 
 
+def test_scores_that_no_helper_stops_tell_nearly_twice_as_much() -> None:
+    """A label party that opens its weights falsely fills the words of a score."""
+    blind = replace(SCORED, blind=Blind(32, 16), scorings=1, record_bits=(50.0, 26.0))
+    make_plan(blind)
+    with pytest.raises(PlanRefused, match="scored 1 times, each time 13 bits"):
+        make_plan(replace(blind, record_bits=(50.0, 25.75)))
+
+
 def test_scores_with_known_weights_tell_at_most_a_third() -> None:
     """Under release = "label" each score is an equation with known weights."""
     make_plan(replace(SCORED, whole=True, scorings=2))

@@ -58,7 +58,7 @@ def oracle_of(job: Job):
     return BlindWorld(job).run().oracle()
 
 
-@pytest.mark.parametrize(("request_", "spare"), [(JOB, 0), (PENALISED, 5)], ids=["plain", "l2"])
+@pytest.mark.parametrize(("request_", "spare"), [(JOB, 0), (PENALISED, 6)], ids=["plain", "l2"])
 def test_a_score_has_few_bits_before_the_point_whatever_is_shifted(request_, spare):
     """With a penalty words have more room; it is left out of each share, so that a lie cannot use it."""
     one = pass_of(make_job(request_))

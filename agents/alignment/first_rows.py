@@ -1,0 +1,47 @@
+"""Looks at a party's table before anybody is asked to approve.
+
+Of a file it reads the first rows, of a query the columns alone. Nothing of it leaves, and nothing is kept.
+"""
+
+from collections.abc import Mapping
+
+from tercet.agents.access.table import database_login
+from tercet.agents.alignment.table_problems import unusable_login, unusable_table
+from tercet.agents.session.context import JobContext
+from tercet.broker.sealing.key_problem import KeyProblem
+from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.settings import TableSettings
+from tercet.tables.core.problem import TableProblem
+from tercet.tables.core.table import Kind
+from tercet.tables.snapshot.preview import PreviewResult, check_query, preview_table
+
+
+def look_at_table(
+    context: JobContext,
+    settings: TableSettings,
+    *,
+    with_label: bool,
+    label_kind: Kind,
+    expected: Mapping[str, Kind] | None,
+) -> PreviewResult | None:
+    """Look at this party's table as the job would read it.
+
+    Arguments are those of `take_snapshot`.
+
+    Returns:
+        What a file's first rows say; None of a query, whose columns can be used.
+
+    Raises:
+        JobProblem: the table cannot be used, as far as that shows it.
+    """
+    name = context.description.table_of(context.me)
+    try:
+        if settings.path is not None:
+            return preview_table(name, settings, with_label=with_label, label_kind=label_kind, expected=expected)
+        login = database_login(settings)
+        check_query(name, settings, login, with_label=with_label, label_kind=label_kind, expected=expected)
+    except (Invalid, KeyProblem) as problem:
+        raise unusable_login(context, problem) from None
+    except TableProblem as problem:
+        raise unusable_table(context, problem) from None
+    return None

@@ -1,0 +1,8 @@
+"""Defines the error of a key that cannot be used; imports nothing else."""
+
+
+class KeyProblem(ValueError):
+    """A key that cannot be used: its file, its mode or its text.
+
+    The message holds no part of it.
+    """
