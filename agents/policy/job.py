@@ -148,11 +148,12 @@ def _check_prediction(description: PredictionJob, settings: Settings) -> None:
 def _check_model_is_blind(description: PredictionJob, settings: Settings) -> None:
     part, me = _part(description.of, settings), settings.party
     if part is not None and part.helped and not part.is_blind and settings.policy.helper_sees == "nothing":
+        asked = 'helper_sees = "nothing"'
         raise JobProblem(
             "policy.helper-sees",
             me,
-            f'{me} lets no helper see scores ([policy] helper_sees = "nothing" at {me}), and the helper would see '
-            f"those that {description.of} gives: train a model with helper_sees = \"nothing\" under [privacy], or ask "
+            f"{me} lets no helper see scores ([policy] {asked} at {me}), and the helper would see "
+            f"those that {description.of} gives: train a model with {asked} under [privacy], or ask "
             f'{me} whether it writes helper_sees = "scores" under [policy]',
         )
 

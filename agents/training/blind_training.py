@@ -7,9 +7,9 @@ one receives what the helper deals, one is online. The equations are in `mpc.bli
 import asyncio
 import itertools
 import math
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
-from tercet.agents.core.problems import JobProblem
+from tercet.agents.core.problems import UNDECIDED, JobProblem
 from tercet.agents.messaging.inbox import Deadline
 from tercet.agents.messaging.trace import loop
 from tercet.agents.protocol.checkpointing import CheckpointWriter
@@ -141,14 +141,26 @@ class BlindTraining:
         message = SpreadShare(words=mine, opened=opened)
         await context.mailbox.send(message, context.partners, deadline, epoch=step.epoch)
         letters = await context.mailbox.receive(SpreadShare, context.partners, deadline, epoch=step.epoch)
-        for name, letter in letters.items():
-            if letter.opened != opened:
-                reason = f"{name} and {context.me} have opened different words in epoch {step.epoch}"
-                raise JobProblem("arithmetic.differs", name, f"{reason}; do both run the same version?")
+        others = [name for name, letter in letters.items() if letter.opened != opened]
+        if others:
+            raise _differs(context, step.epoch, others)
         theirs = context.mailbox.checked_words(letters, lambda _: (1, 1)).values()
         cosine = float(decode(total([mine, *theirs]), self._plan.f)[0, 0]) / weight
         if cosine < least_cosine(self._plan):
             raise _out_of_range(context, step.epoch, cosine)
+
+
+def _differs(context: JobContext, epoch: int, others: Sequence[str]) -> JobProblem:
+    """Blame nobody alone.
+
+    Whoever told two parties different words may not be among those that differ.
+    """
+    parties = " or ".join(context.description.data_parties)
+    reason = (
+        f"{' and '.join([context.me, *others])} have opened different words in epoch {epoch}, and no message tells "
+        f"whose fault it is, {parties}: do all run the same version? If so, one of them has told others different words"
+    )
+    return JobProblem("arithmetic.differs", UNDECIDED, reason)
 
 
 def least_cosine(plan: Plan) -> float:
