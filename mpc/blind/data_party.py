@@ -28,10 +28,11 @@ from tercet.mpc.blind.loss import BlindLoss
 from tercet.mpc.interface.script import Await, Receive, Script, Send, Signal, received_words
 from tercet.mpc.linear.algebra import NO_DIGESTS, own_update, partner_update, zero_share
 from tercet.mpc.linear.data_party import Shares, first_shares
-from tercet.mpc.plan.schedule import OutOfTurn, Step, Turns
+from tercet.mpc.plan.schedule import LEAST_ROWS, OutOfTurn, Step, Turns
 from tercet.mpc.randomness.masks import Masks
 
 Later = tuple[tuple[int, str, Words], ...]  # as `Send.later`
+QUARTERS = 4  # scores of an epoch's last quarter are looked at, and of LEAST_ROWS rows or more
 NOTHING_LATER: Mapping[int, Later] = MappingProxyType({})
 
 
@@ -195,7 +196,8 @@ class BlindParty:
 
     def _update(self, step: Step, state: _Training, opened: Words) -> None:
         error, t = opened - self._forward.own_mask("r", step), step.index
-        self._add_spread(step, state.batch)
+        if step.stop > self._plan.request.rows - max(LEAST_ROWS, self._plan.request.rows // QUARTERS):
+            self._add_spread(step, state.batch)
         self._own = own_update(self._own, state.batch.x, error, state.gradient)
         if self._me == self._label:
             self._intercepts[t + 1] = self._intercepts[t] - self._back(step, error)
@@ -210,12 +212,15 @@ class BlindParty:
     # --- once an epoch
 
     def _add_spread(self, step: Step, batch: Batch) -> None:
-        """Add c times the sum of cos(m_1 z) over a batch, by words that are there."""
+        """Add c times the sum of cos(m_1 z) over a batch late in an epoch, by words that are there.
+
+        Scores that run away do so from step to step, and a mean over the epoch would not show the last ones.
+        """
         self._spread = self._spread + sum_along(self._forward.first_cosine(step, batch))
         self._weight += step.scale * step.rows * self._plan.outputs
 
     def take_spread(self, step: Step) -> tuple[Words, float]:
-        """Return this party's share of the summed c cos(m_1 z) since the last call.
+        """Return this party's share of the summed c cos(m_1 z) of an epoch's last batches.
 
         And what the sum is at scores of 0.
 
