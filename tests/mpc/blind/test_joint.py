@@ -91,9 +91,11 @@ def test_a_loss_is_near_the_plaintext_one(request_):
         link, y = job.plan.link, job.y[record.rows]
         plain[record.step.epoch] += link.loss(scores - (link.offset(y) if link.offset else 0.0), y) / 2000
     series, step = series_of(job.plan), next(job.plan.steps())
-    y = float(np.sqrt((job.plan.link.target(job.y) ** 2).mean()))
-    deviation = (rounding(series.second, step, job.plan) + y * rounding(series.score_terms, step, job.plan)) / 2000**0.5
-    near = 4.0 * deviation + series.second.error + y * series.score_terms.error
+    label = float(np.sqrt((job.plan.link.target(job.y) ** 2).mean()))
+    deviation = (
+        rounding(series.second, step, job.plan) + label * rounding(series.score_terms, step, job.plan)
+    ) / 2000**0.5
+    near = 4.0 * deviation + series.second.error + label * series.score_terms.error
     assert near < {"linear": 9e-3}.get(request_.model, 4e-3)
     for epoch, expected in plain.items():
         found = total(party.loss.share(epoch) for party in world.parties if party.loss)
