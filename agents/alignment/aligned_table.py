@@ -196,10 +196,11 @@ class AlignedTable:
             raise self._disk_problem(error) from None
 
     def checkpoint_binding(self, order_key: bytes) -> bytes:
-        """Digest all that a checkpoint must agree with: run, sizes, plan, order, rows."""
+        """Digest all that a checkpoint must agree with: run, version, sizes, plan, order, rows."""
         context = self._context
         of_order = secret_order.derive_subkey(order_key, "checkpoints")
-        return canonical_digest("tercet checkpoint", [context.job.run, context.shape_digest, of_order, self.digest])
+        run = [context.job.run, context.version]
+        return canonical_digest("tercet checkpoint", [*run, context.shape_digest, of_order, self.digest])
 
     def split_rows(self, holdout: float) -> NDArray[np.bool_]:
         """Mark the held-out rows among the common ones; every data party marks the same."""

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
+from tercet.agents.core.problems import UNDECIDED
 from tercet.agents.core.states import APPROVAL, State
 from tercet.schemas.core.visible import escape_invisible
 
@@ -133,7 +134,7 @@ def job_details(job: JobStatus) -> Table:
         ("report", job.report or ""),
     ]
     if job.failure is not None:
-        rows.append(("failure", f"{job.failure.code} ({job.failure.stage}), caused by {job.failure.culprit}"))
+        rows.append(("failure", f"{job.failure.code} ({job.failure.stage}){_cause(job.failure.culprit)}"))
         rows.append(("reason", job.failure.reason))
         rows.append(("our detail", job.detail or ""))
     if job.state in {State.FAILED, State.CANCELLED}:
@@ -194,6 +195,11 @@ def _rows(job: JobStatus) -> str:
     return f"{job.rows + job.held_out:,}{held_out}; {job.columns} columns of our own"
 
 
+def _cause(culprit: str) -> str:
+    """Say whose fault a failure is, where that is known."""
+    return "" if culprit == UNDECIDED else f", caused by {culprit}"
+
+
 def _approval(job: JobStatus) -> str:
     if job.approval == APPROVAL:
         return f"waits for a person here: tercet job approve {job.job}"
@@ -245,7 +251,7 @@ def summary_table(result: dict[str, Any]) -> Table:
     failure = result["failure"]
     rows = [
         ("state", result["state"] + (f", but {result['worthless']}" if result["worthless"] else "")),
-        ("failure", f"{failure['code']}, caused by {failure['culprit']}: {failure['reason']}" if failure else ""),
+        ("failure", f"{failure['code']}{_cause(failure['culprit'])}: {failure['reason']}" if failure else ""),
         *((f"detail at {party}", detail) for party, detail in result["details"].items()),
         ("rows in common", f"{result['rows'] + result['held_out']:,}" if result["rows"] else ""),
         ("held out", f"{result['held_out']:,}" if result["held_out"] else ""),

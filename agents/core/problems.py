@@ -12,6 +12,8 @@ from tercet.schemas.messages.kinds import Failure
 P = ParamSpec("P")
 
 BROKER = "broker"  # the culprit when nobody is: something was lost between two parties that both wait
+UNDECIDED = "undecided"  # the culprit is one of several parties, and nothing tells which; the reason names them
+NO_PARTIES = frozenset({BROKER, UNDECIDED})  # that a failure may name beside the parties of a job
 
 
 @dataclass

@@ -11,12 +11,15 @@ from typing import Self
 
 from pydantic import ValidationError
 
+from tercet.agents.core.problems import JobProblem
 from tercet.agents.core.states import State
 from tercet.agents.runs.recovery import Attempts
 from tercet.agents.runs.run import JobRun
 from tercet.agents.runs.saved_state import SavedRun
 from tercet.schemas.core.strict import Strict
-from tercet.schemas.messages.kinds import Job, JobStatus
+from tercet.schemas.messages.kinds import LOWEST_VERSION, PROTOCOL_VERSION, Job, JobStatus
+
+OLDEST_PROTOCOL = 5  # whose records did not name it
 
 
 class Record(Strict):
@@ -32,6 +35,7 @@ class Record(Strict):
     furthest: int = 0
     released: bool = False  # what the job gives this party is in its hidden folder
     life: int = 0  # of the agent with this run
+    protocol: int = OLDEST_PROTOCOL  # the latest version that the agent spoke
 
     @classmethod
     def of(cls, run: JobRun) -> Self:
@@ -48,7 +52,21 @@ class Record(Strict):
             furthest=attempts.furthest,
             released=run.released,
             life=run.life,
+            protocol=PROTOCOL_VERSION,
         )
+
+    def version_problem(self, me: str) -> JobProblem | None:
+        """Say why a run of another version cannot go on, if it cannot.
+
+        The job may mean another training now.
+        """
+        if LOWEST_VERSION <= self.protocol <= PROTOCOL_VERSION:
+            return None
+        reason = (
+            f"{self.job.id} began at {me} with version {self.protocol} of the protocol, and {me}'s agent now speaks "
+            f"{PROTOCOL_VERSION}, by which the job may train in another way: submit it with --again"
+        )
+        return JobProblem("party.version", me, reason)
 
     def saved_run(self, state: State) -> SavedRun:
         """Make the facts from which the run goes on, in this state."""

@@ -82,7 +82,7 @@ class Jobs:
         """Take up again what was running, or tell that it is over where a fault ends a job."""
         why = f"{self._me}'s agent was restarted while the job ran; submit it with --again"
         recovers = self._settings.recovery.attempts > 1
-        problem = None if recovers else JobProblem("agent.restarted", self._me, why)
+        restarted = None if recovers else JobProblem("agent.restarted", self._me, why)
         for record in running:
             if record.status.state not in NEXT:
                 self._log.warning("a job's record is in no known state", job=record.job.id)
@@ -90,8 +90,8 @@ class Jobs:
                 self._spawn(self._delete_queues(record))
             else:
                 self._log.warning("job was running before the restart", job=record.job.id)
-                saved = record.saved_run(State(record.status.state))
-                self.start_run(record.job, record.status.submitted, problem, saved)
+                saved, problem = record.saved_run(State(record.status.state)), record.version_problem(self._me)
+                self.start_run(record.job, record.status.submitted, problem or restarted, saved)
 
     async def _delete_queues(self, record: Record) -> None:
         """Delete queues that an ended job has left, the broker being away at its end."""
@@ -242,6 +242,8 @@ class Jobs:
         if state != State.FAILED or self._settings.recovery.attempts == 1:
             reason = f"{record.job.id} is {state} at {self._me}: only a failed job can be taken up again"
             raise JobProblem("job.resume", self._me, f"{reason}, and only with [recovery] attempts of more than 1")
+        if (older := record.version_problem(self._me)) is not None:
+            raise older
         self._log.info("job is taken up again", job=record.job.id)
         self.start_run(record.job, record.status.submitted, saved=record.resumed_run())
 

@@ -49,7 +49,6 @@ __all__ = [
     "load",
     "manifest",
     "partial_scores",
-    "released_as",
     "save",
 ]
 
@@ -99,15 +98,6 @@ def load(folder: Path) -> tuple[ModelPart, dict[str, NDArray[Any]]]:
         raise ModelPartProblem(f"{path}: not a safetensors file; restore the folder from a copy") from None
     check(part, arrays)
     return part, arrays
-
-
-def released_as(folder: Path) -> str:
-    """Read the `release` of the job that a model part belongs to.
-
-    Raises:
-        ModelPartProblem: there is no part, or its manifest is of another format or damaged.
-    """
-    return manifest(folder).release
 
 
 def partial_scores(part: ModelPart, arrays: Arrays, table: Table) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from tercet.agents.core.problems import JobProblem, collect_problem
-from tercet.agents.models.model_part import ModelPartProblem, released_as
+from tercet.agents.models.model_part import ModelPart, ModelPartProblem, manifest
 from tercet.mpc.plan.exposure import score_less_often
 from tercet.schemas.files.job import BLIND_MODELS, PredictionJob, TrainingJob
 from tercet.schemas.files.settings import Settings
@@ -126,7 +126,10 @@ def _check_narrow(job: Job, description: TrainingJob, settings: Settings) -> Non
 
 def _check_prediction(description: PredictionJob, settings: Settings) -> None:
     me, label = settings.party, description.label
-    if me == label or me in description.helpers:
+    if me in description.helpers:
+        return
+    _check_model_is_blind(description, settings)
+    if me == label:
         return
     if not settings.partners[label].predictions:
         raise JobProblem(
@@ -144,12 +147,31 @@ def _check_prediction(description: PredictionJob, settings: Settings) -> None:
         )
 
 
+def _check_model_is_blind(description: PredictionJob, settings: Settings) -> None:
+    part, me = _part(description.of, settings), settings.party
+    if part is not None and part.helped and not part.is_blind and settings.policy.helper_sees == "nothing":
+        asked = 'helper_sees = "nothing"'
+        raise JobProblem(
+            "policy.helper-sees",
+            me,
+            f"{me} lets no helper see scores ([policy] {asked} at {me}), and the helper would see "
+            f"those that {description.of} gives: train a model with {asked} under [privacy], or ask "
+            f'{me} whether it writes helper_sees = "scores" under [policy]',
+        )
+
+
 def _is_held(of: str, settings: Settings) -> bool:
-    """Tell whether the label party has all weights; another check reports a missing part."""
+    """Tell whether the label party has all weights."""
+    part = _part(of, settings)
+    return part is not None and part.release == "label"
+
+
+def _part(of: str, settings: Settings) -> ModelPart | None:
+    """Read the manifest of a model; another check reports that there is none."""
     try:
-        return released_as(settings.state / "models" / of) == "label"
+        return manifest(settings.state / "models" / of)
     except ModelPartProblem:
-        return False
+        return None
 
 
 Check = Callable[[Job, TrainingJob, Settings], None]

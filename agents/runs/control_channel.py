@@ -9,7 +9,7 @@ from itertools import count
 
 import structlog
 
-from tercet.agents.core.problems import BROKER, JobProblem
+from tercet.agents.core.problems import NO_PARTIES, JobProblem
 from tercet.agents.core.states import UNKNOWN, State
 from tercet.agents.runs.attempt import Attempt
 from tercet.agents.runs.blame import Report
@@ -115,7 +115,7 @@ class ControlChannel:
             self._handle_declined_resumption(JobProblem("job.resume", sender, outcome.failure.reason))
         elif self._label not in {self._me, sender}:
             return
-        elif outcome.failure.culprit not in (*self.peers.parties, BROKER):
+        elif outcome.failure.culprit not in {*self.peers.parties, *NO_PARTIES}:
             self._on_outcome(unknown_party(sender))
         elif outcome.attempt >= self.peers.attempt or not self._on_stale_failure(sender):
             self._on_outcome(FinalFailure(outcome.failure))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from tercet.agents.core.problems import BROKER, JobProblem
+from tercet.agents.core.problems import BROKER, NO_PARTIES, JobProblem
 from tercet.agents.core.states import State
 from tercet.agents.runs.blame import Report, blame_for_deadline, culprits
 from tercet.broker.interface.base import Blocked, BrokerError, Disconnected, Unroutable
@@ -131,7 +131,7 @@ class PeerMonitor:
 
     def _names_unknown_party(self, message: Progress | Failure) -> bool:
         if isinstance(message, Failure):
-            return message.culprit not in (*self.parties, BROKER)
+            return message.culprit not in {*self.parties, *NO_PARTIES}
         # Whoever helps has the masks of all data parties.
         return not set(message.waits_for) <= set(self.parties) or message.helper not in self.helpers
 

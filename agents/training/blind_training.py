@@ -7,9 +7,9 @@ one receives what the helper deals, one is online. The equations are in `mpc.bli
 import asyncio
 import itertools
 import math
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 
-from tercet.agents.core.problems import JobProblem
+from tercet.agents.core.problems import UNDECIDED, JobProblem
 from tercet.agents.messaging.inbox import Deadline
 from tercet.agents.messaging.trace import loop
 from tercet.agents.protocol.checkpointing import CheckpointWriter
@@ -147,17 +147,29 @@ class BlindTraining:
         message = SpreadShare(words=mine, opened=opened)
         await context.mailbox.send(message, context.partners, deadline, epoch=step.epoch)
         letters = await context.mailbox.receive(SpreadShare, context.partners, deadline, epoch=step.epoch)
-        for name, letter in letters.items():
-            if letter.opened != opened:
-                reason = f"{name} and {context.me} have opened different words in epoch {step.epoch}"
-                raise JobProblem("arithmetic.differs", name, f"{reason}; do both run the same version?")
+        others = [name for name, letter in letters.items() if letter.opened != opened]
+        if others:
+            raise _differs(context, step.epoch, others)
         shape = (1, mine.shape[1])
-        opened_sums = total([mine, *context.mailbox.checked_words(letters, lambda _: shape).values()])
+        sums = total([mine, *context.mailbox.checked_words(letters, lambda _: shape).values()])
         for k, weight in enumerate(weights):
             numbers = party.layout.numbers(step, k)
-            cosine = float(decode(opened_sums[:, k : k + 1], numbers.total)[0, 0]) / weight
+            cosine = float(decode(sums[:, k : k + 1], numbers.total)[0, 0]) / weight
             if cosine < least_cosine(numbers.series):
                 raise _out_of_range(context, step.epoch, cosine, numbers.series, hidden=k < party.layout.output)
+
+
+def _differs(context: JobContext, epoch: int, others: Sequence[str]) -> JobProblem:
+    """Blame nobody alone.
+
+    Whoever told two parties different words may not be among those that differ.
+    """
+    parties = " or ".join(context.description.data_parties)
+    reason = (
+        f"{' and '.join([context.me, *others])} have opened different words in epoch {epoch}, and no message tells "
+        f"whose fault it is, {parties}: do all run the same version? If so, one of them has told others different words"
+    )
+    return JobProblem("arithmetic.differs", UNDECIDED, reason)
 
 
 def least_cosine(series: Series) -> float:

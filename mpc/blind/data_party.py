@@ -30,8 +30,10 @@ from tercet.mpc.blind.start import AnyShares, from_layers, to_layers
 from tercet.mpc.interface.script import Await, Script, Signal
 from tercet.mpc.linear.algebra import NO_DIGESTS, own_update, partner_update, zero_share
 from tercet.mpc.network.forward import NetworkShares
-from tercet.mpc.plan.schedule import OutOfTurn, Step, Turns
+from tercet.mpc.plan.schedule import LEAST_ROWS, OutOfTurn, Step, Turns
 from tercet.mpc.randomness.masks import Masks
+
+QUARTERS = 4  # scores of an epoch's last quarter are looked at, and of LEAST_ROWS rows or more
 
 
 @dataclass(slots=True)
@@ -187,7 +189,8 @@ class BlindParty:
     def _update(self, step: Step, state: _Training, opened: Words) -> None:
         """Take the step on this party's block of layer 0, from that layer's opened error."""
         error, t = opened - self._forward.mask("r", 0, step), step.index
-        self._add_spread(state.batch)
+        if step.stop > self._plan.request.rows - max(LEAST_ROWS, self._plan.request.rows // QUARTERS):
+            self._add_spread(state.batch)
         self._own = own_update(self._own, state.batch.x, error, state.gradient)
         if self._me == self._label:
             self._intercepts[t + 1] = self._intercepts[t] - self._forward.bias_fall(step, error)
@@ -200,14 +203,17 @@ class BlindParty:
         return np.zeros((1, self.layout.turns), np.uint64)
 
     def _add_spread(self, batch: Batch) -> None:
-        """Add c times the sum of cos(m_1 z) over a batch, of each layer, by words that are there."""
+        """Add c times the sum of cos(m_1 z) over a batch late in an epoch, of each layer, by words that are there.
+
+        Scores that run away do so from step to step, and a mean over the epoch would not show the last ones.
+        """
         for k, layer in enumerate(batch.layers):
             cosines = layer.first_cosine()
             self._spread[:, k : k + 1] += sum_along(cosines)
             self._weights[k] += layer.numbers.scale * cosines.size
 
     def take_spread(self, step: Step) -> tuple[Words, Floats]:
-        """Return this party's share of the summed c cos(m_1 z) of each layer since the last call.
+        """Return this party's share of the summed c cos(m_1 z) of each layer in an epoch's last batches.
 
         And what the sums are at pre-activations of 0.
 

@@ -12,7 +12,7 @@ from tercet.schemas.core.strict import Strict
 from tercet.schemas.messages.address import Round
 
 BODY_VERSION = 5  # how a body and a control message are written; an agent reads no other
-LOWEST_VERSION, PROTOCOL_VERSION = 5, 5  # of the protocol of a job: those that this release speaks
+LOWEST_VERSION, PROTOCOL_VERSION = 6, 6  # of the protocol of a job: those that this release speaks
 
 MOST_OUTPUTS = 1000  # classes of a model
 MOST_EXPONENT = 64  # scores stay far below two to this

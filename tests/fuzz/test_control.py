@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from tercet.agents.core.problems import BROKER
+from tercet.agents.core.problems import BROKER, UNDECIDED
 from tercet.agents.core.states import NEXT, TERMINAL, State
 from tercet.agents.messaging.inbox import Deadline
 from tercet.broker.interface.base import Envelope
@@ -62,7 +62,7 @@ failures = st.builds(
     Failure,
     code=st.sampled_from(["party.silent", "agent.restarted", "transport.lost", "table.label", "job.plan"]),
     stage=st.text(max_size=20),
-    culprit=st.sampled_from([*PARTIES, BROKER]),
+    culprit=st.sampled_from([*PARTIES, BROKER, UNDECIDED]),
     reason=st.text(max_size=40),
     verdict=st.booleans(),
 )
@@ -134,7 +134,7 @@ async def one_job(folder: Path, said: list[Saying], recovery: Recovery) -> None:
             assert (status.state == "failed") == (status.failure is not None)
             if status.failure is not None:
                 assert status.failure.code in CODES, status.failure
-                assert status.failure.culprit in (*PARTIES, BROKER), status.failure
+                assert status.failure.culprit in (*PARTIES, BROKER, UNDECIDED), status.failure
         again = await stage.ended(stage.submit(job("afterwards")), seconds=LONG)
         assert {status.state for status in again.values()} == {"done"}, [status.failure for status in again.values()]
 

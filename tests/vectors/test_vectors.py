@@ -48,6 +48,7 @@ def test_a_frozen_model_part_is_read(tmp_path):
             (tmp_path / name.removeprefix("part/")).write_bytes(whole)
     part, arrays = load(tmp_path)
     assert (part.job, part.columns) == ("credit-0123abcd", ("age", "sex=f", "sex=m"))
+    assert not part.is_blind  # as it stands in no plan of before
     assert np.array_equal(arrays["weights"], [[-1.0], [0.0], [1.0]])
 
 

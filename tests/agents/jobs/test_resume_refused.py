@@ -1,10 +1,14 @@
 """A partner that does not take a job up again tells whoever asks, and the job ends with that reason."""
 
+import json
 from pathlib import Path
 
+import pytest
+
+from tercet.agents.core.problems import JobProblem
 from tercet.broker.memory.memory_queue import no_faults
 from tests.agents.jobs.test_resume import TWICE, given_up
-from tests.agents.recovering import Recovering, recovering, states
+from tests.agents.recovering import THREE, Recovering, long_job, recovering, states
 from tests.agents.scenes import BANK, CARD, NOTARY, off
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
@@ -47,3 +51,34 @@ async def test_a_partner_that_has_no_record_says_so(tmp_path: Path) -> None:
         stage.agents[BANK].resume(name)
         assert "submit it with --again" in off(await stage.ended(name, BANK, NOTARY), "job.resume", CARD)
         await nobody_runs(stage)
+
+
+def write_by_version_5(stage: Recovering, party: str, name: str) -> None:
+    """Leave a job's record as a release of before wrote it."""
+    path = stage.state_folder(party) / "jobs" / f"{name}.json"
+    record = json.loads(path.read_text())
+    del record["protocol"]
+    path.write_text(json.dumps(record))
+
+
+async def test_a_failed_job_of_an_earlier_version_is_not_taken_up_again(tmp_path: Path) -> None:
+    """Its description means another training now: the helper saw scores by default."""
+    async with recovering(tmp_path, recovery=TWICE) as stage:
+        name = await given_up(stage)
+        write_by_version_5(stage, BANK, name)
+        with pytest.raises(JobProblem, match=r"began at bank with version 5.*speaks 6.*--again"):
+            stage.agents[BANK].resume(name)
+        await nobody_runs(stage)
+
+
+async def test_a_job_that_ran_when_an_agent_was_upgraded_ends_with_the_versions(tmp_path: Path) -> None:
+    """At every party."""
+    async with recovering(tmp_path) as stage:
+        await stage.start()
+        name = stage.submit(long_job())
+        await stage.saved(name)
+        await stage.crash(CARD)
+        write_by_version_5(stage, CARD, name)
+        await stage.start(CARD)
+        reason = off(await stage.ended(name, *THREE), "party.version", CARD)
+        assert "submit it with --again" in reason

@@ -19,7 +19,7 @@ from tercet.schemas.files.settings import Limits, Settings, TableSettings
 from tests.agents.policy.test_check import KEYS, announced, announcing, refusal, settings_of
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, Scene, job, nothing_left, off, prediction, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
-from tests.agents.world import NOTHING
+from tests.agents.world import NOTHING, SCORES
 
 Change = Callable[[Settings], Settings]
 CONSENTS: dict[str, Any] = {"narrow": True, "helper_sees": "scores"}
@@ -232,6 +232,25 @@ async def test_a_consent_that_is_withdrawn_stops_predictions_by_models_released_
         ended = await stage.run(prediction(whole.id))
         assert "no longer" in off(ended, "policy.release", CARD)
         assert {status.state for status in (await stage.run(prediction(owned.id, name="other"))).values()} == {"done"}
+
+
+async def test_a_helper_that_may_see_nothing_helps_no_prediction_that_shows_it_scores(tmp_path: Path) -> None:
+    """Each data party is asked, the label party too; what shows the helper nothing goes on."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        shown = job("shown", release="shared", privacy=SCORES)
+        blind = job("blind", release="shared", privacy=NOTHING)
+        owned = job("owned", release="owners", privacy=SCORES)
+        for description in (shown, blind, owned):
+            assert {status.state for status in (await stage.run(description)).values()} == {"done"}
+        for party in (CARD, BANK):
+            await stage.stop()
+            stage.change(party, policy=PolicySettings(narrow=True))
+            ended = await stage.run(prediction(shown.id, name=f"of-{party}"))
+            reason = off(ended, "policy.helper-sees", party)  # the label party's reason comes first
+            assert f'[policy] helper_sees = "nothing" at {party}' in reason
+        for description in (blind, owned):
+            ended = await stage.run(prediction(description.id, name=f"by-{description.name}"))
+            assert {status.state for status in ended.values()} == {"done"}
 
 
 async def test_scorings_of_all_jobs_over_a_table_add_up_over_restarts(tmp_path: Path) -> None:

@@ -59,6 +59,16 @@ async def test_releases_with_nothing_in_common_say_whose_has_to_be_renewed(tmp_p
         nothing_left(stage)
 
 
+async def test_an_agent_that_knows_no_blind_training_is_refused(tmp_path: Path) -> None:
+    """In version 5 of the protocol a job that says nothing of helper_sees meant another training."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        await start(stage, card=(5, 5))
+        reason = off(await stage.ended(stage.submit(job())), "party.version", CARD)
+        assert "card speaks version 5 of the protocol and " in reason
+        assert "install a later release of tercet at card" in reason
+        nothing_left(stage)
+
+
 def saying(receiver: str, version: int, stage: Scene) -> None:
     """The label party tells one party another version."""
 

@@ -1,5 +1,6 @@
 """The joint run of the blind mode is the plaintext run, bit for bit."""
 
+import math
 from collections import defaultdict
 from dataclasses import replace
 
@@ -12,11 +13,13 @@ from sklearn.preprocessing import StandardScaler
 
 from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.mpc.arithmetic.ring import Words, total
+from tercet.mpc.blind.sizes import series_of
 from tercet.mpc.functions.hidden import HIDDEN
+from tercet.mpc.functions.series import Terms
 from tercet.mpc.linear.loss import opened_loss
 from tercet.mpc.plan.architecture import Network
-from tercet.mpc.plan.blind import DEFAULT_HIDDEN, Blind, choose_series
-from tercet.mpc.plan.plan import Request
+from tercet.mpc.plan.blind import DEFAULT_HIDDEN, Blind, choose_series, norm_bits, step_bits
+from tercet.mpc.plan.plan import Plan, Request
 from tercet.mpc.plan.planner import make_plan
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.reference.blind import BlindRun, _walk, losses, train, train_network
@@ -151,6 +154,13 @@ def test_losses_equal_the_oracles_bit_for_bit(request_, label):
     assert all(np.array_equal(a, b) for a, b in zip(found, losses(world.oracle()), strict=True))
 
 
+def rounding(terms: Terms, step: Step, plan: Plan) -> float:
+    """The standard deviation of a row's function, as the words that are dealt are rounded."""
+    norm = math.hypot(*terms.sines, *terms.cosines)
+    dealt = step_bits(step.scale, plan.f, norm_bits(series_of(plan))).dealt
+    return norm * math.ldexp(1.0, -dealt) / step.scale / math.sqrt(12)
+
+
 @by_link
 def test_a_loss_is_near_the_plaintext_one(request_):
     """Of each row, by its score before its own step."""
@@ -161,9 +171,16 @@ def test_a_loss_is_near_the_plaintext_one(request_):
         scores = record.step.alpha * decode(record.z, job.plan.fz)
         link, y = job.plan.link, job.y[record.rows]
         plain[record.step.epoch] += link.loss(scores - (link.offset(y) if link.offset else 0.0), y) / 2000
+    series, step = series_of(job.plan), next(job.plan.steps())
+    label = float(np.sqrt((job.plan.link.target(job.y) ** 2).mean()))
+    deviation = (
+        rounding(series.second, step, job.plan) + label * rounding(series.score_terms, step, job.plan)
+    ) / 2000**0.5
+    near = 4.0 * deviation + series.second.error + label * series.score_terms.error
+    assert near < {"linear": 9e-3}.get(request_.model, 4e-3)
     for epoch, expected in plain.items():
         found = total(party.loss.share(epoch) for party in world.parties if party.loss)
-        assert opened_loss([found], job.plan) == pytest.approx(expected, abs=5e-3 * job.plan.outputs)
+        assert opened_loss([found], job.plan) == pytest.approx(expected, abs=near * job.plan.outputs)
 
 
 @given(st.integers(3, 2**31), st.integers(3, 200))
