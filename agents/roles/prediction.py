@@ -30,7 +30,8 @@ from tercet.mpc.linear.algebra import zero_share
 from tercet.mpc.plan.architecture import Network
 from tercet.mpc.plan.forward import SCORE_BITS
 from tercet.mpc.plan.schedule import Step
-from tercet.mpc.scoring.linear import Numbers, decode_scores, encode_scores, scoring_steps
+from tercet.mpc.scoring.linear import Numbers, scoring_steps
+from tercet.mpc.scoring.scores import decode_scores, encode_scores
 from tercet.schemas.messages.kinds import PartialScores, ScoringTerms, Sizes
 from tercet.tables.core.problem import UnusableError
 from tercet.tables.encoding.unseen import count_unseen

@@ -157,6 +157,16 @@ class Plan:
         return self.request.columns
 
     @property
+    def model(self) -> str:
+        """The link's name."""
+        return self.request.model
+
+    @property
+    def blind(self) -> Blind | None:
+        """The series by which activations are evaluated; None where the helper computes them."""
+        return self.request.blind
+
+    @property
     def is_blind(self) -> bool:
         """Tell whether the helper sees no score."""
         return self.request.blind is not None
