@@ -105,7 +105,7 @@ def test_scores_are_near_those_of_float64(activation, l2, most):
         z = z + decode(x, plan.fx) @ plan.weights(block)
     for above, bias in zip(weights.upper, weights.biases[1:], strict=True):
         z = (link.phi(z) + link.centre) @ plan.upper_weights(above) + plan.intercept(bias)
-    assert np.abs(one.run() - z).max() < most < z.std() / 10
+    assert np.abs(one.run() - z).max() < most < z.std() / 4
 
 
 def test_a_kept_plan_gives_the_same_scores():
