@@ -15,7 +15,9 @@ from tercet.schemas.core.trace import StepTrace, TraceEvent, TraceKind
 MOST_STEPS = 64
 MOST_EVENTS = 256  # of one step; what a party does between two epochs may be more, and is cut short
 
-LAYERED = frozenset({"hidden share", "hidden answer", "error opening"})  # kinds of which a step has one for each layer
+LAYERED = frozenset({  # kinds of which a step has one for each layer
+    "hidden share", "hidden answer", "error opening", "score opening", "hidden opening", "output error opening",
+})  # fmt: skip
 
 loop: ContextVar[str] = ContextVar("loop", default="inbox")  # each of a role's loops says here which it is
 
@@ -44,7 +46,7 @@ class Trace:
 
     def __init__(self) -> None:
         self.steps_per_epoch = 0  # until the steps begin
-        self.layers = 1  # hidden ones of a network
+        self.layers = 1  # how many messages of such a kind a step has at most
         self._events: list[_Event] = []
         self._since: float | None = None  # when the step began that is under way
         self._steps: deque[_Step] = deque(maxlen=MOST_STEPS)

@@ -21,6 +21,7 @@ from tercet.schemas.messages.kinds import (
     DealtShares,
     ErrorOpening,
     HiddenAnswer,
+    HiddenOpening,
     HiddenShare,
     LossTerms,
     MaskedActivation,
@@ -86,7 +87,12 @@ BLIND: Kinds = {
     "masked scores": MaskedLossScores,
     "dealt": DealtShares,
     "score opening": ScoreOpening,
+    "hidden opening": HiddenOpening,
+    "weight opening": WeightOpening,
+    "narrow opening": NarrowOpening,
     "error opening": OutputErrorOpening,
+    "truncation opening": TruncationOpening,
+    "slope opening": SlopeOpening,
 }
 SCORING: Kinds = {
     "masked inputs": ScoringInputs,
@@ -114,6 +120,10 @@ class Widths(Protocol):
     def widths(self) -> Sequence[int]:
         """Units of the hidden layers and the output."""
 
+    @property
+    def turns(self) -> int:
+        """The most messages of one kind in a step."""
+
 
 class LinearWidths(NamedTuple):
     """Describes a model without hidden layers."""
@@ -121,6 +131,7 @@ class LinearWidths(NamedTuple):
     columns: tuple[int, ...]
     widths: tuple[int, ...]
     hidden: tuple[int, ...] = ()
+    turns: int = 1
 
 
 class ScriptDriver:
@@ -138,7 +149,7 @@ class ScriptDriver:
         self, context: JobContext, kinds: Kinds, layout: Widths, rows: int, checkpoints: CheckpointWriter | None = None
     ) -> None:
         self._context, self._kinds, self._checkpoints = context, kinds, checkpoints
-        self._layers = context.trace.layers = max(1, len(layout.hidden))
+        self._layers = context.trace.layers = layout.turns
         self._words = rows * (sum(layout.columns) + ELEMENT * sum(layout.widths))
         self._names = {HELPER: context.description.helper} | dict(enumerate(context.description.data_parties))
         self._numbers = {name: number for number, name in self._names.items()}

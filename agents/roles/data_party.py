@@ -72,7 +72,7 @@ class DataPartyRole:
         self.shares: AnyShares | None = None  # of the model that is kept
         self.openings: ModelOpenings | None = None  # of that model
         self.first: NetworkShares | None = None  # before the first step, where there is a network
-        self.start: Shares | None = None  # at an attempt's first step, where the helper sees no score
+        self.start: AnyShares | None = None  # at an attempt's first step, where the helper sees no score
         self.key = b""  # of the secret order
         self._evaluation: Evaluation | None = None
         self._checkpoints: CheckpointWriter | None = None
@@ -252,17 +252,18 @@ class DataPartyRole:
         assert order is not None
         assert words is not None
         plan, checks = context.ready_plan, self._make_checks(digests)
+        if plan.is_blind:
+            party = blind_party(context, words, self.labels.trained_on, shares, so_far)
+            self.start = party.shares()
+            return party
         if context.training.network is not None:
             assert not isinstance(shares, Shares)
-            party = network_party(
+            network = network_party(
                 context, words, self.labels.trained_on, order=order, key=self.key, shares=shares, checks=checks
             )
-            self.first = party.shares()
-            return party
+            self.first = network.shares()
+            return network
         assert not isinstance(shares, NetworkShares)
-        if plan.is_blind:
-            self.start = shares
-            return blind_party(context, words, self.labels.trained_on, shares, so_far)
         return DataParty(
             self._me,
             self._label,

@@ -11,10 +11,9 @@ from tercet.agents.core.problems import JobProblem, collect_problem
 from tercet.agents.policy.job import accepts_exposure
 from tercet.agents.policy.table import is_offered, narrow_table
 from tercet.agents.session.context import JobContext
-from tercet.agents.session.training_defaults import resolve_defaults
+from tercet.agents.session.training_defaults import resolve_defaults, series_of_job
 from tercet.mpc.functions.links import LINKS
 from tercet.mpc.plan.architecture import Network
-from tercet.mpc.plan.blind import choose_series
 from tercet.mpc.plan.plan import PlanRefused, Request, refuse_all
 from tercet.mpc.plan.planner import exposure_refusals, nonsense_refusals
 from tercet.schemas.files.job import TrainingJob
@@ -152,7 +151,7 @@ def _request(context: JobContext, profiles: Sequence[Profile]) -> Request:
         outputs=LEAST_CLASSES if LINKS[job.link].classes else 1,
         whole=job.release == "label",
         network=None if job.network is None else Network(job.network.hidden, job.network.activation),
-        blind=choose_series(job.link, job.privacy.q, job.privacy.terms) if job.is_blind else None,
+        blind=series_of_job(job),
         bits=tuple(profile.bits for profile in profiles),
         record_bits=tuple(profile.record_bits for profile in profiles),
     )

@@ -95,7 +95,7 @@ class HelperRole:
         if terms.scoring.release == "owners" and terms.scoring.network is None:
             return  # the parties' scores add up without it
         numbers = scoring_numbers(self._context, terms.scoring)
-        steps = list(scoring_steps(terms.rows, scoring_batch(terms.columns, numbers.network), 0, terms.scoring.alpha))
+        steps = list(scoring_steps(terms.rows, scoring_batch(numbers), 0, terms.scoring.alpha))
         self._context.statistics.steps = len(steps)
         masks, limit = await receive_seeds(self._context, terms.scoring), 2.0**terms.scoring.exponent
         await answer_pass(
@@ -258,7 +258,7 @@ class _Training:
         context, plan = self._context, self._context.ready_plan
         assert context.terms is not None
         alpha = await context.compute(plan.alpha_after, done)
-        steps = list(scoring_steps(context.terms.held_out, scoring_batch(plan.columns, plan.network), epoch, alpha))
+        steps = list(scoring_steps(context.terms.held_out, scoring_batch(plan), epoch, alpha))
         await answer_pass(
             context, plan, steps, purpose="validation", limit=2.0**exponent, weight_masks=weight_masks
         )  # fmt: skip

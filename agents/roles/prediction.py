@@ -147,7 +147,7 @@ class PredictionRole:
         terms = self._context.terms
         batch = PART // terms.outputs
         if self._needs_helper:
-            batch = scoring_batch(terms.columns, self.scoring_numbers.network)
+            batch = scoring_batch(self.scoring_numbers)
         return list(scoring_steps(len(self._own.rows), batch, 0, self.part.alpha))
 
     async def run_steps(self) -> None:

@@ -44,7 +44,7 @@ def _check_training_memory(context: JobContext, *, is_helper: bool) -> None:
 
 
 def _check_scoring_memory(context: JobContext, forward: NetworkForward, rows: int) -> None:
-    batch = scoring_batch(forward.columns, forward.network)
+    batch = scoring_batch(forward)
     if -(-rows // batch) > MOST_SCORED_BATCHES or not _fits(context, words_made(forward, batch)):
         raise _memory_problem(context, f"to score {rows} rows", "score fewer rows")
 

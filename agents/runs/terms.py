@@ -10,10 +10,9 @@ from tercet.agents.core.problems import JobProblem
 from tercet.agents.runs.memory_limits import check_memory_limits
 from tercet.agents.session.context import JobContext
 from tercet.agents.session.plan_warnings import warnings_of
-from tercet.agents.session.training_defaults import resolve_defaults
+from tercet.agents.session.training_defaults import resolve_defaults, series_of_job
 from tercet.mpc.functions.links import LINKS
 from tercet.mpc.plan.architecture import Network
-from tercet.mpc.plan.blind import choose_series
 from tercet.mpc.plan.plan import Plan, PlanRefused, Request
 from tercet.mpc.plan.planner import make_plan
 from tercet.schemas.files.job import TrainingJob, canonical_digest
@@ -120,7 +119,7 @@ def _plan(context: JobContext, sizes: Sizes | Terms, tables: Tables) -> Plan:
         record_bits=tables.record_bits,
         accept_narrow=job.accept_narrow,
         checks=0 if job.is_blind else job.privacy.checks,
-        blind=choose_series(job.link, job.privacy.q, job.privacy.terms) if job.is_blind else None,
+        blind=series_of_job(job),
         network=None if job.network is None else Network(job.network.hidden, job.network.activation),
         **training.model_dump(),
     )

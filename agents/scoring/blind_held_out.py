@@ -4,7 +4,8 @@ What a batch is made of is in `mpc.blind.held_out`.
 """
 
 from tercet.agents.protocol.row_files import mapped_rows, row_stores
-from tercet.agents.protocol.script_driver import Kinds, LinearWidths, ScriptDriver
+from tercet.agents.protocol.script_driver import Kinds, ScriptDriver
+from tercet.agents.protocol.shares import AnyShares
 from tercet.agents.scoring.held_out_loss import open_mean_loss
 from tercet.agents.scoring.linear_scoring import scoring_batch
 from tercet.agents.session.context import JobContext
@@ -12,20 +13,23 @@ from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.blind.forward import BlindForward
 from tercet.mpc.blind.held_out import BlindHeldOut
 from tercet.mpc.blind.helper import BlindHelper
+from tercet.mpc.blind.sizes import BlindLayout
 from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.interface.row_store import FirstUse
-from tercet.mpc.linear.data_party import Shares
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.secret_order import Order, derive_subkey
 from tercet.mpc.scoring.held_out_loss import HeldOutNumbers
 from tercet.mpc.scoring.linear import scoring_steps
 from tercet.schemas.messages.kinds import (
     HeldOutDealtShares,
+    HeldOutHiddenOpening,
     HeldOutInputs,
     HeldOutLabels,
     HeldOutLossScores,
     HeldOutLossShare,
+    HeldOutNarrowOpening,
     HeldOutScoreOpening,
+    HeldOutWeightOpening,
     HeldOutWeights,
 )
 
@@ -37,6 +41,9 @@ KINDS: Kinds = {
     "loss labels": HeldOutLabels,
     "dealt": HeldOutDealtShares,
     "score opening": HeldOutScoreOpening,
+    "hidden opening": HeldOutHiddenOpening,
+    "weight opening": HeldOutWeightOpening,
+    "narrow opening": HeldOutNarrowOpening,
     "masked scores": HeldOutLossScores,
 }
 
@@ -46,12 +53,12 @@ def _order(context: JobContext, rows: int) -> Order:
 
 
 def _steps(context: JobContext, rows: int, epoch: int, alpha: float) -> list[Step]:
-    return list(scoring_steps(rows, scoring_batch(context.ready_plan.columns), epoch, alpha))
+    return list(scoring_steps(rows, scoring_batch(context.ready_plan), epoch, alpha))
 
 
 def _scripts(context: JobContext, steps: list[Step]) -> ScriptDriver:
     plan = context.ready_plan
-    return ScriptDriver(context, KINDS, LinearWidths(plan.columns, (plan.outputs,)), max(step.rows for step in steps))
+    return ScriptDriver(context, KINDS, BlindLayout(plan), max(step.rows for step in steps))
 
 
 class HeldOutParty:
@@ -77,7 +84,7 @@ class HeldOutParty:
             forward, context.number(context.label), bits, labels, store=store, helper_masks=masks
         )
 
-    async def loss(self, epoch: int, shares: Shares) -> float | None:
+    async def loss(self, epoch: int, shares: AnyShares) -> float | None:
         """Run a pass; give the mean where this party may know it."""
         context, plan = self._context, self._context.ready_plan
         steps = _steps(context, self._rows, epoch, await context.compute(plan.alpha_after, shares.step))

@@ -138,7 +138,7 @@ def _scripts(context: JobContext, steps: Sequence[Step]) -> ScriptDriver:
 
 
 def _steps(plan: Plan, rows: int, epoch: int, alpha: float) -> list[Step]:
-    return list(scoring_steps(rows, scoring_batch(plan.columns, plan.network), epoch, alpha))
+    return list(scoring_steps(rows, scoring_batch(plan), epoch, alpha))
 
 
 def _scorer(

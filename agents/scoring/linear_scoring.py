@@ -15,7 +15,7 @@ from tercet.agents.messaging.inbox import Deadline
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.linear.helper import Diverged
-from tercet.mpc.plan.architecture import CARRIER, Network
+from tercet.mpc.plan.architecture import CARRIER, NetworkForward
 from tercet.mpc.plan.forward import Forward
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.secret_order import Order
@@ -32,15 +32,16 @@ from tercet.schemas.messages.kinds import (
 from tercet.schemas.messages.tensor import Words
 
 MOST_ROWS, MOST_WORDS = 4096, 2**21  # of a batch: 16 MiB of masked inputs from all parties together
+ANSWERED, DEALT = 4, 64  # words for each hidden element, where the helper answers and where it deals
 
 
 T = TypeVar("T")
 
 
-def scoring_batch(columns: Sequence[int], network: Network | None = None) -> int:
+def scoring_batch(model: NetworkForward) -> int:
     """Compute the rows that are scored at a time, the same at all parties."""
-    units = 0 if network is None else 4 * sum(network.hidden)
-    return max(32, min(MOST_ROWS, MOST_WORDS // (sum(columns) + units)))
+    units, each = 0 if model.network is None else sum(model.network.hidden), DEALT if model.is_blind else ANSWERED
+    return max(32, min(MOST_ROWS, MOST_WORDS // (sum(model.columns) + each * units)))
 
 
 class LinearScoring:

@@ -6,6 +6,7 @@ It needs sizes that all parties have told, and reads nothing.
 from collections.abc import Sequence
 
 from tercet.agents.session.context import JobContext
+from tercet.mpc.plan.blind import Blind, choose_series
 from tercet.mpc.plan.defaults import auto_batch, auto_rate
 from tercet.schemas.files.job import Training, TrainingJob
 from tercet.tables.encoding.encoding import Encoding
@@ -19,6 +20,17 @@ def resolve_defaults(job: TrainingJob, rows: int, spreads: Sequence[float]) -> T
     if training.rate == "auto":
         found["rate"] = auto_rate(job.link, spreads, hidden=job.network is not None)
     return training.model_copy(update=found)
+
+
+def series_of_job(job: TrainingJob) -> Blind | None:
+    """Choose the series of a job's activations; None where the helper computes them."""
+    privacy, activation = job.privacy, None if job.network is None else job.network.activation
+    if not job.is_blind:
+        return None
+    return choose_series(
+        job.link, privacy.q, privacy.terms, activation, hidden_reach=privacy.hidden_q,
+        hidden_terms=privacy.hidden_terms,
+    )  # fmt: skip
 
 
 def announced_spread(job: TrainingJob, encoding: Encoding) -> float:

@@ -5,6 +5,7 @@ The simulator alone may look at every party's tables, keys and shares, which is 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from tercet.agents.training.blind_training import public_order
 from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.mpc.arithmetic.ring import total
 from tercet.mpc.blind.helper import BlindHelper
+from tercet.mpc.blind.hidden_helper import dealt_mask
+from tercet.mpc.blind.start import to_layers
 from tercet.mpc.interface.row_store import ArrayRows
 from tercet.mpc.linear.data_party import Shares
 from tercet.mpc.network.forward import NetworkShares
@@ -92,33 +95,31 @@ def oracle_words(simulation: Simulation) -> linear.Weights:
     assert label.shares is not None
     plan, y = label.context.ready_plan, label.labels.centred[~label.held_out]
     if plan.is_blind:
-        return _blind_oracle(simulation, y)
+        return blind.train(blind_run(simulation, y), label.shares.step)
     return linear.train(training_words(simulation), y, plan, label.order, label.shares.step)
 
 
-def _blind_oracle(simulation: Simulation, y: Floats) -> linear.Weights:
-    """Run the same in plaintext, rounded by this run's dealt masks on scores."""
+def blind_run(simulation: Simulation, y: Floats) -> blind.BlindRun:
+    """Collect the arguments of a blind training's oracle; it is rounded by this run's dealt masks."""
     roles = list(data_roles(simulation).values())
     label = data_roles(simulation)[simulation.description.label]
-    assert label.shares is not None
     context, helper = label.context, label.context.description.helper
     plan, order, first = context.ready_plan, public_order(context), context.first_step
     stores = {i: ArrayRows(plan.request.rows, columns) for i, columns in enumerate(plan.columns)}
     masks = {i: role.context.masks(helper) for i, role in enumerate(roles)}
     dealer = BlindHelper(plan, 0, masks, order=order, stores=stores, labels=None, first=first)
 
-    def dealt(step: Step) -> Words:
+    @cache
+    def first_mask(step: Step) -> Words:
         return dealer.score_mask(step, dealer.input_masks(step))
 
-    starts = [role.start for role in roles if role.start is not None]
-    begin = _opened_blocks(starts) if starts else None
-    words = training_words(simulation)
-    return blind.train(blind.BlindRun(words, y, plan, order.permutation, dealt, first, begin), label.shares.step)
+    def dealt(name: str, k: int, step: Step) -> Words:
+        if name == "t" and k == 0:
+            return first_mask(step)
+        return dealt_mask(dealer.layout, name, step, k, dealer.mask)
 
-
-def _opened_blocks(shares: Sequence[Shares]) -> linear.Weights:
-    """Add up all parties' shares of a linear model."""
-    return linear.Weights(_sum_blocks(shares), total(share.intercept for share in shares))
+    begin = opened_shares([to_layers(role.start) for role in roles if role.start is not None])
+    return blind.BlindRun(training_words(simulation), y, plan, order.permutation, dealt, first, begin)
 
 
 def _sum_blocks(shares: Sequence[Shares | NetworkShares]) -> tuple[Words, ...]:
@@ -168,7 +169,12 @@ def network_oracle(simulation: Simulation) -> list[Words]:
     """Run the same network training in plaintext, rounded by this run's dealt masks."""
     label = data_roles(simulation)[simulation.description.label]
     assert label.shares is not None
-    weights = network.train(network_arguments(simulation), label.shares.step)
+    assert label.labels.centred is not None
+    if label.context.ready_plan.is_blind:
+        run = blind_run(simulation, label.labels.centred[~label.held_out])
+        weights = blind.train_network(run, label.shares.step)
+    else:
+        weights = network.train(network_arguments(simulation), label.shares.step)
     return [*weights.blocks, *weights.upper, *weights.biases]
 
 

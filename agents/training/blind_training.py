@@ -1,4 +1,4 @@
-"""Trains a linear model with a helper that deals randomness and receives none of it back.
+"""Trains a model with a helper that deals randomness and receives none of it back.
 
 A data party has three loops: one sends masked words and takes in the others' as far ahead as the look-ahead allows,
 one receives what the helper deals, one is online. The equations are in `mpc.blind`, as scripts for `script_driver`.
@@ -15,7 +15,7 @@ from tercet.agents.messaging.trace import loop
 from tercet.agents.protocol.checkpointing import CheckpointWriter
 from tercet.agents.protocol.flow_control import StepCounter, largest_batch, look_ahead_steps
 from tercet.agents.protocol.row_files import mapped_rows, row_stores
-from tercet.agents.protocol.script_driver import BLIND, LinearWidths, ScriptDriver
+from tercet.agents.protocol.script_driver import BLIND, ScriptDriver
 from tercet.agents.session.context import JobContext
 from tercet.agents.training.epoch_evaluation import Evaluation
 from tercet.mpc.arithmetic.fixed import Floats, decode
@@ -24,12 +24,14 @@ from tercet.mpc.blind.data_party import BlindParty
 from tercet.mpc.blind.forward import BlindForward
 from tercet.mpc.blind.helper import BlindHelper
 from tercet.mpc.blind.loss import BlindLoss
-from tercet.mpc.blind.sizes import series_of
+from tercet.mpc.blind.sizes import BlindLayout
+from tercet.mpc.blind.start import AnyShares
+from tercet.mpc.functions.series import Series
 from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.interface.script import Script
-from tercet.mpc.linear.data_party import Shares
+from tercet.mpc.linear.data_party import first_shares
 from tercet.mpc.linear.epoch_sums import EpochSums
-from tercet.mpc.plan.plan import Plan
+from tercet.mpc.network.start import first_shares as first_network_shares
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.secret_order import Order, derive_subkey
 from tercet.schemas.messages.kinds import SpreadShare, StepsDone
@@ -46,9 +48,9 @@ def public_order(context: JobContext) -> Order:
 
 
 def blind_party(
-    context: JobContext, rows: FeatureSource, labels: Floats | None, shares: Shares | None, so_far: Words | None
+    context: JobContext, rows: FeatureSource, labels: Floats | None, shares: AnyShares | None, so_far: Words | None
 ) -> BlindParty:
-    """Make this party for a blind training, from these shares or from zeros.
+    """Make this party for a blind training, from these shares or from the first ones.
 
     `so_far` is its share of an unfinished epoch's loss.
     """
@@ -56,7 +58,11 @@ def blind_party(
     masks, label = context.masks(context.description.helper), context.number(context.label)
     numbers = {context.number(party): party for party in context.partners}
     stores = row_stores(context, "training", numbers, plan.request.rows)
-    forward = BlindForward(context.number(context.me), plan, rows, order=order, helper_masks=masks, stores=stores)
+    me = context.number(context.me)
+    forward = BlindForward(me, plan, rows, order=order, helper_masks=masks, stores=stores, trains=True)
+    if shares is None:
+        linear = plan.network is None
+        shares = first_shares(me, plan) if linear else first_network_shares(me, plan, context.randomness())
     loss = None
     if context.training.evaluation.loss:
         sums = EpochSums(plan.steps_per_epoch, context.first_step, so_far)
@@ -68,7 +74,7 @@ def blind_party(
 def _scripts(context: JobContext, checkpoints: CheckpointWriter | None = None) -> ScriptDriver:
     plan = context.ready_plan
     context.trace.steps_per_epoch = plan.steps_per_epoch
-    return ScriptDriver(context, BLIND, LinearWidths(plan.columns, (plan.outputs,)), largest_batch(plan), checkpoints)
+    return ScriptDriver(context, BLIND, BlindLayout(plan), largest_batch(plan), checkpoints)
 
 
 class BlindTraining:
@@ -137,7 +143,7 @@ class BlindTraining:
             JobProblem: scores run away, or the parties have opened different words.
         """
         context, party, deadline = self._context, self._party, self._context.deadline("step")
-        (mine, weight), opened = party.take_spread(step), party.opened_digest()
+        (mine, weights), opened = party.take_spread(step), party.opened_digest()
         message = SpreadShare(words=mine, opened=opened)
         await context.mailbox.send(message, context.partners, deadline, epoch=step.epoch)
         letters = await context.mailbox.receive(SpreadShare, context.partners, deadline, epoch=step.epoch)
@@ -145,28 +151,30 @@ class BlindTraining:
             if letter.opened != opened:
                 reason = f"{name} and {context.me} have opened different words in epoch {step.epoch}"
                 raise JobProblem("arithmetic.differs", name, f"{reason}; do both run the same version?")
-        theirs = context.mailbox.checked_words(letters, lambda _: (1, 1)).values()
-        cosine = float(decode(total([mine, *theirs]), self._plan.f)[0, 0]) / weight
-        if cosine < least_cosine(self._plan):
-            raise _out_of_range(context, step.epoch, cosine)
+        shape = (1, mine.shape[1])
+        opened_sums = total([mine, *context.mailbox.checked_words(letters, lambda _: shape).values()])
+        for k, weight in enumerate(weights):
+            numbers = party.layout.numbers(step, k)
+            cosine = float(decode(opened_sums[:, k : k + 1], numbers.total)[0, 0]) / weight
+            if cosine < least_cosine(numbers.series):
+                raise _out_of_range(context, step.epoch, cosine, numbers.series, hidden=k < party.layout.output)
 
 
-def least_cosine(plan: Plan) -> float:
-    """Compute the mean cosine of scores at which these are about to leave the series."""
-    series = series_of(plan)
+def least_cosine(series: Series) -> float:
+    """Compute the mean cosine of scores at which these are about to leave a series."""
     return math.cos(2.0 * math.pi * MOST_REACH * min(-series.low, series.high) / series.period)
 
 
-def _out_of_range(context: JobContext, epoch: int, cosine: float) -> JobProblem:
-    """Say that scores are about to leave the series, and what to change.
+def _out_of_range(context: JobContext, epoch: int, cosine: float, series: Series, *, hidden: bool) -> JobProblem:
+    """Say that scores are about to leave their series, and what to change.
 
     How large they are is a detail.
     """
-    series = series_of(context.ready_plan)
     size = math.sqrt(2.0 * (1.0 - cosine)) * series.period / (2.0 * math.pi)
+    what, larger = ("hidden pre-activations", "hidden_q") if hidden else ("scores", "q")
     reason = (
-        f"in epoch {epoch} scores are about to leave the series, which holds up to {min(-series.low, series.high):g}: "
-        f"run the job again with a smaller rate or more l2, a larger q under [privacy], or "
+        f"in epoch {epoch} {what} are about to leave the series, which holds up to {min(-series.low, series.high):g}: "
+        f"run the job again with a smaller rate or more l2, a larger {larger} under [privacy], or "
         f'helper_sees = "scores"'
     )
     detail = f"their root mean square is at least {size:.3g}"

@@ -21,7 +21,6 @@ from tercet.agents.session.history import EarlyStopper
 from tercet.agents.training.worth import Constant, shortfall, worthless_model
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.blind.loss import BlindLoss
-from tercet.mpc.linear.data_party import Shares
 from tercet.mpc.linear.loss import LossParty
 from tercet.mpc.scoring.linear import scoring_steps
 from tercet.mpc.scoring.openings import Openings
@@ -151,7 +150,6 @@ class Evaluation:
     async def _open_held_out_loss(self, epoch: int, shares: AnyShares) -> None:
         words, labels = self._held_out.words, self._held_out.centred
         if self._context.ready_plan.is_blind:
-            assert isinstance(shares, Shares)
             if self._blind_held_out is None:
                 self._blind_held_out = await self._context.compute(HeldOutParty, self._context, words, labels)
             mean = await self._blind_held_out.loss(epoch, shares)
@@ -165,7 +163,7 @@ class Evaluation:
     async def _validate(self, epoch: int, shares: AnyShares, openings: Openings | None = None) -> None:
         context, plan, held_out = self._context, self._context.ready_plan, self._held_out
         rows, alpha = held_out.words.shape[0], await context.compute(plan.alpha_after, shares.step)
-        steps = list(scoring_steps(rows, scoring_batch(plan.columns, plan.network), epoch, alpha))
+        steps = list(scoring_steps(rows, scoring_batch(plan), epoch, alpha))
         noise = own_noise(context, held_out.private, "validation", blind_shares=shares if plan.is_blind else None)
         scores = await score_rows(
             context, plan, held_out.words, shares, steps, key=self._key, purpose="validation", noise=noise,

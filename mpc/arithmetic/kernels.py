@@ -1,4 +1,6 @@
-"""Compiles loops over words: matrix products modulo 2^64 in vectors of eight words.
+"""Compiles loops over words: matrix products modulo 2^64 in vectors of eight words, and sums of series.
+
+What works on floats does IEEE operations one by one, in the order of its formula: every machine gets the same bits.
 
 It starts no thread and chooses nothing: that is `ring`'s business, which imports it on first use, since numba takes a
 third of a second to load. The GIL is not held while a kernel runs.
@@ -17,7 +19,8 @@ from numba.extending import intrinsic, models, register_model
 from numpy.typing import NDArray
 
 Words = NDArray[np.uint64]
-Kernel = Callable[[Words, Words, Words], None]  # out = a b
+Floats = NDArray[np.float64]
+Kernel = Callable[..., None]
 
 Build = Callable[[Any, Any, Any, Any], Any]  # numba's context, an IR builder, the signature, the arguments
 
@@ -25,6 +28,9 @@ LANES = 8  # words in a vector: one register with AVX-512, two with AVX2, four w
 WORD_BYTES = 8
 TILE = 8  # rows that are computed at a time: their sums stay in registers
 
+BLOCK = 512  # elements that are turned at a time: all their multiples stay in the cache
+
+FLOATS, NUMBERS = types.Array(types.float64, 2, "C"), types.Array(types.float64, 1, "C")
 READ = types.Array(types.uint64, 2, "A", readonly=True, aligned=False)  # any strides; messages may begin anywhere
 WRITE = types.Array(types.uint64, 2, "C")
 
@@ -194,3 +200,52 @@ def multiply(a: Words, b: Words, out: Words) -> None:
         _put(b, padded, columns)
         _multiply_vectors(a, padded, wide)
         _put(wide, out, columns)
+
+
+@_compiled(FLOATS, FLOATS, READ, NUMBERS, NUMBERS, types.float64, types.Array(types.uint64, 1, "C"))
+def add_series(  # noqa: PLR0917
+    cosines: Floats, sines: Floats, dealt: Words, of_cosines: Floats, of_sines: Floats, unit: float, out: Words
+) -> None:
+    """Add up public factors times dealt words, element by element.
+
+    `cosines` and `sines` are (terms, elements), `dealt` (twice the terms, elements), coefficients (terms,). Factors are
+    rounded to whole numbers after they are multiplied by `unit`.
+    """
+    terms, elements = cosines.shape
+    for i in range(elements):
+        out[i] = 0
+    for k in range(terms):
+        c, s = of_cosines[k], of_sines[k]
+        for i in range(elements):
+            with_cosine = np.int64(np.rint((s * sines[k, i] + c * cosines[k, i]) * unit))
+            with_sine = np.int64(np.rint((c * sines[k, i] - s * cosines[k, i]) * unit))
+            out[i] += np.uint64(with_cosine) * dealt[k, i] + np.uint64(with_sine) * dealt[terms + k, i]
+
+
+@_compiled(FLOATS, FLOATS, NUMBERS, NUMBERS)
+def turn_multiples(cos: Floats, sin: Floats, c: Floats, s: Floats) -> None:
+    """Fill cosines and sines of multiples from the first ones, (multiples, elements), turning by an angle.
+
+    `c` and `s` are the angle's, and are written to. Each turn doubles the number of multiples that are known.
+    """
+    count, elements = cos.shape
+    for start in range(0, elements, BLOCK):
+        stop, known = min(start + BLOCK, elements), 1
+        while known < count:
+            more = min(known, count - known)
+            for k in range(more):
+                for i in range(start, stop):
+                    cos[known + k, i] = cos[k, i] * c[i] - sin[k, i] * s[i]
+                    sin[known + k, i] = sin[k, i] * c[i] + cos[k, i] * s[i]
+            for i in range(start, stop):
+                squares, twice = c[i] * c[i] - s[i] * s[i], c[i] * s[i]
+                c[i], s[i] = squares, 2.0 * twice
+            known += more
+
+
+@_compiled(FLOATS, types.float64, types.float64, types.Array(types.uint64, 2, "C"))
+def encode_scaled(x: Floats, scale: float, unit: float, out: Words) -> None:
+    """Round scale times x times unit to whole numbers."""
+    for k in range(x.shape[0]):
+        for i in range(x.shape[1]):
+            out[k, i] = np.uint64(np.int64(np.rint(scale * x[k, i] * unit)))

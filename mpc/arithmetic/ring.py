@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from itertools import pairwise
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -171,6 +172,13 @@ def warm_up() -> None:
     A third of a second, or a few seconds on a machine's first start.
     """
     _MACHINE.load()
+
+
+def kernels() -> ModuleType:
+    """Load the compiled loops, on first use."""
+    from tercet.mpc.arithmetic import kernels as loops  # noqa: PLC0415 - as in `_Machine`
+
+    return loops
 
 
 def _multiply(a: Words, b: Words) -> Words:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tercet.mpc.arithmetic.fixed import Floats, encode_bounded
-from tercet.mpc.arithmetic.ring import Words
+from tercet.mpc.arithmetic.ring import Words, kernels
 from tercet.mpc.blind.sizes import LayerNumbers
 from tercet.mpc.functions.series import Series, Terms
 from tercet.mpc.functions.trigonometry import rotations
@@ -29,28 +29,26 @@ def rotate(words: Words, unit: np.uint64, series: Series) -> CosSin:
 
 def dealt_words(t: Words, unit: np.uint64, series: Series, scale: float, bits: int) -> Words:
     """Encode c cos(m t) and c sin(m t) at the helper; t is (rows, outputs)."""
-    return encode_bounded(scale * np.concatenate(rotate(t, unit, series)), bits)
+    numbers, count = rotate(t, unit, series), len(series.multiples)
+    words = np.empty((2 * count, *t.shape), np.uint64)
+    for half, floats in zip((words[:count], words[count:]), numbers, strict=True):
+        kernels().encode_scaled(floats.reshape(count, -1), scale, 2.0**bits, half.reshape(count, -1))
+    return words
 
 
-def factors(opened: CosSin, terms: Terms, bits: int, scale: float = 1.0) -> Words:
-    """Encode the public factors of a function times a scale, but for its constant.
+def evaluate(opened: CosSin, dealt: Words, terms: Terms, bits: int, factor: float = 1.0) -> Words:
+    """Compute a share of a function times a factor, but for its constant, (rows, outputs).
 
-    `opened` are cos and sin of m (z + t).
+    From cos and sin of m (z + t), and a share of the dealt words; public factors have so many fractional bits.
     """
     cosines, sines = opened
-    shape = (-1, 1, 1)
-    of_cosines, of_sines = (scale * np.reshape(numbers, shape) for numbers in (terms.cosines, terms.sines))
-    with_cosines = of_sines * sines + of_cosines * cosines
-    return encode_bounded(np.concatenate([with_cosines, of_cosines * sines - of_sines * cosines]), bits)
-
-
-def evaluate(public: Words, dealt: Words) -> Words:
-    """Compute a share of the function, (rows, outputs).
-
-    From public factors and a share of the dealt words.
-    """
-    found: Words = (public * dealt).sum(axis=0, dtype=np.uint64)
-    return found
+    out, flat = np.empty(cosines.shape[1:], np.uint64), (len(cosines), -1)
+    of_cosines, of_sines = factor * np.array(terms.cosines), factor * np.array(terms.sines)
+    kernels().add_series(
+        cosines.reshape(flat), sines.reshape(flat), dealt.reshape(2 * len(cosines), -1), of_cosines, of_sines,
+        2.0**bits, out.reshape(-1),
+    )  # fmt: skip
+    return out
 
 
 @dataclass(slots=True)
@@ -70,12 +68,12 @@ class MaskedLayer:
 
         (rows, width), F fractional bits at the output and P below.
         """
-        return evaluate(factors(self.opened, terms, self.numbers.bits.public, factor), self.dealt)
+        return evaluate(self.opened, self.dealt, terms, self.numbers.bits.public, factor)
 
     def unscaled(self, terms: Terms, bits: int) -> Words:
         """Compute a share of the function itself, but for its constant; it has so many fractional bits."""
         scale, dealt = self.numbers.scale, self.numbers.bits.dealt
-        return evaluate(factors(self.opened, terms, bits - dealt, 1.0 / scale), self.dealt)
+        return evaluate(self.opened, self.dealt, terms, bits - dealt, 1.0 / scale)
 
     def first_cosine(self) -> Words:
         """Compute a share of c cos(m_1 z), as many fractional bits as `share` has."""

@@ -60,7 +60,7 @@ class BlindHelper:
     ) -> None:
         self._plan, self._label, self._masks, self._order = plan, label, masks, order
         self._stores, self._labels, self._trains = stores, labels, trains
-        self._layout, self._parties = BlindLayout(plan), range(len(plan.columns))
+        self.layout, self._parties = BlindLayout(plan), range(len(plan.columns))
         self._first, self._turns = first_use or FirstUse(plan.request.rows), Turns(first)
 
     def deal_steps(self, steps: Sequence[Step]) -> Script[None]:
@@ -82,7 +82,7 @@ class BlindHelper:
             parts[self._label].append(deal_loss(self._label, self._masks, step, mask))
         turn = explicit_party(step, len(self._parties))
         values = self._dealt(step, self.score_mask(step, u))
-        entries = self._layout.dealt(step.rows, trains=self._trains)
+        entries = self.layout.dealt(step.rows, trains=self._trains)
         parts[turn].append(explicit_words(entries, values, self._masks, step))
         return {i: np.concatenate(row, axis=1) for i, row in parts.items() if row}
 
@@ -112,24 +112,24 @@ class BlindHelper:
 
     def mask(self, name: str, k: int, step: Step, shape: tuple[int, int] | None = None) -> Words:
         """Add up the data parties' words of a mask of layer k, (rows, width) if nothing is said."""
-        shape, name = shape or (step.rows, self._layout.widths[k]), layer_name(name, k)
+        shape, name = shape or (step.rows, self.layout.widths[k]), layer_name(name, k)
         return total(self._masks[j](name, j, j, step, shape) for j in self._parties)
 
     def _gradient_share(self, step: Step, i: int, u: Words) -> Words:
         """Compute g_i in one row."""
-        shape = (step.rows, self._layout.widths[0])
+        shape = (step.rows, self.layout.widths[0])
         r = total(self._masks[j]("r", j, j, step, shape) for j in self._parties if j != i)
         g = transposed_product(u, r) + total(self._blocks("R", i, step))
         return (-g).reshape(1, -1)
 
     def _blocks(self, mask: str, i: int, step: Step) -> list[Words]:
         """Return v_ij or r_ij of each other party j."""
-        block = (self._plan.columns[i], self._layout.widths[0])
+        block = (self._plan.columns[i], self.layout.widths[0])
         return [self._masks[j](mask, i, j, step, block) for j in self._parties if j != i]
 
     def _dealt(self, step: Step, t: Words) -> Tensors:
         """Compute all entries of the layout; `t` is of layer 0."""
-        layout = self._layout
+        layout = self.layout
         values = {("angles", 0): deal_angles(layout, step, 0, t)}
         for k in layout.hidden:
             values |= deal_hidden(layout, step, k, self.mask, self._plan, trains=self._trains)

@@ -45,6 +45,14 @@ def delta_mask(layout: BlindLayout, step: Step, k: int, mask: MaskSums) -> Words
     return mask("delta", k, step) + high * mask("slope", k, step)
 
 
+def dealt_mask(layout: BlindLayout, name: str, step: Step, k: int, mask: MaskSums) -> Words:
+    """Compute the mask of this name, by which layer k rounds: "t" above layer 0, "weights", "error" or "delta"."""
+    if name == "t":
+        return upper_score_mask(layout, step, k - 1, mask)
+    masks = {"weights": weights_mask, "error": error_mask, "delta": delta_mask}
+    return masks[name](layout, step, k, mask)
+
+
 def deal_hidden(layout: BlindLayout, step: Step, k: int, mask: MaskSums, plan: Plan, *, trains: bool) -> Tensors:
     """Compute all but the angles that is dealt for hidden layer k."""
     masks = [("weights", weights_mask(layout, step, k, mask), plan.upper_bits - NARROW_BITS)]

@@ -9,12 +9,14 @@ activation and of its slope, by the series; W the weights above it, W' the same 
     Q = a - q, S = s - tau, T = W' - v                                 opened
     z_(k+1) + t = Q W' + q_j T + t_j, summed over j                    t = sum_j t_j - q v
 
-With O = e + r the opened error of layer k+1, c and b from `truncation`, and h and d what is dealt of its masks,
+With O = e + r the opened error of layer k+1, A and B from `truncation`, h and d what is dealt of x's mask rho,
 
     W  -= Q^T O - Q^T r_j + q_j^T O - [q^T r]_j
     x   = O W'^T - r_j T^T + rho_j, opened                             = e W'^T + rho, rho = sum_j rho_j + r v^T
-    y   = S (A + B d - h) + A tau_j + B [d tau]_j + sigma_j, opened    = (e W'^T) s + sigma, sigma = sum_j sigma_j + h tau
+    y   = S (A + B d - h) + A tau_j + B [d tau]_j + sigma_j, opened    = (e W'^T) s + sigma
     the error of layer k is y truncated to F bits, opened as O for the layer below
+
+where sigma = sum_j sigma_j + h tau.
 
 Bits: z has f_z, a and s have P, W has P + F, W' 24, errors F (`plan.blind`).
 """
@@ -47,7 +49,7 @@ class BlindLayers:
 
     # --- forward
 
-    def run_forward(
+    def run_forward(  # noqa: PLR0917
         self,
         step: Step,
         batch: Batch,
@@ -59,7 +61,8 @@ class BlindLayers:
         """Pass from columns to opened scores.
 
         Args:
-            step, batch: Whose masked inputs and dealt words are there.
+            step: Of the pass.
+            batch: Whose masked inputs and dealt words are there.
             shares: Of the model.
             weights: The other parties' shares of this party's block, under masks.
             offset: The label party's term of every score; of a model without hidden layers.

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tercet.mpc.arithmetic.fixed import Floats
-from tercet.mpc.arithmetic.ring import Words
+from tercet.mpc.arithmetic.ring import Words, kernels
 
 EIGHTH = np.uint64(1 << 61)  # of a turn
 QUARTER_BITS = np.uint64(62)  # below a quarter of a turn
@@ -77,13 +77,8 @@ def rotations(words: Words, multiples: Sequence[int]) -> tuple[Floats, Floats]:
         raise ValueError(f"multiples {multiples} do not have equal steps")
     cos, sin = np.empty((2, len(multiples), *words.shape))
     cos[0], sin[0] = cos_sin(words * np.uint64(first))
-    c, s = _turn(cos[0], sin[0], words, first, step)
-    known = 1
-    while known < len(multiples):
-        more = min(known, len(multiples) - known)
-        old, new = slice(0, more), slice(known, known + more)
-        np.subtract(cos[old] * c, sin[old] * s, out=cos[new])
-        np.add(sin[old] * c, cos[old] * s, out=sin[new])
-        c, s = c * c - s * s, 2.0 * (c * s)
-        known += more
+    if len(multiples) > 1:
+        c, s = _turn(cos[0], sin[0], words, first, step)
+        flat = len(multiples), -1
+        kernels().turn_multiples(cos.reshape(flat), sin.reshape(flat), c.flatten(), s.flatten())
     return cos, sin

@@ -72,6 +72,11 @@ class Layout:
         """Of every hidden layer."""
         return HIDDEN[self.network.activation]
 
+    @property
+    def turns(self) -> int:
+        """The most messages of one kind in a step."""
+        return len(self.hidden)
+
     def upper(self, k: int) -> tuple[int, int]:
         """Return the shape of the weights above hidden layer k."""
         return self.widths[k], self.widths[k + 1]

@@ -73,10 +73,19 @@ def choose_stored(name: str, default: Stored, reach: int | None, terms: int | No
     return Stored(reach, terms)
 
 
-def choose_series(model: str, reach: int | None, terms: int | None, activation: str | None = None) -> Blind:
+def choose_series(
+    model: str,
+    reach: int | None,
+    terms: int | None,
+    activation: str | None = None,
+    *,
+    hidden_reach: int | None = None,
+    hidden_terms: int | None = None,
+) -> Blind:
     """Choose the series of a job: of its output, and of hidden layers if they have an activation."""
-    output = choose_stored(model, DEFAULT_SERIES.get(model, NO_SERIES), reach, terms)
-    hidden = NO_SERIES if activation is None else DEFAULT_HIDDEN.get(activation, NO_SERIES)
+    output, hidden = choose_stored(model, DEFAULT_SERIES.get(model, NO_SERIES), reach, terms), NO_SERIES
+    if activation is not None:
+        hidden = choose_stored(activation, DEFAULT_HIDDEN.get(activation, NO_SERIES), hidden_reach, hidden_terms)
     return Blind(*output, *hidden)
 
 

@@ -107,7 +107,7 @@ def _fit_blind_plan(
         )
     fz = fzs[fx]
     note = f"features have {fx} fractional bits, the activation {fz - 2 * fx}: a series of {blind.terms} terms"
-    notes = (f"{note} for scores up to {blind.reach}, off by {series.phi.error:.1g} at most",)
+    notes: tuple[str, ...] = (f"{note} for scores up to {blind.reach}, off by {series.phi.error:.1g} at most",)
     if hidden:
         note = f"hidden activations have {fz - NARROW_BITS} fractional bits: a series of {blind.hidden_terms} terms"
         notes += (f"{note} for pre-activations up to {blind.hidden_reach}, off by {hidden.phi.error:.1g} at most",)

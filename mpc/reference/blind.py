@@ -98,12 +98,18 @@ class _StepRecord(NamedTuple):
     weights: NetworkWeights  # after it
 
 
-def train(run: BlindRun, stop: int | None = None) -> AnyWeights:
-    """Train in fixed point with nothing shared, up to this step; the whole job if None."""
+def train(run: BlindRun, stop: int | None = None) -> Weights:
+    """Train a linear model in fixed point with nothing shared, up to this step; the whole job if None."""
+    weights = train_network(run, stop)
+    return Weights(weights.blocks, weights.biases[0])
+
+
+def train_network(run: BlindRun, stop: int | None = None) -> NetworkWeights:
+    """Train a network likewise."""
     weights = _begin(run)
     for record in _walk(run, stop):
         weights = record.weights
-    return weights if run.layers else Weights(weights.blocks, weights.biases[0])
+    return weights
 
 
 def losses(run: BlindRun) -> list[Words]:

@@ -135,20 +135,24 @@ class Privacy(OmitUnset):
             that. Unset, nothing where the model allows it.
         q: with "nothing", scores up to which the series holds; unset, what fits most tables.
         terms: with "nothing", terms of the series; more are more exact, and more is dealt. Unset, as few as fit q.
+        hidden_q, hidden_terms: likewise of hidden layers' activations.
         checks: with "scores", random projections by which data parties check each gradient share that the helper
             deals; 0 for none.
     """
 
-    added = frozenset({"helper_sees", "q", "terms"})
+    added = frozenset({"helper_sees", "q", "terms", "hidden_q", "hidden_terms"})
 
     helper_sees: Literal["scores", "nothing"] | None = None
     q: int | None = Field(default=None, ge=1, le=1024)
     terms: int | None = Field(default=None, ge=1, le=256)
+    hidden_q: int | None = Field(default=None, ge=1, le=1024)
+    hidden_terms: int | None = Field(default=None, ge=1, le=256)
     checks: int = Field(default=2, ge=0, le=8)
 
 
 ModelKind = Literal["logistic", "linear", "softmax", "poisson", "gamma", "mlp"]
 BLIND_MODELS = frozenset({"logistic", "linear", "poisson", "gamma"})  # whose activation has a series
+BLIND_HIDDEN = frozenset({"tanh", "sigmoid", "gelu", "silu", "softplus"})  # likewise of hidden layers
 Release = Literal["owners", "shared", "label"]
 _COUNTED = {"d2": True, "deviance": False, "rmse": False, "mae": False}
 METRICS: dict[str, dict[str, bool]] = {  # by link: the metrics of held-out rows, and whether more is better
@@ -177,7 +181,7 @@ class Network(Strict):
     """
 
     hidden: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(min_length=1, max_length=8)
-    activation: Literal["relu", "leaky-relu", "tanh", "sigmoid", "gelu", "silu", "softplus"] = "relu"
+    activation: Literal["relu", "leaky-relu", "tanh", "sigmoid", "gelu", "silu", "softplus"] = "silu"
     output: Literal["logistic", "linear", "softmax", "poisson"] = "logistic"
 
 
@@ -347,10 +351,16 @@ class TrainingJob(JobDescription):
 
     @model_validator(mode="after")
     def _blind_fits(self) -> Self:
-        if self.privacy.helper_sees == "nothing" and self.model not in BLIND_MODELS:
+        if self.privacy.helper_sees == "nothing" and not self._allows_blind:
+            kink = self.network is not None and self.network.activation not in BLIND_HIDDEN
+            what, instead = (
+                (f'activation = "{self.network.activation}"', 'activation = "silu"')
+                if kink and self.network
+                else (f'model = "{self.link}"', f"one of {', '.join(sorted(BLIND_MODELS))}")
+            )
             raise ValueError(
-                f'helper_sees = "nothing" is for logistic, linear, poisson and gamma models; a {self.model} model '
-                f'needs helper_sees = "scores" under [privacy]'
+                f'{what} has no series, so that helper_sees = "nothing" is not possible: use {instead}, or '
+                f'helper_sees = "scores" under [privacy]'
             )
         return self
 
@@ -381,7 +391,12 @@ class TrainingJob(JobDescription):
     def is_blind(self) -> bool:
         """Tell whether the helper learns nothing of the training."""
         asked = self.privacy.helper_sees
-        return self.model in BLIND_MODELS if asked is None else asked == "nothing"
+        return self._allows_blind if asked is None else asked == "nothing"
+
+    @property
+    def _allows_blind(self) -> bool:
+        hidden = self.network is None or self.network.activation in BLIND_HIDDEN
+        return hidden and self.link in BLIND_MODELS
 
     @property
     def link(self) -> str:

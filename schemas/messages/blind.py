@@ -12,16 +12,30 @@ from tercet.schemas.messages.tensor import RingTensor
 
 
 class ScoreOpening(Message):
-    """Carries a share of a batch's scores under a mask, z + t, to every other data party.
+    """Carries a share of a layer's pre-activations under a mask, z + t, to every other data party.
 
-    The label party's says in time whether the step ends with a checkpoint.
+    A model without hidden layers has one such layer, the scores. The step of its address counts layers: position in
+    the epoch times their number, plus which of them. The label party's says in time whether the step ends with a
+    checkpoint.
     """
 
     kind = "score opening"
     round = Round.OPENINGS
     item = "batch-scores"
-    words: RingTensor  # (batch, outputs), f_z fractional bits
+    words: RingTensor  # (batch, units or outputs), f_z fractional bits
     checkpoint: bool = False
+
+
+class HiddenOpening(Message):
+    """Carries shares of a hidden layer's activations and slopes under masks, to every other data party.
+
+    Its step counts as that of `ScoreOpening`.
+    """
+
+    kind = "hidden opening"
+    round = Round.OPENINGS
+    item = "hidden-activations"
+    words: RingTensor  # (twice the batch, units), activations first
 
 
 class NextWeights(Message):
@@ -37,26 +51,29 @@ class NextWeights(Message):
 
 
 class OutputErrorOpening(Message):
-    """Carries a share of a batch's errors under a mask, e + r, to every other data party."""
+    """Carries a share of a layer's errors under a mask, e + r, to every other data party.
+
+    Its step counts layers, from the output down.
+    """
 
     kind = "output error opening"
     round = Round.OPENINGS
     item = "batch-errors"
-    words: RingTensor  # (batch, outputs), F fractional bits
+    words: RingTensor  # (batch, outputs or units), F fractional bits
 
 
 class SpreadShare(Message):
     """Carries a share of an epoch's summed cosine of scores.
 
-    By it all see whether these run away.
+    By it all see whether these run away. Those of hidden layers are beside it, the lowest first.
 
-    The sum tells their mean square. `opened` hashes all words opened so far, which all data parties have alike.
+    A sum tells the mean square. `opened` hashes all words opened so far, which all data parties have alike.
     """
 
     kind = "spread share"
     round = Round.METRICS
     item = "spread"
-    words: RingTensor  # (1, 1), F fractional bits
+    words: RingTensor  # (1, layers), F fractional bits, those of hidden layers P
     opened: Digest
 
 
@@ -93,3 +110,42 @@ class MaskedScores(Message):
     round = Round.METRICS
     item = "masked-scores"
     words: RingTensor  # (batch, outputs), f_z fractional bits
+
+
+class ScoringHiddenOpening(Message):
+    """As `HiddenOpening`, of rows that are scored, without slopes. Uniform."""
+
+    kind = "hidden opening"
+    round = Round.OPENINGS
+    item = "scoring-activations"
+    words: RingTensor  # (batch, units), P fractional bits
+
+
+class ScoringScoreOpening(Message):
+    """As `ScoreOpening`, of a hidden layer's pre-activations of rows that are scored. Uniform."""
+
+    kind = "score opening"
+    round = Round.OPENINGS
+    item = "scoring-scores"
+    words: RingTensor  # (batch, units), f_z fractional bits
+
+
+class NarrowingOpening(Message):
+    """Carries a share of the weights above hidden layers under masks, to truncate those of a model.
+
+    Uniform. Its epoch is the one before; of the model that is kept it is the number of epochs.
+    """
+
+    kind = "weight opening"
+    round = Round.OPENINGS
+    item = "model-narrowing"
+    words: RingTensor  # (1, weights), P + F fractional bits
+
+
+class NarrowingDealtShares(Message):
+    """Carries what the helper deals one data party to truncate a model's weights."""
+
+    kind = "dealt shares"
+    round = Round.DEALT
+    item = "model-narrowing"
+    words: RingTensor  # (1, twice the weights)

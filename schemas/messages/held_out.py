@@ -113,6 +113,24 @@ class HeldOutWeightOpening(Message):
     words: RingTensor  # (1, weights), f_w fractional bits
 
 
+class HeldOutNarrowOpening(Message):
+    """As `NarrowOpening`, for the held-out loss where the helper sees nothing."""
+
+    kind = "weight opening"
+    round = Round.OPENINGS
+    item = "held-out-narrow-weights"
+    words: RingTensor  # (1, weights), 24 fractional bits
+
+
+class HeldOutHiddenOpening(Message):
+    """As `HiddenOpening`, of held-out rows, without slopes. Uniform."""
+
+    kind = "hidden opening"
+    round = Round.OPENINGS
+    item = "held-out-activations"
+    words: RingTensor  # (batch, units), P fractional bits
+
+
 class HeldOutScoreOpening(Message):
     """As `ScoreOpening`, of held-out rows. Uniform."""
 

@@ -65,22 +65,22 @@ class HiddenAnswer(Message):
 class WeightOpening(Message):
     """Carries a share of the weights above hidden layers, under masks.
 
-    It is for the way up, and to truncate them.
+    It is for the way up, and to truncate them; where the helper sees nothing, to truncate them alone.
     """
 
     kind = "weight opening"
     round = Round.OPENINGS
     item = "weights"
-    words: RingTensor  # (1, twice the weights)
+    words: RingTensor  # (1, twice the weights), or once
 
 
 class NarrowOpening(Message):
-    """Carries a share of the same weights truncated, under masks, for the way back."""
+    """Carries a share of the same weights truncated, under masks, for the way back, or for both ways."""
 
     kind = "weight opening"
     round = Round.OPENINGS
     item = "narrow-weights"
-    words: RingTensor  # (1, weights), 20 fractional bits
+    words: RingTensor  # (1, weights), 20 fractional bits, or 24
 
 
 class TruncationOpening(Message):
@@ -92,7 +92,7 @@ class TruncationOpening(Message):
     kind = "error opening"
     round = Round.OPENINGS
     item = "error"
-    words: RingTensor  # (1, elements)
+    words: RingTensor  # (1, elements) in secret order, or (batch, units)
 
 
 class SlopeOpening(Message):
@@ -104,7 +104,7 @@ class SlopeOpening(Message):
     kind = "error opening"
     round = Round.OPENINGS
     item = "sloped-error"
-    words: RingTensor  # (1, elements)
+    words: RingTensor  # (1, elements) in secret order, or (batch, units)
 
 
 class ErrorOpening(Message):

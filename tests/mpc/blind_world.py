@@ -8,24 +8,30 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
+import numpy as np
+
+from tercet.mpc.arithmetic.fixed import encode_bounded
 from tercet.mpc.arithmetic.ring import Words, product, total
+from tercet.mpc.blind.activation import CosSin
 from tercet.mpc.blind.data_party import BlindParty
 from tercet.mpc.blind.forward import BlindForward
 from tercet.mpc.blind.helper import BlindHelper
-from tercet.mpc.blind.hidden_helper import delta_mask, error_mask, upper_score_mask, weights_mask
+from tercet.mpc.blind.hidden_helper import dealt_mask
 from tercet.mpc.blind.loss import BlindLoss
 from tercet.mpc.blind.sizes import layer_name
 from tercet.mpc.blind.start import AnyShares
+from tercet.mpc.functions.series import Terms
 from tercet.mpc.interface.feature_source import ArrayFeatures
 from tercet.mpc.interface.row_store import ArrayRows
 from tercet.mpc.interface.script import HELPER, Await, Receive, Script, Send, Signal
-from tercet.mpc.linear.data_party import first_shares
+from tercet.mpc.linear.data_party import Shares, first_shares
 from tercet.mpc.linear.epoch_sums import EpochSums
 from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.secret_order import Order
-from tercet.mpc.reference.blind import AnyWeights, BlindRun
+from tercet.mpc.reference.blind import BlindRun
 from tercet.mpc.reference.linear import Weights
+from tercet.mpc.reference.network import NetworkWeights
 from tests.mpc.network_world import NetworkJob, Task, messages, opened
 from tests.mpc.world import Job, MaskSource, Sent, keyed
 
@@ -159,11 +165,21 @@ class BlindWorld:
 
     # --- what it comes to
 
-    def weights(self) -> AnyWeights:
-        """The sum of all shares."""
-        shares = [party.shares() for party in self.parties]
-        if isinstance(shares[0], NetworkShares):
-            return opened(shares)
+    def shares(self) -> list[Shares]:
+        """Every party's, of a linear model."""
+        return [share for party in self.parties if isinstance(share := party.shares(), Shares)]
+
+    def network_shares(self) -> list[NetworkShares]:
+        """Every party's, of a network."""
+        return [share for party in self.parties if isinstance(share := party.shares(), NetworkShares)]
+
+    def network_weights(self) -> NetworkWeights:
+        """The sum of all shares of a network."""
+        return opened(self.network_shares())
+
+    def weights(self) -> Weights:
+        """The sum of all shares of a linear model."""
+        shares = self.shares()
         blocks = tuple(total(shares[j].own if j == i else shares[j].partners[i] for j in self.ids) for i in self.ids)
         return Weights(blocks, total(share.intercept for share in shares))
 
@@ -176,11 +192,8 @@ class BlindWorld:
     def dealt(self, name: str, k: int, step: Step) -> Words:
         """A mask of a step as the helper has it, from all masks."""
         layout = self.parties[0].layout
-        if name != "t":
-            masks = {"weights": weights_mask, "error": error_mask, "delta": delta_mask}
-            return masks[name](layout, step, k, self.mask)
-        if k:
-            return upper_score_mask(layout, step, k - 1, self.mask)
+        if name != "t" or k:
+            return dealt_mask(layout, name, step, k, self.mask)
         t = self.mask("t", 0, step)
         u = [self.helper._stores[i].read_rows(self.order.rows(step)) for i in self.ids]
         for i, j in ((i, j) for i in self.ids for j in self.ids if i != j):
@@ -192,3 +205,21 @@ class BlindWorld:
         job = self.job
         first = opened(job.first) if isinstance(job, NetworkJob) else None
         return BlindRun(job.xs, job.y, job.plan, self.order.permutation, self.dealt, begin=first)
+
+
+# --- what the compiled loops compute, in numpy
+
+
+def factors(opened_: CosSin, terms: Terms, bits: int, scale: float = 1.0) -> Words:
+    """The public factors of a function times a scale, but for its constant, from cos and sin of m (z + t)."""
+    cosines, sines = opened_
+    shape = (-1, 1, 1)
+    of_cosines, of_sines = (scale * np.reshape(numbers, shape) for numbers in (terms.cosines, terms.sines))
+    with_cosines = of_sines * sines + of_cosines * cosines
+    return encode_bounded(np.concatenate([with_cosines, of_cosines * sines - of_sines * cosines]), bits)
+
+
+def evaluate(public: Words, dealt: Words) -> Words:
+    """A share of the function, from public factors and a share of the dealt words."""
+    found: Words = (public * dealt).sum(axis=0, dtype=np.uint64)
+    return found

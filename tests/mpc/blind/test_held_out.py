@@ -76,7 +76,7 @@ def dealing_each(helper: BlindHelper) -> Callable[[Step], Script[None]]:
 
 def trained(job: Job) -> list[Shares]:
     """What a training of this job ends with."""
-    return [party.shares() for party in Watched(job).run(1).parties]
+    return Watched(job).run(1).shares()
 
 
 @pytest.mark.parametrize(("columns", "label", "coalition"), COALITIONS[:5])

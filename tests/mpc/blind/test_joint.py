@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from sklearn.datasets import load_digits
 from sklearn.preprocessing import StandardScaler
 
@@ -19,7 +18,7 @@ from tercet.mpc.plan.architecture import Network
 from tercet.mpc.plan.blind import DEFAULT_HIDDEN, Blind, choose_series
 from tercet.mpc.plan.plan import Request
 from tercet.mpc.plan.schedule import Step
-from tercet.mpc.reference.blind import BlindRun, _walk, losses, train
+from tercet.mpc.reference.blind import BlindRun, _walk, losses, train, train_network
 from tercet.mpc.reference.linear import release, train_float
 from tercet.mpc.reference.network import NetworkModel, TrainingRun
 from tercet.mpc.reference.network import release as release_network
@@ -85,7 +84,7 @@ def test_a_network_equals_the_oracle_bit_for_bit(data):
     together = data.draw(st.integers(1, 3))
     world = BlindWorld(job, seed=data.draw(st.integers(0, 9)), loss=True, together=together)
     world.run(data.draw(st.integers(1, 4)))
-    assert same_network(world.weights(), train(world.oracle()))
+    assert same_network(world.network_weights(), train_network(world.oracle()))
     found = [total(p.loss.share(epoch) for p in world.parties if p.loss) for epoch in range(2)]
     assert all(np.array_equal(a, b) for a, b in zip(found, losses(world.oracle()), strict=True))
 
@@ -109,11 +108,13 @@ def test_digits_are_learnt_as_by_float64_sgd(hidden, activation):
         return np.random.default_rng(seed).integers(0, 2**64, shape, dtype=np.uint64)
 
     run = BlindRun(job.xs, job.y, plan, job.order.permutation, masks, begin=first)
-    joint = release_network(train(run, 200), plan, 200)
+    joint = release_network(train_network(run, 200), plan, 200)
     plain_run = TrainingRun(job.xs, job.y, plan, job.order, job.elements, first, masks)
     xs, start = [decode(words, plan.fx) for words in job.xs], release_network(first, plan, 0)
     plain = train_network_float(plain_run, xs, start, 200)
-    for a, b in zip((*joint.blocks, *joint.upper, *joint.biases), (*plain.blocks, *plain.upper, *plain.biases), strict=True):
+    for a, b in zip(
+        (*joint.blocks, *joint.upper, *joint.biases), (*plain.blocks, *plain.upper, *plain.biases), strict=True
+    ):
         np.testing.assert_allclose(a, b, atol=1e-3)
     told = [network_scores(model, xs, activation) > 0 for model in (joint, plain)]
     assert (told[0] != told[1]).mean() < 0.002

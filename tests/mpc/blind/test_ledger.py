@@ -14,7 +14,7 @@ import pytest
 
 from tercet.mpc.arithmetic.fixed import decode, encode, encode_number
 from tercet.mpc.arithmetic.ring import Words, total
-from tercet.mpc.blind.activation import dealt_words, evaluate, factors, rotate
+from tercet.mpc.blind.activation import dealt_words, rotate
 from tercet.mpc.blind.sizes import explicit_party, series_of
 from tercet.mpc.functions.series import Series
 from tercet.mpc.plan.blind import StepBits, angle_unit, choose_series, norm_bits, step_bits
@@ -23,6 +23,7 @@ from tercet.mpc.plan.schedule import Step
 from tercet.mpc.reference.blind import train
 from tercet.mpc.reference.linear import Weights
 from tests.mpc.blind.test_disclosure import MASKS, Watched, split_dealt
+from tests.mpc.blind_world import evaluate, factors
 from tests.mpc.linear.test_disclosure import Ledger, reusing
 from tests.mpc.world import Job, MaskSource, Sent, keyed, make_job, same
 
@@ -97,7 +98,7 @@ class Book:
 
     def score_mask(self, *_: Any) -> Words:
         """t: all words of it, less what z + t lacks of masked inputs times masks of weights."""
-        _, u = self.inputs()
+        u = self.inputs()[1]
         lacks = total(u[i] @ self.mask(j, "V", i) for i, j in permutations(self.world.ids, 2))
         return total(self.mask(j, "t") for j in self.world.ids) - lacks
 

@@ -56,8 +56,8 @@ def tiny_job(case: Case, epochs: int = 2, batch: int = 2) -> NetworkJob:
     """Two rows; a step for each epoch, or for each row."""
     model, network, columns, label, l2 = case
     request = Request(
-        model, columns=columns, rows=2, batch=batch, epochs=epochs, rate=0.1, network=network, l2=l2, accept_narrow=True,
-        blind=Blind(5 if model == "poisson" else 32, 1, 16, 1),
+        model, columns=columns, rows=2, batch=batch, epochs=epochs, rate=0.1, network=network, l2=l2,
+        accept_narrow=True, blind=Blind(5 if model == "poisson" else 32, 1, 16, 1),
     )  # fmt: skip
     return make_network_job(request, label)
 
@@ -115,7 +115,9 @@ def pieces(world: Watched, coalition: tuple[int, ...]) -> list[Piece]:
             to = sent.receiver if to_one or sent.what == "dealt" else HELPER
             cover = Cover(honest, mask, sent.receiver if to_one else honest, honest, sign)
             if words.size:
-                piece = found.setdefault((sent.step, kind, to), Piece((sent.step, place), (sent.step, kind), words, cover))
+                piece = found.setdefault(
+                    (sent.step, kind, to), Piece((sent.step, place), (sent.step, kind), words, cover)
+                )
                 assert np.array_equal(piece.words, words)
     return sorted(found.values(), key=lambda piece: (piece.place, str(piece.cover)))
 

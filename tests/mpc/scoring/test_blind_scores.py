@@ -36,7 +36,7 @@ def shares_of(one: Pass, step) -> dict[int, Words]:
 def pass_of(job: Job) -> Pass:
     """Over the rows that were trained on, by the trained model."""
     world = BlindWorld(job).run()
-    return Pass(job, [party.shares() for party in world.parties], job.xs)
+    return Pass(job, world.shares(), job.xs)
 
 
 @pytest.mark.parametrize("request_", [JOB, PENALISED], ids=["plain", "l2"])
