@@ -76,7 +76,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "core": set(),
     },
     "mpc": {
-        "scoring": {"network", "linear", "interface", "randomness", "plan", "functions", "arithmetic"},
+        "scoring": {"blind", "network", "linear", "interface", "randomness", "plan", "functions", "arithmetic"},
         "blind": {"network", "linear", "interface", "randomness", "plan", "functions", "arithmetic"},
         "network": {"linear", "interface", "randomness", "plan", "arithmetic"},
         "linear": {"interface", "randomness", "plan", "functions", "arithmetic"},

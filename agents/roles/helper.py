@@ -23,6 +23,7 @@ from tercet.agents.protocol.weight_openings import (
 )
 from tercet.agents.roles.prediction import scoring_numbers
 from tercet.agents.scoring.blind_held_out import HeldOutDealer
+from tercet.agents.scoring.blind_network_scoring import deal_narrow_shares
 from tercet.agents.scoring.held_out_loss import answer_held_out_loss
 from tercet.agents.scoring.linear_scoring import scoring_batch
 from tercet.agents.scoring.scoring_pass import answer_pass
@@ -131,6 +132,7 @@ class _Training:
         exponent = await receive_bound(context) if context.all_steps_done else self._exponent()
         message = await context.compute(make_commitments, context, exponent)
         await context.mailbox.send(message, job.data_parties, context.deadline("step"))
+        await deal_narrow_shares(context, job.training.epochs)
         if job.scorings and job.evaluation.metrics == "end":
             masks = model_masks(context) if needs_helper(job) else None
             await self._validate(job.training.epochs - 1, self._model_steps, exponent, masks)
@@ -258,6 +260,8 @@ class _Training:
         context, plan = self._context, self._context.ready_plan
         assert context.terms is not None
         alpha = await context.compute(plan.alpha_after, done)
+        if weight_masks is None:
+            await deal_narrow_shares(context, epoch)
         steps = list(scoring_steps(context.terms.held_out, scoring_batch(plan), epoch, alpha))
         await answer_pass(
             context, plan, steps, purpose="validation", limit=2.0**exponent, weight_masks=weight_masks

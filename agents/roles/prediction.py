@@ -3,6 +3,7 @@
 Only the label party gets scores, and a file with them; the other parties' columns and weights stay where they are.
 """
 
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,14 @@ from tercet.agents.scoring.scoring_pass import own_noise, score_rows
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.arithmetic.ring import total
+from tercet.mpc.blind.sizes import BlindLayout
 from tercet.mpc.linear.algebra import zero_share
 from tercet.mpc.plan.architecture import Network
+from tercet.mpc.plan.blind import Blind
 from tercet.mpc.plan.forward import SCORE_BITS
 from tercet.mpc.plan.schedule import Step
-from tercet.mpc.scoring.linear import Numbers, decode_scores, encode_scores, scoring_steps
+from tercet.mpc.scoring.linear import Numbers, scoring_steps
+from tercet.mpc.scoring.scores import decode_scores, encode_scores
 from tercet.schemas.messages.kinds import PartialScores, ScoringTerms, Sizes
 from tercet.tables.core.problem import UnusableError
 from tercet.tables.encoding.unseen import count_unseen
@@ -82,6 +86,7 @@ class PredictionRole:
             noise_bits=numbers.noise_bits,
             exponent=self.part.score_exponent,
             blind=numbers.is_blind,
+            series=astuple(numbers.blind) if numbers.blind and numbers.network else None,
             seeds=commitments_of(context, self.part),
         )
         await self._own.read(with_label=False, expected=self.part.encoding.kinds, own_ids=context.is_label_party)
@@ -230,6 +235,24 @@ def scoring_numbers(context: JobContext, scoring: ScoringTerms | None) -> Number
     terms = context.terms
     layers = scoring.network
     network = None if layers is None else Network(layers.hidden, layers.activation)
-    return Numbers(
-        scoring.model, terms.columns, scoring.fx, scoring.f, terms.outputs, network, scoring.noise_bits, scoring.blind
-    )
+    series = None if scoring.series is None else Blind(*scoring.series)
+    numbers = Numbers(
+        scoring.model, terms.columns, scoring.fx, scoring.f, terms.outputs, network, scoring.noise_bits,
+        scoring.blind, series,
+    )  # fmt: skip
+    if numbers.is_blind and network is not None:
+        _check_series(context, numbers)
+    return numbers
+
+
+def _check_series(context: JobContext, numbers: Numbers) -> None:
+    """Check that the announced series is stored.
+
+    Raises:
+        JobProblem: it is not.
+    """
+    try:
+        BlindLayout(numbers)
+    except ValueError:
+        reason = f"{context.label} announced a series of the model that {context.me} does not know"
+        raise JobProblem("job.terms", context.label, f"{reason}; do both run the same version?") from None

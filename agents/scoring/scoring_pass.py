@@ -10,17 +10,19 @@ from collections.abc import Mapping, Sequence
 from tercet.agents.protocol.shares import AnyShares
 from tercet.agents.protocol.weight_openings import open_for_pass
 from tercet.agents.scoring import network_scoring
+from tercet.agents.scoring.blind_network_scoring import deal_blind_scores, score_blind_network
 from tercet.agents.scoring.linear_scoring import LinearScoring, answer_scores
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.fixed import Floats
+from tercet.mpc.blind.sizes import BlindNumbers
 from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.network.forward import NetworkShares
-from tercet.mpc.plan.architecture import NetworkForward
 from tercet.mpc.plan.forward import SCORE_BITS
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.elements import Elements
 from tercet.mpc.randomness.score_noise import ScoreNoise
 from tercet.mpc.randomness.secret_order import Order
+from tercet.mpc.scoring.blind_network import BlindNetworkScorer, BlindNetworkScoringHelper
 from tercet.mpc.scoring.linear import Scorer, ScoringHelper
 from tercet.mpc.scoring.network import NetworkScorer, NetworkScoringHelper
 from tercet.mpc.scoring.openings import Openings, PassMasks, WeightMasks
@@ -28,7 +30,7 @@ from tercet.mpc.scoring.openings import Openings, PassMasks, WeightMasks
 
 async def score_rows(
     context: JobContext,
-    plan: NetworkForward,
+    plan: BlindNumbers,
     rows: FeatureSource,
     shares: AnyShares,
     steps: Sequence[Step],
@@ -61,6 +63,12 @@ async def score_rows(
     helper_masks, zero_masks = context.masks(context.description.helper, purpose), context.zero_masks(purpose)
     if openings is None:
         openings = await open_for_pass(context, plan, shares, PassMasks(helper_masks, steps[0]), steps[0].epoch)
+    if isinstance(shares, NetworkShares) and plan.is_blind:
+        blind_scorer = BlindNetworkScorer(
+            me, label, plan, rows, shares=shares, alpha=alpha, order=order, helper_masks=helper_masks,
+            zero_masks=zero_masks, noise=noise, limit=limit,
+        )  # fmt: skip
+        return await score_blind_network(context, blind_scorer, order, steps, openings)
     if isinstance(shares, NetworkShares):
         network_scorer = NetworkScorer(
             me, label, plan, rows, shares=shares, alpha=alpha, order=order,
@@ -95,7 +103,7 @@ def own_noise(
 
 async def answer_pass(
     context: JobContext,
-    plan: NetworkForward,
+    plan: BlindNumbers,
     steps: Sequence[Step],
     *,
     purpose: str,
@@ -120,7 +128,9 @@ async def answer_pass(
     masks = context.data_party_masks(purpose)
     if weight_masks is None:
         weight_masks = {number: PassMasks(one, steps[0]) for number, one in masks.items()}
-    if plan.network is None:
+    if plan.network is not None and plan.is_blind:
+        await deal_blind_scores(context, BlindNetworkScoringHelper(plan, masks, weight_masks), steps, first)
+    elif plan.network is None:
         await answer_scores(context, ScoringHelper(plan, masks, weight_masks, limit), steps, plan, first)
     else:
         helper = NetworkScoringHelper(plan, context.number(context.label), masks, weight_masks, limit)

@@ -14,11 +14,13 @@ from tercet.agents.core.states import State
 from tercet.agents.models import model_part
 from tercet.agents.roles.data_party import DataPartyRole
 from tercet.agents.runs.run import JobRun
+from tercet.agents.scoring.blind_network_scoring import NARROWING, narrowing_step
 from tercet.agents.training.blind_training import public_order
 from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.mpc.arithmetic.ring import total
 from tercet.mpc.blind.helper import BlindHelper
 from tercet.mpc.blind.hidden_helper import dealt_mask
+from tercet.mpc.blind.sizes import BlindLayout, layer_name
 from tercet.mpc.blind.start import to_layers
 from tercet.mpc.interface.row_store import ArrayRows
 from tercet.mpc.linear.data_party import Shares
@@ -72,9 +74,10 @@ def whole_exact(simulation: Simulation) -> bool:
     part, whole = parts[label]
     if not part.whole:
         return True
-    bits = data_roles(simulation)[label].context.ready_plan.fw
+    plan = data_roles(simulation)[label].context.ready_plan
 
     def opened(name: str) -> Floats:
+        bits = plan.kept_bits if name.startswith(model_part.UPPER) else plan.fw
         shares = (arrays[model_part.SHARE + name.removeprefix(model_part.WEIGHTS)] for _, arrays in parts.values())
         unscaled = name == model_part.INTERCEPT or name.startswith(model_part.BIAS)
         return (1.0 if unscaled else part.alpha) * decode(total(shares), bits)
@@ -172,10 +175,25 @@ def network_oracle(simulation: Simulation) -> list[Words]:
     assert label.labels.centred is not None
     if label.context.ready_plan.is_blind:
         run = blind_run(simulation, label.labels.centred[~label.held_out])
-        weights = blind.train_network(run, label.shares.step)
+        weights = _narrowed(simulation, blind.train_network(run, label.shares.step))
     else:
         weights = network.train(network_arguments(simulation), label.shares.step)
     return [*weights.blocks, *weights.upper, *weights.biases]
+
+
+def _narrowed(simulation: Simulation, weights: network.NetworkWeights) -> network.NetworkWeights:
+    """Truncate a blind network's upper weights as those of the kept model were."""
+    roles, description = data_roles(simulation), simulation.description
+    assert isinstance(description, TrainingJob)
+    plan = roles[description.label].context.ready_plan
+    step, layout = narrowing_step(description.training.epochs), BlindLayout(plan)
+    masks = [role.context.masks(description.helper, NARROWING) for role in roles.values()]
+    upper = []
+    for k, layer in enumerate(weights.upper):
+        name = layer_name("weights", k)
+        mask = total(of(name, j, j, step, layout.upper(k)) for j, of in enumerate(masks))
+        upper.append(network.round_by(layer, mask, plan.upper_bits - plan.kept_bits))
+    return network.NetworkWeights(weights.blocks, tuple(upper), weights.biases)
 
 
 def network_arguments(simulation: Simulation) -> network.TrainingRun:

@@ -13,6 +13,7 @@ from tercet.agents.evaluation.metrics import metrics
 from tercet.agents.protocol.checkpointing import Contents
 from tercet.agents.protocol.shares import AnyShares, share_arrays, shares_from_checkpoint
 from tercet.agents.scoring.blind_held_out import HeldOutParty
+from tercet.agents.scoring.blind_network_scoring import narrow_shares
 from tercet.agents.scoring.held_out_loss import held_out_loss, open_mean_loss
 from tercet.agents.scoring.linear_scoring import scoring_batch
 from tercet.agents.scoring.scoring_pass import own_noise, score_rows
@@ -162,6 +163,8 @@ class Evaluation:
 
     async def _validate(self, epoch: int, shares: AnyShares, openings: Openings | None = None) -> None:
         context, plan, held_out = self._context, self._context.ready_plan, self._held_out
+        if openings is None:  # else they are of the model that is kept, which is narrow already
+            shares = await narrow_shares(context, shares, epoch)
         rows, alpha = held_out.words.shape[0], await context.compute(plan.alpha_after, shares.step)
         steps = list(scoring_steps(rows, scoring_batch(plan), epoch, alpha))
         noise = own_noise(context, held_out.private, "validation", blind_shares=shares if plan.is_blind else None)

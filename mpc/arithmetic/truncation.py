@@ -21,6 +21,7 @@ from tercet.mpc.arithmetic.ring import Words
 LOW = np.uint64(2**63 - 1)
 TOP = np.uint64(63)
 SHIFT = np.uint64(2**62)
+NO_SHIFT = np.uint64(0)  # of all shares but one
 
 
 class OpenedValue(NamedTuple):
@@ -47,3 +48,13 @@ def read_opened(c: Words, bits: int) -> OpenedValue:
     """Read what was opened, the sum of all shares of x + 2^62 + r."""
     constant = (c >> np.uint64(bits)) - np.uint64(1 << (62 - bits))
     return OpenedValue(constant, np.uint64(1 << (63 - bits)) - ((c >> TOP) << np.uint64(64 - bits)))
+
+
+def share_truncated(c: Words, high: Words, top: Words, bits: int, *, first: bool) -> Words:
+    """Compute a share of x >> bits from what was opened and shares of what is dealt.
+
+    The `first` party adds what is public.
+    """
+    opened = read_opened(c, bits)
+    share = opened.factor * top - high
+    return share + opened.constant if first else share

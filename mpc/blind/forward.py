@@ -20,6 +20,7 @@ import numpy as np
 from tercet.mpc.arithmetic.fixed import encode_number
 from tercet.mpc.arithmetic.ring import ShapeProblem, Signed, Words, expect, product, total
 from tercet.mpc.blind.activation import MaskedLayer
+from tercet.mpc.blind.dealing import streams
 from tercet.mpc.blind.sizes import BlindLayout, dealt_shape, explicit_party, layer_name
 from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.interface.row_store import FirstUse, RowStore
@@ -156,7 +157,7 @@ class BlindForward:
         if self.me == explicit_party(step, len(self.plan.columns)):
             batch.dealt = unpack(entries, words[:, more:], "what the helper dealt")
         else:
-            batch.dealt = {(e.name, e.layer): self.mask(e.name, e.layer, step, e.shape) for e in entries}
+            batch.dealt = streams(entries, self.me, self._masks, step)
         for k, layer in enumerate(batch.layers):
             layer.dealt = batch.dealt.pop(("angles", k)).reshape(-1, step.rows, self.layout.widths[k])
         return words[:, :more]

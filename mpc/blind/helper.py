@@ -15,13 +15,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tercet.mpc.arithmetic.ring import Signed, Words, product, total, transposed_product
-from tercet.mpc.blind.activation import dealt_words
-from tercet.mpc.blind.hidden_helper import deal_hidden, upper_score_mask
+from tercet.mpc.blind.dealing import explicit_words
+from tercet.mpc.blind.hidden_helper import deal_angles, deal_hidden, upper_score_mask
 from tercet.mpc.blind.loss import deal_loss
 from tercet.mpc.blind.sizes import BlindLayout, explicit_party, layer_name
 from tercet.mpc.interface.row_store import FirstUse, RowStore
 from tercet.mpc.interface.script import Script, Send
-from tercet.mpc.plan.architecture import Tensors, pack
+from tercet.mpc.plan.architecture import Tensors
 from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import Step, Turns
 from tercet.mpc.randomness.masks import Masks
@@ -81,7 +81,9 @@ class BlindHelper:
             mask = self._labels.read_rows(self._order.rows(step))
             parts[self._label].append(deal_loss(self._label, self._masks, step, mask))
         turn = explicit_party(step, len(self._parties))
-        parts[turn].append(self._explicit(step, turn, self._dealt(step, self.score_mask(step, u))))
+        values = self._dealt(step, self.score_mask(step, u))
+        entries = self.layout.dealt(step.rows, trains=self._trains)
+        parts[turn].append(explicit_words(entries, values, self._masks, step))
         return {i: np.concatenate(row, axis=1) for i, row in parts.items() if row}
 
     def input_masks(self, step: Step) -> dict[int, Words]:
@@ -127,22 +129,9 @@ class BlindHelper:
 
     def _dealt(self, step: Step, t: Words) -> Tensors:
         """Compute all entries of the layout; `t` is of layer 0."""
-        values = {("angles", 0): self._angles(step, 0, t)}
-        for k in self.layout.hidden:
-            values |= deal_hidden(self.layout, step, k, self.mask, self._plan, trains=self._trains)
-            values["angles", k + 1] = self._angles(step, k + 1, upper_score_mask(self.layout, step, k, self.mask))
+        layout = self.layout
+        values = {("angles", 0): deal_angles(layout, step, 0, t)}
+        for k in layout.hidden:
+            values |= deal_hidden(layout, step, k, self.mask, self._plan, trains=self._trains)
+            values["angles", k + 1] = deal_angles(layout, step, k + 1, upper_score_mask(layout, step, k, self.mask))
         return values
-
-    def _angles(self, step: Step, k: int, t: Words) -> Words:
-        series, unit, scale, bits = self.layout.numbers(step, k)
-        return dealt_words(t, unit, series, scale, bits.dealt)
-
-    def _explicit(self, step: Step, turn: int, values: Tensors) -> Words:
-        """Take the other parties' streams off all entries, in one row."""
-        entries, others = self.layout.dealt(step.rows, trains=self._trains), [j for j in self._parties if j != turn]
-        words = pack(entries, values)
-        for j in others:
-            masks = self._masks[j]
-            streams = {(n, k): masks(layer_name(n, k), j, j, step, shape) for n, k, shape in entries}
-            words -= pack(entries, streams)
-        return words

@@ -7,6 +7,8 @@ from typing import Protocol
 
 from tercet.mpc.arithmetic import truncation
 from tercet.mpc.arithmetic.ring import Words, product, product_transposed, transposed_product
+from tercet.mpc.blind.activation import dealt_words
+from tercet.mpc.blind.narrowing import parts_of
 from tercet.mpc.blind.sizes import BlindLayout
 from tercet.mpc.plan.architecture import Tensors
 from tercet.mpc.plan.blind import NARROW_BITS
@@ -61,5 +63,11 @@ def deal_hidden(layout: BlindLayout, step: Step, k: int, mask: MaskSums, plan: P
         found["error top slope", k] = truncation.top_bit(error) * mask("slope", k, step)
         found["gradient", k] = transposed_product(mask("q", k, step), mask("r", k + 1, step))
     for name, r, bits in masks:
-        found[f"{name} high", k], found[f"{name} top", k] = truncation.high_part(r, bits), truncation.top_bit(r)
+        found |= parts_of(r, k, name, bits)
     return found
+
+
+def deal_angles(layout: BlindLayout, step: Step, k: int, t: Words) -> Words:
+    """Compute c cos and c sin of the multiples of t, the mask of layer k's pre-activations."""
+    series, unit, scale, bits = layout.numbers(step, k)
+    return dealt_words(t, unit, series, scale, bits.dealt)

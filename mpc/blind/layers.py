@@ -29,6 +29,7 @@ from tercet.mpc.arithmetic import truncation
 from tercet.mpc.arithmetic.fixed import encode_number
 from tercet.mpc.arithmetic.ring import Words, product, product_transposed, transposed_product
 from tercet.mpc.blind.forward import NOTHING_LATER, Along, Batch, BlindForward, Later
+from tercet.mpc.blind.narrowing import masked_share, narrow_share
 from tercet.mpc.functions.hidden import HIDDEN, HiddenActivation
 from tercet.mpc.interface.script import Script
 from tercet.mpc.network.forward import NetworkShares
@@ -80,19 +81,17 @@ class BlindLayers:
 
     def _weight_opening(self, step: Step, upper: Sequence[Words]) -> Along:
         """Compute a share of all weights under the masks of their truncation, to go with layer 0's opening."""
-        shares = {}
-        for entry in self._layout.upper_weights("c"):
-            share = upper[entry.layer] + self._forward.mask("weights", entry.layer, step, entry.shape)
-            shares[entry.name, entry.layer] = share + truncation.SHIFT if self._first else share
-        return (("weight opening", pack(self._layout.upper_weights("c"), shares)),) if shares else ()
+        if not upper:
+            return ()
+        masks = [self._forward.mask("weights", k, step, self._layout.upper(k)) for k in self._layout.hidden]
+        return (("weight opening", masked_share(self._layout, upper, masks, first=self._first)),)
 
     def _narrow_opening(self, step: Step, batch: Batch, opening: Along) -> Script[Along]:
         """Truncate all weights; return a share of them under masks, to go with the first activation's opening."""
         ((kind, mine),) = opening
         opened = yield from self._forward.add_shares(kind, 0, mine)
-        shares, bits = {}, self._plan.upper_bits - NARROW_BITS
-        for (_, k), words in unpack(self._layout.upper_weights("c"), opened, "opened weights").items():
-            shares["T", k] = self._truncated(batch, k, "weights", words, bits) - self._weights_mask(step, k)
+        narrow = narrow_share(self._plan, self._layout, opened, batch.dealt, first=self._first)
+        shares = {("T", k): share - self._weights_mask(step, k) for k, share in enumerate(narrow)}
         return (("narrow opening", pack(self._layout.upper_weights("T"), shares)),)
 
     def _open_activation(self, step: Step, batch: Batch, k: int, along: Along) -> Script[None]:
@@ -157,8 +156,8 @@ class BlindLayers:
 
     def _carry_back(self, step: Step, batch: Batch, k: int, turn: int, share: Words) -> Script[Words]:
         """Truncate an error and multiply it by the slope; return this party's share, (rows, width), F bits."""
-        forward, plan, slope = self._forward, self._plan, batch.hidden[k].slope
-        shift = truncation.SHIFT if self._first else np.uint64(0)
+        forward, bits, slope = self._forward, self._plan.hidden_bits, batch.hidden[k].slope
+        shift = truncation.SHIFT if self._first else truncation.NO_SHIFT
         c = truncation.read_opened((yield from forward.open("truncation opening", turn, share + shift)), NARROW_BITS)
         product_ = c.factor * batch.dealt["error top", k] - batch.dealt["error high", k]
         if self._first:
@@ -167,7 +166,8 @@ class BlindLayers:
         product_ += c.constant * forward.mask("slope", k, step) + c.factor * batch.dealt["error top slope", k]
         product_ += forward.mask("delta", k, step) + shift
         opened = yield from forward.open("slope opening", turn, product_)
-        return self._truncated(batch, k, "delta", opened, plan.hidden_bits)
+        high, top = batch.dealt["delta high", k], batch.dealt["delta top", k]
+        return truncation.share_truncated(opened, high, top, bits, first=self._first)
 
     # --- what both ways need
 
@@ -175,12 +175,6 @@ class BlindLayers:
     def _activation(self) -> HiddenActivation:
         assert self._plan.network is not None
         return HIDDEN[self._plan.network.activation]
-
-    def _truncated(self, batch: Batch, k: int, name: str, opened: Words, bits: int) -> Words:
-        """Compute this party's share of what was opened under a truncation's mask, so many bits shorter."""
-        c = truncation.read_opened(opened, bits)
-        share = c.factor * batch.dealt[f"{name} top", k] - batch.dealt[f"{name} high", k]
-        return share + c.constant if self._first else share
 
     def _weights_mask(self, step: Step, k: int) -> Words:
         """Return this party's word of v."""

@@ -4,17 +4,39 @@ Layer 0 has the parties' columns below it. The last layer is the output: a linea
 hidden; upper layer k is the weights above hidden layer k.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from tercet.mpc.functions.series import Series, series_for
-from tercet.mpc.plan.architecture import Entry, flat
-from tercet.mpc.plan.blind import StepBits, angle_unit, norm_bits, step_bits
-from tercet.mpc.plan.plan import Plan
+from tercet.mpc.plan.architecture import Entry, NetworkForward, flat
+from tercet.mpc.plan.blind import Blind, StepBits, angle_unit, norm_bits, step_bits
 from tercet.mpc.plan.schedule import Step
 
 TRUNCATIONS = "error high", "error top", "error top slope", "delta high", "delta top"
+
+
+class BlindNumbers(NetworkForward, Protocol):
+    """Names the numbers of a plan that a blind forward pass needs.
+
+    A `plan.Plan`, or the `scoring.Numbers` of a model.
+    """
+
+    @property
+    def model(self) -> str:
+        """The link between score and label, which names the output's series."""
+
+    @property
+    def f(self) -> int:
+        """Fractional bits of errors, F."""
+
+    @property
+    def hidden_bits(self) -> int:
+        """Fractional bits of hidden activations and slopes, P."""
+
+    @property
+    def blind(self) -> Blind | None:
+        """The series; None where the helper computes activations."""
 
 
 class LayerNumbers(NamedTuple):
@@ -38,11 +60,11 @@ class BlindLayout:
         ValueError: the helper computes this job's activation.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        if plan.request.blind is None:
+    def __init__(self, plan: BlindNumbers) -> None:
+        if plan.blind is None:
             raise ValueError("the helper computes this job's activation")
         hidden = () if plan.network is None else plan.network.hidden
-        self._plan, self._blind = plan, plan.request.blind
+        self._plan, self._blind = plan, plan.blind
         self.columns, self.widths = plan.columns, (*hidden, plan.outputs)
         self.hidden, self.output = range(len(hidden)), len(hidden)
 
@@ -75,25 +97,36 @@ class BlindLayout:
 
     def dealt(self, rows: int, *, trains: bool) -> tuple[Entry, ...]:
         """List the tensors of which every data party is dealt a share, one of them explicitly."""
-        terms = (len(self.series(k).multiples) for k in range(self.turns))
-        entries = [Entry("angles", k, (2 * count * rows, self.widths[k])) for k, count in enumerate(terms)]
+        entries = [self._angles(k, rows) for k in range(self.turns)]
         for k in self.hidden:
             names = ("weights high", "weights top", *(("gradient",) if trains else ()))
             entries += [Entry(name, k, self.upper(k)) for name in names]
             entries += [Entry(name, k, (rows, self.widths[k])) for name in TRUNCATIONS if trains]
         return tuple(entries)
 
+    def narrowing(self) -> tuple[Entry, ...]:
+        """List likewise what truncates upper weights once."""
+        return tuple(Entry(f"weights {part}", k, self.upper(k)) for k in self.hidden for part in ("high", "top"))
 
-def series_of(plan: Plan) -> Series:
+    def scoring(self, rows: int) -> tuple[Entry, ...]:
+        """List likewise what scores rows that are not trained on."""
+        angles = (self._angles(k, rows) for k in self.hidden)
+        return (*angles, Entry("scores", self.output, (rows, self.widths[-1])))
+
+    def _angles(self, k: int, rows: int) -> Entry:
+        """Describe cos and sin of the multiples of layer k's t."""
+        return Entry("angles", k, (2 * len(self.series(k).multiples) * rows, self.widths[k]))
+
+
+def series_of(plan: BlindNumbers) -> Series:
     """Return the series of the output's activation.
 
     Raises:
         ValueError: the helper computes this job's activation.
     """
-    blind = plan.request.blind
-    if blind is None:
+    if plan.blind is None:
         raise ValueError("the helper computes this job's activation")
-    return series_for(plan.request.model, blind.reach, blind.terms)
+    return series_for(plan.model, plan.blind.reach, plan.blind.terms)
 
 
 def layer_name(name: str, k: int) -> str:

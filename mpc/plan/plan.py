@@ -147,6 +147,11 @@ class Plan:
         return self.fz - NARROW_BITS
 
     @property
+    def kept_bits(self) -> int:
+        """Fractional bits of weights above hidden layers once the model is kept."""
+        return NARROW_BITS if self.is_blind else self.fw
+
+    @property
     def upper_bits(self) -> int:
         """Fractional bits of weights above hidden layers."""
         return self.hidden_bits + self.f if self.is_blind else self.fw
@@ -155,6 +160,16 @@ class Plan:
     def columns(self) -> tuple[int, ...]:
         """Encoded columns of each data party, in party order."""
         return self.request.columns
+
+    @property
+    def model(self) -> str:
+        """The link's name."""
+        return self.request.model
+
+    @property
+    def blind(self) -> Blind | None:
+        """The series by which activations are evaluated; None where the helper computes them."""
+        return self.request.blind
 
     @property
     def is_blind(self) -> bool:
@@ -280,10 +295,10 @@ class Plan:
         alpha = self.last_alpha if steps is None else self.alpha_after(steps)
         return alpha * decode(block, self.fw)
 
-    def upper_weights(self, layer: Words, steps: int | None = None) -> Floats:
-        """Decode weights above a hidden layer, (units below, units above), likewise."""
+    def upper_weights(self, layer: Words, steps: int | None = None, *, kept: bool = False) -> Floats:
+        """Decode weights above a hidden layer, (units below, units above), likewise; `kept` ones are narrow."""
         alpha = self.last_alpha if steps is None else self.alpha_after(steps)
-        return alpha * decode(layer, self.upper_bits)
+        return alpha * decode(layer, self.kept_bits if kept else self.upper_bits)
 
     def intercept(self, words: Words) -> Floats:
         """Decode the intercept, (1, outputs), from its summed shares.

@@ -7,7 +7,8 @@ round up or down as the lower bits of their masks say.
 A model without hidden layers is a network that has none.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,9 +19,10 @@ from tercet.mpc.functions.hidden import HIDDEN
 from tercet.mpc.functions.series import Series, Terms, series_for
 from tercet.mpc.functions.trigonometry import rotations
 from tercet.mpc.plan.blind import NARROW_BITS, angle_unit, norm_bits, step_bits
+from tercet.mpc.plan.forward import SCORE_BITS
 from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import Step
-from tercet.mpc.reference.linear import Weights
+from tercet.mpc.reference.linear import Added, Weights
 from tercet.mpc.reference.network import NetworkWeights, round_by
 
 Permutation = Callable[[int], Signed]  # of all rows, by epoch
@@ -119,6 +121,31 @@ def losses(run: BlindRun) -> list[Words]:
     return list(sums.values())
 
 
+def narrow(run: BlindRun, weights: NetworkWeights, step: Step) -> NetworkWeights:
+    """Truncate upper weights to NARROW_BITS fractional bits by the masks of a step."""
+    bits = run.plan.upper_bits - NARROW_BITS
+    upper = (round_by(above, run.dealt("weights", k, step), bits) for k, above in enumerate(weights.upper))
+    return replace(weights, upper=tuple(upper))
+
+
+def scores(run: BlindRun, weights: NetworkWeights, steps: Iterable[Step], added: Added | None = None) -> Floats:
+    """Score rows that are not trained on, (rows, outputs), row by row.
+
+    Args:
+        run: Of which `xs` are the rows to score, and permutation and masks those of the pass.
+        weights: With narrow upper ones.
+        steps: Of one pass, with alpha of the step that the model is kept from.
+        added: The partners' noise.
+    """
+    found = np.empty((run.xs[0].shape[0], run.plan.outputs))
+    for step in steps:
+        rows = run.permutation(step.epoch)[step.start : step.stop]
+        z = _pass_forward(run, weights, step, rows).z
+        z = z if added is None else z + added(step)
+        found[rows] = step.alpha * decode(encode(decode(z, run.plan.fz), SCORE_BITS), SCORE_BITS)
+    return found
+
+
 def _begin(run: BlindRun) -> NetworkWeights:
     if isinstance(run.begin, NetworkWeights):
         return run.begin
@@ -136,7 +163,9 @@ def _walk(run: BlindRun, stop: int | None) -> Iterator[_StepRecord]:
         if step.index == stop:
             return
         rows = run.permutation(step.epoch)[step.start : step.stop]
-        forward, numbers = _pass_forward(run, weights, step, rows), run.numbers(run.layers, step)
+        forward, numbers = _pass_forward(run, narrow(run, weights, step), step, rows), run.numbers(run.layers, step)
+        if link.offset is not None:
+            forward = forward._replace(z=forward.z + encode(link.offset(run.y[rows]) / step.alpha, plan.fz))
         phi = numbers.series.phi
         error = _series(run, run.layers, phi, step, forward.z, public=numbers.public)
         error = error + encode(step.scale * (phi.constant - link.target(run.y[rows])), plan.f)
@@ -145,19 +174,17 @@ def _walk(run: BlindRun, stop: int | None) -> Iterator[_StepRecord]:
 
 
 def _pass_forward(run: BlindRun, weights: NetworkWeights, step: Step, rows: Signed) -> _Forward:
-    """Compute a batch's scores, the label's offset in them; f_z bits."""
-    plan, offset = run.plan, run.plan.link.offset
-    column = encode_number(1.0 / step.alpha, plan.fx)
+    """Compute a batch's scores, f_z bits, by narrow upper weights."""
+    column = encode_number(1.0 / step.alpha, run.plan.fx)
     z = column * weights.biases[0]
     for x, block in zip(run.xs, weights.blocks, strict=True):
         z = z + x[rows] @ block
     hidden = []
     for k, (above, bias) in enumerate(zip(weights.upper, weights.biases[1:], strict=True)):
         activation, slope = _hidden(run, k, step, z)
-        narrow = round_by(above, run.dealt("weights", k, step), plan.upper_bits - NARROW_BITS)
-        hidden.append((activation, slope, narrow))
-        z = activation @ narrow + column * bias
-    return _Forward(hidden, z if offset is None else z + encode(offset(run.y[rows]) / step.alpha, plan.fz))
+        hidden.append((activation, slope, above))
+        z = activation @ above + column * bias
+    return _Forward(hidden, z)
 
 
 def _hidden(run: BlindRun, k: int, step: Step, z: Words) -> tuple[Words, Words]:

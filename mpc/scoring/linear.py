@@ -21,23 +21,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-import numpy as np
-
-from tercet.mpc.arithmetic.fixed import Floats, decode, encode, encode_number
-from tercet.mpc.arithmetic.ring import ShapeProblem, Signed, Words, expect, from_signed, product, to_signed, total
+from tercet.mpc.arithmetic.fixed import Floats, decode, encode_number
+from tercet.mpc.arithmetic.ring import ShapeProblem, Signed, Words, expect, product, total
 from tercet.mpc.functions.links import LINKS, Link
 from tercet.mpc.interface.feature_source import FeatureSource
-from tercet.mpc.linear.algebra import apply_order, correction, preactivation_share, restore_order, zero_share
+from tercet.mpc.linear.algebra import apply_order, correction, preactivation_share, restore_order
 from tercet.mpc.linear.data_party import Shares
-from tercet.mpc.linear.helper import Diverged, check_range
 from tercet.mpc.plan.architecture import CARRIER, Network
-from tercet.mpc.plan.exposure import MOST_BLIND_SCORE_BITS
-from tercet.mpc.plan.forward import SCORE_BITS, Forward, noise_width
+from tercet.mpc.plan.blind import NARROW_BITS, Blind
+from tercet.mpc.plan.forward import Forward, noise_width
 from tercet.mpc.plan.schedule import OutOfTurn, Step, Turns, batch_sizes
 from tercet.mpc.randomness.masks import Masks
 from tercet.mpc.randomness.score_noise import ScoreNoise
 from tercet.mpc.randomness.secret_order import Order
-from tercet.mpc.scoring.openings import WeightMasks, is_within, masked_blocks
+from tercet.mpc.scoring.openings import WeightMasks, masked_blocks
+from tercet.mpc.scoring.scores import ScoreShares, check_scores, decode_scores, encode_scores, without_noise
 
 NOBODY = -2  # no party's index
 
@@ -59,6 +57,7 @@ class Numbers:
     network: Network | None = None
     noise_bits: int = 2
     is_blind: bool = False
+    blind: Blind | None = None  # the series of a network that was trained blind
 
     @classmethod
     def from_canonical(cls, plan: Mapping[str, Any]) -> Self:
@@ -67,8 +66,9 @@ class Numbers:
         layers = request.get("network")
         network = None if layers is None else Network(tuple(layers["hidden"]), layers["activation"])
         sizes = tuple(request["columns"]), plan["fx"], plan["f"]
-        blind = request.get("blind") is not None
-        return cls(request["model"], *sizes, request.get("outputs", 1), network, plan["noise_bits"], blind)
+        blind, outputs = request.get("blind"), request.get("outputs", 1)
+        series = None if blind is None else Blind(**blind)
+        return cls(request["model"], *sizes, outputs, network, plan["noise_bits"], series is not None, series)
 
     @property
     def fw(self) -> int:
@@ -79,6 +79,11 @@ class Numbers:
     def fz(self) -> int:
         """Fractional bits of pre-activations."""
         return 2 * self.fx + self.f
+
+    @property
+    def hidden_bits(self) -> int:
+        """Fractional bits of hidden activations, where the helper sees none."""
+        return self.fz - NARROW_BITS
 
     @property
     def link(self) -> Link:
@@ -143,8 +148,8 @@ class Scorer:
         if rows.shape[1] != numbers.columns[me]:
             raise ShapeProblem(f"features: expected {numbers.columns[me]} columns, got {rows.shape[1]}")
         self._rows, self._shares, self._alpha = rows, shares, alpha
-        self._helper_masks, self._zero_masks, self._noise = helper_masks, zero_masks, noise
-        self._weight_masks = weight_masks
+        self._helper_masks, self._weight_masks = helper_masks, weight_masks
+        self._scores = ScoreShares(me, numbers, alpha, zero_masks, noise)
         self._batches: dict[int, Words] = {}
         self._turns = Turns(0)
 
@@ -200,10 +205,7 @@ class Scorer:
         z = preactivation_share(self._batches.pop(step.index), own, ahead)
         if self._me == 0 and not numbers.is_blind:
             z += self._helpers_noise(step)
-        if self._noise is not None:
-            z += self._noise.words(step, numbers.outputs, self._alpha, numbers.fz)
-        z += zero_share(self._me, self._zero_masks, step, (step.rows, numbers.outputs))  # last, over everything
-        return z << self._spare_bits if numbers.is_blind else z
+        return self._scores.hide(step, z)
 
     def open_scores(self, step: Step, words: Words) -> Floats:
         """Decode the batch's scores at the label party, (rows of the batch, outputs).
@@ -230,30 +232,13 @@ class Scorer:
         The result is that of `open_scores`.
 
         Raises:
-            Diverged: as `ScoringHelper.preactivations`.
-            ShapeProblem: naming the data party whose share has the wrong shape.
+            Diverged, ShapeProblem: as `ScoreShares.add`.
         """
-        shape, numbers = (step.rows, self._numbers.outputs), self._numbers
-        words = total(expect(words, shape, f"masked scores of party {i}") for i, words in shares.items())
-        z, bits = from_signed(to_signed(words) >> np.int64(self._spare_bits)), numbers.fz + int(self._spare_bits)
         if self._me != self._label:
             raise OutOfTurn("only the label party learns scores")
+        words = self._scores.add(step, shares, limit)
         self._turns.begin_step("scores", step)
-        check_range(step, words, bits)  # before what is left out of them: of z it would be met too late
-        check_scores(step, z, numbers.fz, limit)
-        words = encode_scores(decode(z, numbers.fz))
         return self._alpha * decode_scores(restore_order(self._signs(step) * words, self._classes(step)))
-
-    @property
-    def _spare_bits(self) -> np.uint64:
-        """Count the top bits of z that no score needs.
-
-        Each share leaves them out where the label party adds up scores itself, so that they tell it nothing. What is
-        left holds scores in a range of 2^9 at most. A quarter of that on each side of zero is told; the other half is
-        the guard by which a row that strays further is seen.
-        """
-        whole_bits = MOST_BLIND_SCORE_BITS + math.frexp(1.0 / self._alpha)[1] - 1
-        return np.uint64(max(0, 64 - self._numbers.fz - whole_bits))
 
     def _helpers_noise(self, step: Step) -> Words:
         """Return the noise under which the helper sees z."""
@@ -356,40 +341,3 @@ class ScoringHelper:
 def deals_correction(numbers: Forward) -> bool:
     """Tell whether the helper deals C, and does not add it to what it receives."""
     return numbers.outputs > 1 or numbers.is_blind
-
-
-def check_scores(step: Step, z: Words, fz: int, limit: float) -> None:
-    """Return if raw z, of f_z fractional bits, may be told to the label party.
-
-    Raises:
-        Diverged: one is outside the safe half of the words, or its score, alpha z, beyond the limit.
-    """
-    check_range(step, z, fz)
-    if not is_within(step.alpha * decode(z, fz), limit):
-        raise Diverged(step, f"a score exceeded {limit:g}")
-
-
-def encode_scores(scores: Floats) -> Words:
-    """Encode scores as words of SCORE_BITS fractional bits.
-
-    They may be one party's part, where each owns its weights.
-
-    Parts of all data parties add up to the scores; under a zero share (`linear.zero_share`) only all together do.
-
-    Raises:
-        RangeProblem: for nan, inf, and anything that reaches 2^46.
-    """
-    return encode(scores, SCORE_BITS)
-
-
-def without_noise(words: Words, noise: Words, fz: int) -> Words:
-    """Subtract noise of f_z bits, rounded alike, from scores of SCORE_BITS bits."""
-    return words - encode_scores(decode(noise, fz))
-
-
-def decode_scores(words: Words) -> Floats:
-    """Decode scores from words of SCORE_BITS fractional bits.
-
-    Each party's part is rounded, by 2^-17 at most.
-    """
-    return decode(words, SCORE_BITS)

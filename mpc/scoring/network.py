@@ -28,8 +28,8 @@ from tercet.mpc.randomness.elements import Elements
 from tercet.mpc.randomness.masks import Masks
 from tercet.mpc.randomness.score_noise import ScoreNoise
 from tercet.mpc.randomness.secret_order import Order
-from tercet.mpc.scoring.linear import check_scores, decode_scores, encode_scores, without_noise
 from tercet.mpc.scoring.openings import Openings, WeightMasks, masked_blocks, masked_upper
+from tercet.mpc.scoring.scores import check_scores, decode_scores, encode_scores, without_noise
 
 
 class NetworkScorer(ForwardParty):

@@ -159,7 +159,7 @@ class Sizes(Message):
 class ScoringTerms(OmitUnset):
     """Carries what is known of the model that a prediction job applies."""
 
-    added = frozenset({"blind"})
+    added = frozenset({"blind", "series"})
 
     model: str = Field(max_length=32)
     release: Release
@@ -170,6 +170,7 @@ class ScoringTerms(OmitUnset):
     alpha: float = Field(default=1.0, gt=0, le=1)
     exponent: Exponent  # no score may be beyond two to this
     blind: bool = False  # the helper sees no score
+    series: tuple[Count, Count, Count, Count] | None = None  # `plan.Blind`, of a network that was trained so
     seeds: tuple[Digest, ...] = Field(default=(), max_length=MAX_PARTIES)  # commitments to those of masks of weights
 
 

@@ -22,8 +22,8 @@ from tercet.mpc.plan.blind import Blind
 from tercet.mpc.plan.plan import Request
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.score_noise import ScoreNoise
-from tercet.mpc.scoring.linear import Scorer
 from tercet.mpc.scoring.openings import ModelMasks, WeightMasks
+from tercet.mpc.scoring.scores import ScoreShares
 from tests.mpc.blind_world import BlindWorld
 from tests.mpc.world import Job, Pass, keyed, make_job
 
@@ -40,12 +40,13 @@ class BlindPass(Pass):
 
     def add_noise(self, half_width: float, run: int) -> None:
         """Let the partner add noise."""
-        self.scorers[PARTNER]._noise = ScoreNoise(bytes([run + 1]) * 32, half_width, "prediction")
+        scorer, noise = self.scorers[PARTNER], ScoreNoise(bytes([run + 1]) * 32, half_width, "prediction")
+        scorer._scores = replace(scorer._scores, noise=noise)
 
     def run(self) -> Floats:
         """The scores in the order of the rows."""
         scores = np.empty((sum(step.rows for step in self.steps), 1))
-        with patch("tercet.mpc.scoring.linear.check_range"), patch("tercet.mpc.scoring.linear.check_scores"):
+        with patch("tercet.mpc.scoring.scores.check_range"), patch("tercet.mpc.scoring.scores.check_scores"):
             for step in self.steps:
                 scores[self.order.rows(step)] = self.scorers[LABEL].add_scores(step, self.shares(step), np.inf)
         return scores
@@ -66,7 +67,7 @@ class BlindPass(Pass):
 @contextmanager
 def spare_bits_sent() -> Iterator[None]:
     """Send the bits along that no score needs."""
-    with patch.object(Scorer, "_spare_bits", property(lambda _: np.uint64(0))):
+    with patch.object(ScoreShares, "_spare_bits", property(lambda _: np.uint64(0))):
         yield
 
 
@@ -86,7 +87,7 @@ class Scene:
 
     def __post_init__(self) -> None:
         self.job = make_job(self.request, LABEL)
-        self.shares = [party.shares() for party in BlindWorld(self.job).run().parties]
+        self.shares = BlindWorld(self.job).run().shares()
         if self.empty:
             self.shares = [_emptied(one) for one in self.shares]
         rng, plan = np.random.default_rng(5), self.job.plan

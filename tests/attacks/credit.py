@@ -15,7 +15,7 @@ from tercet.mpc.plan.plan import Request
 from tercet.mpc.plan.planner import make_plan
 from tercet.mpc.randomness.secret_order import Order, order_key
 from tercet.mpc.reference.linear import train
-from tercet.mpc.scoring.linear import decode_scores, encode_scores
+from tercet.mpc.scoring.scores import decode_scores, encode_scores
 from tests.attacks.tables import Levels, credit_columns
 
 BANK_NUMBERS = ("limit_bal", "age", *(f"pay_amt{month}" for month in range(1, 7)))

@@ -8,6 +8,7 @@ import pytest
 from tercet.agents.training.blind_training import least_cosine
 from tercet.mpc.arithmetic.fixed import decode
 from tercet.mpc.arithmetic.ring import total
+from tercet.mpc.blind.sizes import series_of
 from tercet.mpc.plan.blind import Blind
 from tercet.mpc.plan.plan import Request
 from tercet.mpc.reference.linear import release, train_float
@@ -33,7 +34,7 @@ def outcome(request: Request, seed: int) -> tuple[float, bool]:
         plain, found = train_float(job.x, job.y, plan, world.order), release(world.weights(), plan)
         expected, actual = np.concatenate(plain.blocks), np.concatenate(found.blocks)
         off = float(np.abs(actual - expected).max() / np.abs(expected).max())
-    return (off if np.isfinite(off) else np.inf), cosine < least_cosine(plan)
+    return (off if np.isfinite(off) else np.inf), cosine < least_cosine(series_of(plan))
 
 
 @pytest.mark.parametrize(("request_", "low", "high"), FAR, ids=[one.model for one, *_ in FAR])

@@ -19,8 +19,9 @@ from tercet.mpc.plan.schedule import LEAST_ROWS, OutOfTurn
 from tercet.mpc.randomness.score_noise import ScoreNoise
 from tercet.mpc.randomness.secret_order import Order
 from tercet.mpc.reference.linear import release, scores, train
-from tercet.mpc.scoring.linear import Numbers, Scorer, ScoringHelper, decode_scores, encode_scores, scoring_steps
+from tercet.mpc.scoring.linear import Numbers, Scorer, ScoringHelper, scoring_steps
 from tercet.mpc.scoring.openings import PassMasks
+from tercet.mpc.scoring.scores import decode_scores, encode_scores
 from tests.mpc.linear.test_joint import jobs
 from tests.mpc.world import HELPER, SHOWN, Job, Pass, World, keyed, make_job
 
@@ -76,7 +77,7 @@ def test_partners_noise_stays_in_the_scores_and_the_helpers_does_not():
     plain, noisy = Pass(job, shares, xs), Pass(job, shares, xs)
     sources = {i: ScoreNoise(bytes([i + 1]) * 32, half, "validation") for i in (0, 2)}
     for i, source in sources.items():
-        noisy.scorers[i]._noise = source
+        noisy.scorers[i]._scores = replace(noisy.scorers[i]._scores, noise=source)
 
     def added(step):
         return total(one.words(step, 1, step.alpha, job.plan.fz) for one in sources.values())
