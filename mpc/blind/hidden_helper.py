@@ -11,7 +11,6 @@ from tercet.mpc.blind.activation import dealt_words
 from tercet.mpc.blind.narrowing import parts_of
 from tercet.mpc.blind.sizes import BlindLayout
 from tercet.mpc.plan.architecture import Tensors
-from tercet.mpc.plan.blind import NARROW_BITS
 from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import Step
 
@@ -41,7 +40,7 @@ def error_mask(layout: BlindLayout, step: Step, k: int, mask: MaskSums) -> Words
 
 def delta_mask(layout: BlindLayout, step: Step, k: int, mask: MaskSums) -> Words:
     """Compute sigma, under which the error of hidden layer k's pre-activation is truncated, (rows, width)."""
-    high = truncation.high_part(error_mask(layout, step, k, mask), NARROW_BITS)
+    high = truncation.high_part(error_mask(layout, step, k, mask), layout.narrow_bits)
     return mask("delta", k, step) + high * mask("slope", k, step)
 
 
@@ -55,11 +54,11 @@ def dealt_mask(layout: BlindLayout, name: str, step: Step, k: int, mask: MaskSum
 
 def deal_hidden(layout: BlindLayout, step: Step, k: int, mask: MaskSums, plan: Plan, *, trains: bool) -> Tensors:
     """Compute all but the angles that is dealt for hidden layer k."""
-    masks = [("weights", weights_mask(layout, step, k, mask), plan.upper_bits - NARROW_BITS)]
+    masks = [("weights", weights_mask(layout, step, k, mask), plan.upper_bits - layout.narrow_bits)]
     found: Tensors = {}
     if trains:
         error = error_mask(layout, step, k, mask)
-        masks += [("error", error, NARROW_BITS), ("delta", delta_mask(layout, step, k, mask), plan.hidden_bits)]
+        masks += [("error", error, layout.narrow_bits), ("delta", delta_mask(layout, step, k, mask), plan.hidden_bits)]
         found["error top slope", k] = truncation.top_bit(error) * mask("slope", k, step)
         found["gradient", k] = transposed_product(mask("q", k, step), mask("r", k + 1, step))
     for name, r, bits in masks:
