@@ -23,9 +23,11 @@ def streams(entries: Iterable[Entry], party: int, masks: Masks, step: Step) -> T
 def explicit_words(entries: Entries, values: Tensors, masks: Mapping[int, Masks], step: Step) -> Words:
     """Take the streams of all parties but the one in turn off the tensors, in one row."""
     words, turn = pack(entries, values), explicit_party(step, len(masks))
+    parts = unpack(entries, words, "what is dealt")  # views
     for party, of_party in masks.items():
         if party != turn:
-            words -= pack(entries, streams(entries, party, of_party, step))
+            for place, stream in streams(entries, party, of_party, step).items():
+                parts[place] -= stream
     return words
 
 

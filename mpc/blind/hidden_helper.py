@@ -11,7 +11,6 @@ from tercet.mpc.blind.activation import dealt_words
 from tercet.mpc.blind.narrowing import parts_of
 from tercet.mpc.blind.sizes import BlindLayout
 from tercet.mpc.plan.architecture import Tensors
-from tercet.mpc.plan.blind import NARROW_BITS
 from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import Step
 
@@ -39,9 +38,12 @@ def error_mask(layout: BlindLayout, step: Step, k: int, mask: MaskSums) -> Words
     return mask("error", k, step) + carried
 
 
-def delta_mask(layout: BlindLayout, step: Step, k: int, mask: MaskSums) -> Words:
-    """Compute sigma, under which the error of hidden layer k's pre-activation is truncated, (rows, width)."""
-    high = truncation.high_part(error_mask(layout, step, k, mask), NARROW_BITS)
+def delta_mask(layout: BlindLayout, step: Step, k: int, mask: MaskSums, error: Words) -> Words:
+    """Compute sigma, under which the error of hidden layer k's pre-activation is truncated, (rows, width).
+
+    `error` is rho.
+    """
+    high = truncation.high_part(error, layout.narrow_bits)
     return mask("delta", k, step) + high * mask("slope", k, step)
 
 
@@ -49,17 +51,20 @@ def dealt_mask(layout: BlindLayout, name: str, step: Step, k: int, mask: MaskSum
     """Compute the mask of this name, by which layer k rounds: "t" above layer 0, "weights", "error" or "delta"."""
     if name == "t":
         return upper_score_mask(layout, step, k - 1, mask)
-    masks = {"weights": weights_mask, "error": error_mask, "delta": delta_mask}
-    return masks[name](layout, step, k, mask)
+    if name == "weights":
+        return weights_mask(layout, step, k, mask)
+    error = error_mask(layout, step, k, mask)
+    return error if name == "error" else delta_mask(layout, step, k, mask, error)
 
 
 def deal_hidden(layout: BlindLayout, step: Step, k: int, mask: MaskSums, plan: Plan, *, trains: bool) -> Tensors:
     """Compute all but the angles that is dealt for hidden layer k."""
-    masks = [("weights", weights_mask(layout, step, k, mask), plan.upper_bits - NARROW_BITS)]
+    masks = [("weights", weights_mask(layout, step, k, mask), plan.upper_bits - layout.narrow_bits)]
     found: Tensors = {}
     if trains:
         error = error_mask(layout, step, k, mask)
-        masks += [("error", error, NARROW_BITS), ("delta", delta_mask(layout, step, k, mask), plan.hidden_bits)]
+        delta = delta_mask(layout, step, k, mask, error)
+        masks += [("error", error, layout.narrow_bits), ("delta", delta, plan.hidden_bits)]
         found["error top slope", k] = truncation.top_bit(error) * mask("slope", k, step)
         found["gradient", k] = transposed_product(mask("q", k, step), mask("r", k + 1, step))
     for name, r, bits in masks:

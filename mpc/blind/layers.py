@@ -3,7 +3,7 @@
 It sees words that are masked or shared; no activation, slope, error or weight in clear.
 
 Symbols: z_k are the pre-activations of layer k, opened as z_k + t_k. For hidden layer k, a and s are shares of the
-activation and of its slope, by the series; W the weights above it, W' the same truncated to 24 fractional bits (as
+activation and of its slope, by the series; W the weights above it, W' the same truncated to N fractional bits (as
 `arithmetic.truncation` does it). Masks are sums of a word of each data party, known whole to the helper alone:
 
     Q = a - q, S = s - tau, T = W' - v                                 opened
@@ -18,7 +18,7 @@ With O = e + r the opened error of layer k+1, A and B from `truncation`, h and d
 
 where sigma = sum_j sigma_j + h tau.
 
-Bits: z has f_z, a and s have P, W has P + F, W' 24, errors F (`plan.blind`).
+Bits: z has f_z, a and s have P, W has P + F, W' N, errors F (`plan.blind`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,6 @@ from tercet.mpc.functions.hidden import HIDDEN, HiddenActivation
 from tercet.mpc.interface.script import Script
 from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.plan.architecture import pack, unpack
-from tercet.mpc.plan.blind import NARROW_BITS
 from tercet.mpc.plan.schedule import Step
 
 NO_OFFSET = np.uint64(0)
@@ -158,7 +157,8 @@ class BlindLayers:
         """Truncate an error and multiply it by the slope; return this party's share, (rows, width), F bits."""
         forward, bits, slope = self._forward, self._plan.hidden_bits, batch.hidden[k].slope
         shift = truncation.SHIFT if self._first else truncation.NO_SHIFT
-        c = truncation.read_opened((yield from forward.open("truncation opening", turn, share + shift)), NARROW_BITS)
+        opened = yield from forward.open("truncation opening", turn, share + shift)
+        c = truncation.read_opened(opened, self._layout.narrow_bits)
         product_ = c.factor * batch.dealt["error top", k] - batch.dealt["error high", k]
         if self._first:
             product_ += c.constant

@@ -1,4 +1,4 @@
-"""Truncates the weights above hidden layers to NARROW_BITS fractional bits, in shares.
+"""Truncates the weights above hidden layers, to `Plan.kept_bits` fractional bits, in shares.
 
 In training they are truncated in each step, by openings that go with those of the batch (`layers`). A model that is
 kept, or that rows are scored by, is truncated once: the data parties run `narrow`, the helper `deal_narrowing`.
@@ -17,7 +17,6 @@ from tercet.mpc.blind.sizes import BlindLayout, layer_name
 from tercet.mpc.interface.script import Receive, Script, Send, received_words
 from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.plan.architecture import Tensors, pack, unpack
-from tercet.mpc.plan.blind import NARROW_BITS
 from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.masks import Masks
@@ -51,7 +50,7 @@ def deal_narrowing(plan: Plan, masks: Mapping[int, Masks], step: Step) -> Script
     layout, values = BlindLayout(plan), dict[tuple[str, int], Words]()
     for k in layout.hidden:
         mask = total(of(layer_name("weights", k), j, j, step, layout.upper(k)) for j, of in masks.items())
-        values |= parts_of(mask, k, "weights", plan.upper_bits - NARROW_BITS)
+        values |= parts_of(mask, k, "weights", plan.upper_bits - plan.kept_bits)
     yield from deal(layout.narrowing(), values, masks, step)
 
 
@@ -72,7 +71,7 @@ def masked_share(layout: BlindLayout, upper: Sequence[Words], masks: Sequence[Wo
 
 def narrow_share(plan: Plan, layout: BlindLayout, opened: Words, dealt: Tensors, *, first: bool) -> tuple[Words, ...]:
     """Compute a share of the truncated weights above each hidden layer, from the sum of all masked shares."""
-    bits, found = plan.upper_bits - NARROW_BITS, unpack(layout.upper_weights("c"), opened, "opened weights")
+    bits, found = plan.upper_bits - plan.kept_bits, unpack(layout.upper_weights("c"), opened, "opened weights")
     return tuple(
         truncation.share_truncated(words, dealt["weights high", k], dealt["weights top", k], bits, first=first)
         for (_, k), words in found.items()

@@ -73,6 +73,11 @@ class BlindLayout:
         """Count the openings of one kind in a step, at most."""
         return len(self.widths)
 
+    @property
+    def narrow_bits(self) -> int:
+        """Fractional bits of truncated weights above hidden layers, N."""
+        return self._plan.fz - self._plan.hidden_bits
+
     def upper(self, k: int) -> tuple[int, int]:
         """Return the shape of the weights above hidden layer k."""
         return self.widths[k], self.widths[k + 1]

@@ -6,8 +6,8 @@ of pre-activations have f_z fractional bits, so that the score alpha z is an ang
 the data parties multiply them by public numbers of `public` fractional bits. Both together are F, so that nothing is
 truncated: an opened error is exact modulo 2^64, and no word can wrap.
 
-Hidden layers have activations of P = f_z - 24 bits, from dealt and public numbers that together are P. Weights
-above them have P + F bits, are truncated to 24 where they are multiplied, and so pre-activations have f_z bits in
+Hidden layers have activations of P = f_z - N bits, from dealt and public numbers that together are P. Weights
+above them have P + F bits, are truncated to N where they are multiplied, and so pre-activations have f_z bits in
 every layer.
 """
 
@@ -22,7 +22,7 @@ from tercet.mpc.functions.series import SERIES, Series, series_name
 SPARE = 2  # bits by which public numbers are finer than dealt ones: more of them are added up
 GOOD_BITS = 20  # of c cos and public numbers together, beyond the size of c
 LEAST_BITS = 16
-NARROW_BITS = 24  # fractional bits of upper weights where activations are multiplied by them, or errors go back
+MOST_NARROW_BITS, LEAST_NARROW_BITS = 24, 20  # of upper weights where activations are multiplied by them
 UPPER_RANGE = 8  # bits of an upper weight's word before its point, the sign with them
 SPARE_TURNS = 2  # bits of a pre-activation's word beyond the period: scores out of the series are still told right
 ALPHA_BITS = 8  # of a turn's unit where alpha falls: alpha is rounded to a 512th part at most
@@ -119,8 +119,16 @@ def significant_bits(scale: float, f: int) -> int:
 
 
 def most_score_bits(fx: int) -> int:
-    """Compute the most f_z of a network: weights above hidden layers have 2 (f_z - f_x) - 24 fractional bits."""
-    return (64 - UPPER_RANGE + NARROW_BITS) // 2 + fx
+    """Compute the most f_z of a network, whose weights above hidden layers have 2 (f_z - f_x) - N fractional bits."""
+    return (64 - UPPER_RANGE + MOST_NARROW_BITS) // 2 + fx
+
+
+def narrow_bits(fx: int, f: int) -> int:
+    """Choose N, the fractional bits of truncated weights above hidden layers: as few as leave no bit of a word unused.
+
+    The fewer they are, the more have activations, whose P bits and the F of errors are those of the weights.
+    """
+    return min(MOST_NARROW_BITS, max(LEAST_NARROW_BITS, 2 * (fx + f) - (64 - UPPER_RANGE)))
 
 
 def unit_bits(fz: int, period: int) -> int:

@@ -21,7 +21,7 @@ from tercet.mpc.functions.hidden import HIDDEN
 from tercet.mpc.functions.labels import refuse_labels
 from tercet.mpc.functions.links import LINKS, Link
 from tercet.mpc.plan.architecture import Network
-from tercet.mpc.plan.blind import NARROW_BITS, Blind
+from tercet.mpc.plan.blind import Blind, narrow_bits
 from tercet.mpc.plan.check_sizes import Sizes
 from tercet.mpc.plan.schedule import RateKind, Step, batch_sizes, decay_alpha, rates, snap_scale
 
@@ -144,12 +144,12 @@ class Plan:
     @property
     def hidden_bits(self) -> int:
         """Fractional bits of hidden activations and slopes, where the helper sees none."""
-        return self.fz - NARROW_BITS
+        return self.fz - narrow_bits(self.fx, self.f)
 
     @property
     def kept_bits(self) -> int:
         """Fractional bits of weights above hidden layers once the model is kept."""
-        return NARROW_BITS if self.is_blind else self.fw
+        return narrow_bits(self.fx, self.f) if self.is_blind else self.fw
 
     @property
     def upper_bits(self) -> int:

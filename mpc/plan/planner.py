@@ -20,10 +20,10 @@ from tercet.mpc.plan.blind import (
     ALPHA_BITS,
     GOOD_BITS,
     LEAST_BITS,
-    NARROW_BITS,
     SPARE_TURNS,
     Blind,
     most_score_bits,
+    narrow_bits,
     significant_bits,
 )
 from tercet.mpc.plan.exposure import (
@@ -109,7 +109,8 @@ def _fit_blind_plan(
     note = f"features have {fx} fractional bits, the activation {fz - 2 * fx}: a series of {blind.terms} terms"
     notes: tuple[str, ...] = (f"{note} for scores up to {blind.reach}, off by {series.phi.error:.1g} at most",)
     if hidden:
-        note = f"hidden activations have {fz - NARROW_BITS} fractional bits: a series of {blind.hidden_terms} terms"
+        bits_of_hidden = fz - narrow_bits(fx, fz - 2 * fx)
+        note = f"hidden activations have {bits_of_hidden} fractional bits: a series of {blind.hidden_terms} terms"
         notes += (f"{note} for pre-activations up to {blind.hidden_reach}, off by {hidden.phi.error:.1g} at most",)
     warnings = _warnings(request, course, sizes, fx)
     return Plan(

@@ -18,7 +18,7 @@ from tercet.mpc.arithmetic.ring import Signed, Words, sum_along
 from tercet.mpc.functions.hidden import HIDDEN
 from tercet.mpc.functions.series import Series, Terms, series_for
 from tercet.mpc.functions.trigonometry import rotations
-from tercet.mpc.plan.blind import NARROW_BITS, angle_unit, norm_bits, step_bits
+from tercet.mpc.plan.blind import angle_unit, norm_bits, step_bits
 from tercet.mpc.plan.forward import SCORE_BITS
 from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import Step
@@ -122,8 +122,8 @@ def losses(run: BlindRun) -> list[Words]:
 
 
 def narrow(run: BlindRun, weights: NetworkWeights, step: Step) -> NetworkWeights:
-    """Truncate upper weights to NARROW_BITS fractional bits by the masks of a step."""
-    bits = run.plan.upper_bits - NARROW_BITS
+    """Truncate upper weights to as many fractional bits as a kept model has by the masks of a step."""
+    bits = run.plan.upper_bits - run.plan.kept_bits
     upper = (round_by(above, run.dealt("weights", k, step), bits) for k, above in enumerate(weights.upper))
     return replace(weights, upper=tuple(upper))
 
@@ -208,7 +208,7 @@ def _after(
         activation, slope, narrow = forward.hidden[k]
         upper[k] = upper[k] - activation.T @ error
         biases[k + 1] = biases[k + 1] - back * error.sum(axis=0, keepdims=True)
-        carried = round_by(error @ narrow.T, run.dealt("error", k, step), NARROW_BITS)
+        carried = round_by(error @ narrow.T, run.dealt("error", k, step), run.plan.kept_bits)
         error = round_by(carried * slope, run.dealt("delta", k, step), plan.hidden_bits)
     blocks = tuple(block - x[rows].T @ error for x, block in zip(run.xs, weights.blocks, strict=True))
     biases[0] = biases[0] - back * error.sum(axis=0, keepdims=True)

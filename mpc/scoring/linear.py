@@ -28,7 +28,7 @@ from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.linear.algebra import apply_order, correction, preactivation_share, restore_order
 from tercet.mpc.linear.data_party import Shares
 from tercet.mpc.plan.architecture import CARRIER, Network
-from tercet.mpc.plan.blind import NARROW_BITS, Blind
+from tercet.mpc.plan.blind import Blind, narrow_bits
 from tercet.mpc.plan.forward import Forward, noise_width
 from tercet.mpc.plan.schedule import OutOfTurn, Step, Turns, batch_sizes
 from tercet.mpc.randomness.masks import Masks
@@ -83,7 +83,7 @@ class Numbers:
     @property
     def hidden_bits(self) -> int:
         """Fractional bits of hidden activations, where the helper sees none."""
-        return self.fz - NARROW_BITS
+        return self.fz - narrow_bits(self.fx, self.f)
 
     @property
     def link(self) -> Link:
