@@ -179,7 +179,7 @@ def _print(description: TrainingJob, result: dict[str, Any]) -> None:
 
 
 def trainings(description: TrainingJob, result: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """List the result of each training, by what the helper saw of scores and the activation of hidden layers."""
+    """List the result of each training, by what the helper saw and the hidden activation."""
     found = {_mode(description): result}
     return found | ({_mode(shown(description)): result[SHOWN]} if SHOWN in result else {})
 

@@ -388,7 +388,10 @@ def test_the_demo_trains_a_network_as_well_as_plaintext_does(tercet, tmp_path, m
     done = tercet("demo", "--model", "mlp", "--out", tmp_path, "--format", "json")
     assert done.exit_code == 0, done.stderr
     result = json.loads(done.stdout)
-    assert list(demo.trainings(read_job(CREDIT / "mlp.toml"), result)) == ["nothing, silu", "scores in secret order, relu"]
+    assert list(demo.trainings(read_job(CREDIT / "mlp.toml"), result)) == [
+        "nothing, silu",
+        "scores in secret order, relu",
+    ]
     for trained, most in ((result, 0.001), (result[demo.SHOWN], 0.015)):  # the latter's scores keep noise of layers
         auc = trained["held_out_auc"]
         assert (trained["model"], trained["bit_exact"]) == ("mlp", True)
