@@ -40,6 +40,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "runs",
             "roles",
             "training",
+            "scoring",
             "alignment",
             "session",
             "models",

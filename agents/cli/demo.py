@@ -21,8 +21,7 @@ from tercet.agents.cli.runner import JOB_FAILED, Format
 from tercet.agents.core.shipped_files import shipped
 from tercet.agents.evaluation import baseline_network, baselines
 from tercet.agents.session.training_defaults import with_planned_numbers
-from tercet.agents.simulation.simulate import Simulation, data_roles, opened_shares, simulate_job, summary
-from tercet.agents.training.blind_training import public_order
+from tercet.agents.simulation.simulate import Simulation, data_roles, opened_shares, public_order, simulate_job, summary
 from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.reference.network import release
