@@ -10,7 +10,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from tercet.schemas.files.job import Network, Privacy, Training, TrainingJob
 from tercet.schemas.files.settings import TableSettings
 
 Floats = NDArray[np.float64]
+Output = Literal["logistic", "softmax", "one-vs-rest"]
 
 PARTIES: Final = ("bank", "card")
 HELPER: Final = "notary"
@@ -30,7 +31,7 @@ COLUMNS: Final = 100
 class Case(ABC):
     """Rows x, (rows, columns), of which each party holds one half of the columns, and what the label party's y is."""
 
-    fields: ClassVar[dict[str, Any]]  # the model, as the job describes it
+    fields: dict[str, Any]  # the model, as the job describes it
     x: Floats
     y: NDArray[Any]
 
@@ -200,11 +201,12 @@ class Synthetic(Layers):
         self.fields = _network_fields(arguments, "logistic", "logistic")
 
 
-def _network_fields(arguments: Namespace, shown: str, blind: str) -> dict[str, Any]:
+def _network_fields(arguments: Namespace, shown: Output, blind: Output) -> dict[str, Any]:
     """The layers of a network for the mode that is asked for; blind by default."""
-    is_shown = arguments.helper_sees == "scores"
-    activation, output = ("relu", shown) if is_shown else ("silu", blind)
-    return {"model": "mlp", "network": Network(hidden=(64,), activation=activation, output=output)}
+    network = Network(hidden=(64,), activation="silu", output=blind)
+    if arguments.helper_sees == "scores":
+        network = Network(hidden=(64,), activation="relu", output=shown)
+    return {"model": "mlp", "network": network}
 
 
 def _relu(z: Floats) -> tuple[Floats, Floats]:
