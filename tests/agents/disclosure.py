@@ -371,7 +371,11 @@ def check_roles(heard: Heard) -> None:
     expected = {model: WHO[model] for model in due(heard)}
     if isinstance(heard.job, TrainingJob) and heard.job.evaluation.loss_to == "all":
         expected |= dict.fromkeys(expected.keys() & {LossShare, HeldOutLossShare}, DATA)
-    carried = {ScoringDealtShares, *(() if heard.sample.description().is_blind else (HeldOutDealtShares,))}
+    is_blind, turns = heard.sample.description().is_blind, set[type[Message]]()
+    if is_blind:  # of a network data parties are dealt words in turn
+        several = heard.network is not None and heard.received(ScoringDealtShares).keys()
+        turns = {HeldOutDealtShares} | ({ScoringDealtShares} if several and len(several) > 1 else set())
+    carried = {ScoringDealtShares, HeldOutDealtShares, NarrowingDealtShares} - turns
     for model in expected.keys() & carried:
         expected[model] = {("helper", role(heard.names[0]))}
     if len(heard.names) == 2:  # there is no third data party

@@ -302,7 +302,7 @@ async def test_scores_that_run_away_end_the_job_with_what_to_change(tmp_path: Pa
 
 async def test_hidden_pre_activations_that_run_away_end_the_job_with_what_to_change(tmp_path: Path) -> None:
     """The series of the layer is what has to reach further, not that of the scores."""
-    narrow = Privacy(helper_sees="nothing", hidden_q=4, q=64)
+    narrow = Privacy(helper_sees="nothing", hidden_q=8, hidden_terms=16)
     changes = {"network": Network(hidden=(8,), activation="softplus"), "rate": 30.0, "epochs": 10, "privacy": narrow}
     async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
         ended = await stage.run(job(**NETWORK | changes | {"evaluation": Evaluation()}), CARD)
