@@ -54,7 +54,7 @@ TRAINED = Sample(
     early_stopping=EarlyStopping(on="loss", patience=3),
 )  # fmt: skip
 NETWORK = mlp(
-    (5, 4, 3), 8, 4, rows=600, batch=96, epochs=7, label=1, activation="silu", release="shared", privacy=NOTHING,
+    (5, 4, 3), 8, 4, rows=600, batch=48, epochs=4, label=1, activation="silu", release="shared", privacy=NOTHING,
     evaluation=TRAINED.evaluation, early_stopping=EarlyStopping(on="held_out_loss", patience=7),
 )  # fmt: skip
 WITHIN = 2.0**-10
