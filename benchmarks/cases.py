@@ -23,6 +23,8 @@ Floats = NDArray[np.float64]
 PARTIES: Final = ("bank", "card")
 HELPER: Final = "notary"
 NUMPY_STEPS: Final = 300
+ROWS: Final = 20_000  # of the synthetic table, where nothing else is asked for
+COLUMNS: Final = 100
 
 
 class Case(ABC):
@@ -91,9 +93,10 @@ class Logistic(Case):
     def __init__(self, arguments: Namespace) -> None:
         super().__init__(arguments)
         generator = np.random.default_rng(0)
-        self.x = generator.normal(size=(arguments.rows, arguments.columns))
-        score = self.x @ generator.normal(size=arguments.columns) / np.sqrt(arguments.columns)
-        self.y = (generator.random(arguments.rows) < 1 / (1 + np.exp(-3 * score))).astype(np.float64)
+        rows, columns = arguments.rows or ROWS, arguments.columns or COLUMNS
+        self.x = generator.normal(size=(rows, columns))
+        score = self.x @ generator.normal(size=columns) / np.sqrt(columns)
+        self.y = (generator.random(rows) < 1 / (1 + np.exp(-3 * score))).astype(np.float64)
 
     def numpy_step(self) -> Callable[[NDArray[np.int64]], None]:
         """Product, sigmoid, product."""
@@ -107,7 +110,61 @@ class Logistic(Case):
         return step
 
 
-class Digits(Case):
+class Layers(Case):
+    """A model with or without hidden layers; `one_hot` is the label, (rows, outputs)."""
+
+    one_hot: Floats
+
+    def __init__(self, arguments: Namespace) -> None:
+        super().__init__(arguments)
+        self._layers: list[tuple[Floats, Floats]] = []
+
+    @property
+    def _network(self) -> Network | None:
+        network: Network | None = self.fields.get("network")
+        return network
+
+    def _widths(self) -> list[int]:
+        hidden = () if self._network is None else self._network.hidden
+        return [self.x.shape[1], *hidden, self.one_hot.shape[1]]
+
+    def numpy_step(self) -> Callable[[NDArray[np.int64]], None]:
+        """Forward and back through the activations to the output."""
+        generator, widths = np.random.default_rng(2), self._widths()
+        rate = 0.1 / self.arguments.batch
+        layers = [(generator.normal(size=(i, o)) * np.sqrt(2 / i), np.zeros(o)) for i, o in pairwise(widths)]
+        self._layers = layers
+        network = self._network
+        phi = ACTIVATIONS["relu" if network is None else network.activation]
+        link = _softmax if network is None or network.output == "softmax" else _sigmoid
+
+        def step(rows: NDArray[np.int64]) -> None:
+            inputs, slopes = [self.x[rows]], []
+            for weights, bias in layers[:-1]:
+                a, slope = phi(inputs[-1] @ weights + bias)
+                inputs.append(a)
+                slopes.append(slope)
+            error = link(inputs[-1] @ layers[-1][0] + layers[-1][1]) - self.one_hot[rows]
+            for a, slope, (weights, bias) in zip(
+                reversed(inputs), [*reversed(slopes), None], reversed(layers), strict=True
+            ):
+                back = error if slope is None else (error @ weights.T) * slope
+                np.subtract(weights, rate * (a.T @ error), out=weights)
+                np.subtract(bias, rate * error.sum(axis=0), out=bias)
+                error = back
+
+        return step
+
+    def mistakes(self) -> float:
+        """Which part of all rows of several classes the numpy model gets wrong as it is now."""
+        scores, phi = self.x, ACTIVATIONS["relu" if self._network is None else self._network.activation]
+        for weights, bias in self._layers[:-1]:
+            scores, _ = phi(scores @ weights + bias)
+        weights, bias = self._layers[-1]
+        return float(np.mean(np.argmax(scores @ weights + bias, axis=1) != self.y))
+
+
+class Digits(Layers):
     """scikit-learn's handwritten digits, 1797 x 64 in ten classes, standardised."""
 
     def __init__(self, arguments: Namespace) -> None:
@@ -117,38 +174,6 @@ class Digits(Case):
         x, self.y = load_digits(return_X_y=True)
         self.x = (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-9)
         self.one_hot = np.eye(10)[self.y]
-        self._layers: list[tuple[Floats, Floats]] = []
-
-    def _widths(self) -> list[int]:
-        return [64, 10]
-
-    def numpy_step(self) -> Callable[[NDArray[np.int64]], None]:
-        """Forward and back through ReLUs to a softmax."""
-        generator, widths = np.random.default_rng(2), self._widths()
-        rate = 0.1 / self.arguments.batch
-        layers = [(generator.normal(size=(i, o)) * np.sqrt(2 / i), np.zeros(o)) for i, o in pairwise(widths)]
-        self._layers = layers
-
-        def step(rows: NDArray[np.int64]) -> None:
-            inputs = [self.x[rows]]
-            for weights, bias in layers[:-1]:
-                inputs.append(np.maximum(inputs[-1] @ weights + bias, 0.0))
-            error = _softmax(inputs[-1] @ layers[-1][0] + layers[-1][1]) - self.one_hot[rows]
-            for a, (weights, bias) in zip(reversed(inputs), reversed(layers), strict=True):
-                back = (error @ weights.T) * (a > 0)
-                np.subtract(weights, rate * (a.T @ error), out=weights)
-                np.subtract(bias, rate * error.sum(axis=0), out=bias)
-                error = back
-
-        return step
-
-    def mistakes(self) -> float:
-        """Which part of all rows the numpy model gets wrong as it is now."""
-        scores = self.x
-        for weights, bias in self._layers[:-1]:
-            scores = np.maximum(scores @ weights + bias, 0.0)
-        weights, bias = self._layers[-1]
-        return float(np.mean(np.argmax(scores @ weights + bias, axis=1) != self.y))
 
 
 class Softmax(Digits):
@@ -158,12 +183,42 @@ class Softmax(Digits):
 
 
 class Mlp(Digits):
-    """64-64-10."""
+    """64-64-10 with ReLU and softmax, or SiLU and one class against the rest where the helper sees nothing."""
 
-    fields = {"model": "mlp", "network": Network(hidden=(64,), activation="relu", output="softmax")}
+    def __init__(self, arguments: Namespace) -> None:
+        super().__init__(arguments)
+        self.fields = _network_fields(arguments, "softmax", "one-vs-rest")
 
-    def _widths(self) -> list[int]:
-        return [64, *self.fields["network"].hidden, 10]
+
+class Synthetic(Layers):
+    """The synthetic table of the logistic case through one hidden layer of 64."""
+
+    def __init__(self, arguments: Namespace) -> None:
+        super().__init__(arguments)
+        table = Logistic(arguments)
+        self.x, self.y, self.one_hot = table.x, table.y, table.y[:, None]
+        self.fields = _network_fields(arguments, "logistic", "logistic")
+
+
+def _network_fields(arguments: Namespace, shown: str, blind: str) -> dict[str, Any]:
+    """The layers of a network for the mode that is asked for; blind by default."""
+    is_shown = arguments.helper_sees == "scores"
+    activation, output = ("relu", shown) if is_shown else ("silu", blind)
+    return {"model": "mlp", "network": Network(hidden=(64,), activation=activation, output=output)}
+
+
+def _relu(z: Floats) -> tuple[Floats, Floats]:
+    return np.maximum(z, 0.0), np.asarray(z > 0, np.float64)
+
+
+def _silu(z: Floats) -> tuple[Floats, Floats]:
+    chances = _sigmoid(z)
+    return z * chances, chances * (1 + z * (1 - chances))
+
+
+def _sigmoid(z: Floats) -> Floats:
+    chances: Floats = 1 / (1 + np.exp(-z))
+    return chances
 
 
 def _softmax(z: Floats) -> Floats:
@@ -172,5 +227,13 @@ def _softmax(z: Floats) -> Floats:
     return chances
 
 
+ACTIVATIONS: Final = {"relu": _relu, "silu": _silu}
 CASES: Final[dict[str, type[Case]]] = {"logistic": Logistic, "softmax": Softmax, "mlp": Mlp}
 BATCH: Final = {"logistic": 1024, "softmax": 128, "mlp": 128}
+
+
+def make_case(arguments: Namespace) -> Case:
+    """Make what is asked for; a network is of the synthetic table where that has a size."""
+    if arguments.model == "mlp" and (arguments.rows or arguments.columns):
+        return Synthetic(arguments)
+    return CASES[arguments.model](arguments)

@@ -12,6 +12,7 @@ import platform
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,7 @@ from pyarrow import parquet
 
 from benchmarks.alignment import DEADLINES, HELPER, PARTIES
 from benchmarks.deployed import parties
-from tercet.schemas.files.job import Privacy, Training, TrainingJob
+from tercet.schemas.files.job import Network, Privacy, Training, TrainingJob
 from tercet.schemas.files.settings import TableSettings
 
 GROUP = 2**18  # rows of the files that are made at a time
@@ -31,6 +32,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=5_000_000)
     parser.add_argument("--columns", type=int, default=50, help="of each party")
     parser.add_argument("--batch", type=int, default=8192)
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--model", choices=("logistic", "mlp"), default="logistic", help="mlp has 64 hidden units")
+    parser.add_argument("--helper-sees", choices=("nothing", "scores"), default="scores")
     parser.add_argument("--url", help="a RabbitMQ to use instead of a private node")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -38,12 +42,12 @@ def main() -> None:
         tables = {party: write(folder, party, arguments.rows, arguments.columns) for party in PARTIES}
         job = TrainingJob(
             name="memory",
-            model="logistic",
+            **fields(arguments),
             label=PARTIES[0],
             helper=HELPER,
             tables=tuple((party, "table") for party in PARTIES),
-            training=Training(epochs=1, batch=arguments.batch, rate=0.1),
-            privacy=Privacy(helper_sees="scores"),
+            training=Training(epochs=arguments.epochs, batch=arguments.batch, rate=0.1),
+            privacy=Privacy(helper_sees=arguments.helper_sees),
         )
         with parties(folder, tables, HELPER, url=arguments.url, extra=DEADLINES) as around:
             statuses, _ = around.run(job)
@@ -60,6 +64,14 @@ def main() -> None:
     }
     json.dump(result, sys.stdout, indent=2)
     sys.stdout.write("\n")
+
+
+def fields(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What is trained: a network has SiLU where the helper sees nothing, else ReLU."""
+    if arguments.model != "mlp":
+        return {"model": arguments.model}
+    activation: Any = "silu" if arguments.helper_sees == "nothing" else "relu"
+    return {"model": "mlp", "network": Network(hidden=(64,), activation=activation)}
 
 
 def write(folder: Path, party: str, rows: int, columns: int) -> TableSettings:

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from benchmarks.cases import BATCH, CASES, HELPER, PARTIES
+from benchmarks.cases import BATCH, CASES, HELPER, PARTIES, make_case
 from benchmarks.deployed import Parties, parties
 from benchmarks.namespaces import NotPossible, round_trip_ms, wide_area
 from tercet.agents.cli.runner import run
@@ -47,7 +47,7 @@ def main() -> None:
     """Measure and print."""
     arguments = parse()
     logs.configure("error")
-    case = CASES[arguments.model](arguments)
+    case = make_case(arguments)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         tables, job = case.write_tables(folder), case.job()
@@ -72,8 +72,8 @@ def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.step", description=__doc__)
     parser.add_argument("--model", choices=CASES, default="logistic", help="what is trained; the others on digits")
-    parser.add_argument("--rows", type=int, default=20_000, help="of the synthetic table")
-    parser.add_argument("--columns", type=int, default=100, help="of both parties together, halved between them")
+    parser.add_argument("--rows", type=int, help="of the synthetic table, by default 20,000; of mlp too")
+    parser.add_argument("--columns", type=int, help="of both parties together, by default 100; of mlp too")
     parser.add_argument("--batch", type=int)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument(

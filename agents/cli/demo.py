@@ -1,7 +1,8 @@
 """Runs the credit example from two companies' files to scores of new customers.
 
-`simulate_job` runs trainings and prediction. A model that allows it is trained twice: once the helper sees nothing, and
-once scores in secret order. The plaintext comparisons need everybody's rows in one place, and exist here only.
+`simulate_job` runs trainings and prediction. Each model is trained twice: once the helper sees nothing, and once scores
+in secret order. The second network has ReLU, as the other mode allows. The plaintext comparisons need everybody's rows
+in one place, and exist here only.
 """
 
 from collections.abc import Mapping
@@ -21,7 +22,9 @@ from tercet.agents.core.shipped_files import shipped
 from tercet.agents.evaluation import baseline_network, baselines
 from tercet.agents.session.training_defaults import with_planned_numbers
 from tercet.agents.simulation.simulate import Simulation, data_roles, opened_shares, simulate_job, summary
+from tercet.agents.training.blind_training import public_order
 from tercet.mpc.arithmetic.fixed import Floats, decode
+from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.reference.network import release
 from tercet.schemas.files.job import PredictionJob, TrainingJob, read_job
 from tercet.schemas.files.settings import Settings, read_settings
@@ -44,8 +47,7 @@ async def run_demo(out: Path, output: Format, model: str = "logistic") -> None:
     introduction(training)
     result = await _train(training, settings, out)
     if training.is_blind:
-        privacy = training.privacy.model_copy(update={"helper_sees": "scores"})
-        result[SHOWN] = await _train(training.model_copy(update={"privacy": privacy}), settings, out)
+        result[SHOWN] = await _train(shown(training), settings, out)
     scored = await _run(prediction, settings, out)
     scores = Path(summary(scored)["scores"][prediction.label])
     result["prediction"] = summary(scored) | {"auc": prediction_auc(scores, folder / "new_outcomes.csv")}
@@ -53,6 +55,14 @@ async def run_demo(out: Path, output: Format, model: str = "logistic") -> None:
         rendering.print_json(result)
     else:
         _print(training, result)
+
+
+def shown(training: TrainingJob) -> TrainingJob:
+    """Return the same job for a helper that sees scores; a network has ReLU there."""
+    update: dict[str, Any] = {"privacy": training.privacy.model_copy(update={"helper_sees": "scores"})}
+    if training.network is not None:
+        update["network"] = training.network.model_copy(update={"activation": "relu"})
+    return training.model_copy(update=update)
 
 
 async def _train(training: TrainingJob, settings: Mapping[str, Settings], out: Path) -> dict[str, Any]:
@@ -115,7 +125,9 @@ def _train_pooled(simulation: Simulation) -> baselines.Fit | None:
     """
     roles, job = list(data_roles(simulation).values()), simulation.description
     assert isinstance(job, TrainingJob)
-    first, order = [role.first for role in roles if role.first is not None], roles[0].order
+    shares = [role.start if job.is_blind else role.first for role in roles]
+    first = [share for share in shares if isinstance(share, NetworkShares)]
+    order = public_order(roles[0].context) if job.is_blind else roles[0].order
     if job.network is None or order is None:
         return None
     begin = release(opened_shares(first), roles[0].context.ready_plan, 0)
@@ -167,9 +179,14 @@ def _print(description: TrainingJob, result: dict[str, Any]) -> None:
 
 
 def trainings(description: TrainingJob, result: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """List the result of each training, by what the helper saw of scores."""
-    found = {SEES[description.is_blind]: result}
-    return found | ({SEES[False]: result[SHOWN]} if SHOWN in result else {})
+    """List the result of each training, by what the helper saw and the hidden activation."""
+    found = {_mode(description): result}
+    return found | ({_mode(shown(description)): result[SHOWN]} if SHOWN in result else {})
+
+
+def _mode(job: TrainingJob) -> str:
+    activation = "" if job.network is None else f", {job.network.activation}"
+    return f"{SEES[job.is_blind]}{activation}"
 
 
 def comparison(description: TrainingJob, result: dict[str, Any]) -> RichTable:

@@ -102,6 +102,13 @@ DISCLOSURES: tuple[Group, ...] = (
             Disclosure(
                 "data parties",
                 TRAINING,
+                "of a network also that of each hidden layer's pre-activations",
+                _SOME_ROWS,
+                lambda case: case.hidden,
+            ),
+            Disclosure(
+                "data parties",
+                TRAINING,
                 "of gamma that of the scores less log(label / mean label)",
                 _ALL_ROWS,
                 lambda case: case.asks(lambda job: job.model == "gamma"),
@@ -164,13 +171,13 @@ DISCLOSURES: tuple[Group, ...] = (
         ),
     ),
     Group(
-        '`model = "one-vs-rest"`',
+        '`model` or `output` is `"one-vs-rest"`',
         lambda case: case.asks(lambda job: job.link == "one-vs-rest"),
         (Disclosure("every party", ALIGNMENT, "how many classes there are"),),
     ),
     Group(
-        '`model = "mlp"`, beside its output\'s scores as above',
-        lambda case: case.hidden,
+        '`helper_sees = "scores"`, `model = "mlp"`, beside its output\'s scores as above',
+        lambda case: case.hidden and case.link is not None,
         (
             Disclosure("helper", TRAINING, "elements of hidden layers without signs", _UNSIGNED),
             Disclosure(

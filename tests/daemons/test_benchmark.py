@@ -86,7 +86,7 @@ def test_a_network_with_a_delay_changes_the_time_and_not_the_model(
 @pytest.mark.parametrize("model", ["softmax", "mlp"])
 def test_the_plaintext_step_of_digits_learns_them(model: str) -> None:
     """Whatever is compared with it is compared with something that works."""
-    case = CASES[model](argparse.Namespace(batch=128))
+    case = CASES[model](argparse.Namespace(batch=128, helper_sees="scores"))
     assert isinstance(case, Digits)
     step, before = case.numpy_step(), case.mistakes()
     for epoch in range(30):
