@@ -10,7 +10,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ COLUMNS: Final = 100
 class Case(ABC):
     """Rows x, (rows, columns), of which each party holds one half of the columns, and what the label party's y is."""
 
-    fields: ClassVar[dict[str, Any]]  # the model, as the job describes it
+    fields: dict[str, Any]  # the model, as the job describes it
     x: Floats
     y: NDArray[Any]
 
@@ -88,7 +88,7 @@ class Case(ABC):
 class Logistic(Case):
     """Standardised synthetic columns and 0/1 labels that depend on them."""
 
-    fields = {"model": "logistic"}
+    fields: dict[str, Any] = {"model": "logistic"}
 
     def __init__(self, arguments: Namespace) -> None:
         super().__init__(arguments)
@@ -179,7 +179,7 @@ class Digits(Layers):
 class Softmax(Digits):
     """Without a hidden layer."""
 
-    fields = {"model": "softmax"}
+    fields: dict[str, Any] = {"model": "softmax"}
 
 
 class Mlp(Digits):
@@ -204,7 +204,10 @@ def _network_fields(arguments: Namespace, shown: str, blind: str) -> dict[str, A
     """The layers of a network for the mode that is asked for; blind by default."""
     is_shown = arguments.helper_sees == "scores"
     activation, output = ("relu", shown) if is_shown else ("silu", blind)
-    return {"model": "mlp", "network": Network(hidden=(64,), activation=activation, output=output)}
+    return {
+        "model": "mlp",
+        "network": Network.model_validate({"hidden": (64,), "activation": activation, "output": output}),
+    }
 
 
 def _relu(z: Floats) -> tuple[Floats, Floats]:

@@ -102,7 +102,7 @@ DISCLOSURES: tuple[Group, ...] = (
             Disclosure(
                 "data parties",
                 TRAINING,
-                "of a network also that of each hidden layer's pre-activations",
+                "and that of each hidden layer",
                 _SOME_ROWS,
                 lambda case: case.hidden,
             ),

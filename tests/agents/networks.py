@@ -16,7 +16,7 @@ from tercet.agents.simulation.simulate import Simulation, bit_exact, network_arg
 from tercet.mpc.arithmetic.fixed import Floats, decode, encode, encode_features
 from tercet.mpc.arithmetic.ring import Words, total
 from tercet.mpc.functions.hidden import HIDDEN
-from tercet.mpc.plan.blind import NARROW_BITS
+from tercet.mpc.plan.blind import narrow_bits
 from tercet.mpc.randomness.elements import Elements
 from tercet.mpc.reference import network as network_reference
 from tercet.mpc.reference.network import NetworkWeights, PassSetting
@@ -121,7 +121,7 @@ def forward(parts: Parts, xs: Mapping[str, Floats]) -> Floats:
 
     def weights(name: str) -> Floats:
         narrow = numbers.is_blind and name.startswith(UPPER)
-        return part.alpha * decode(opened(parts, name), NARROW_BITS if narrow else bits)
+        return part.alpha * decode(opened(parts, name), narrow_bits(numbers.fx, numbers.f) if narrow else bits)
 
     biases = [decode(opened(parts, f"{BIAS}{k}"), bits) for k in range(len(part.network.hidden) + 1)]
     z: Floats = biases[0] + total_floats([xs[party] @ weights(party) for party in parts])

@@ -388,7 +388,9 @@ def test_the_demo_trains_a_network_as_well_as_plaintext_does(tercet, tmp_path, m
     done = tercet("demo", "--model", "mlp", "--out", tmp_path, "--format", "json")
     assert done.exit_code == 0, done.stderr
     result = json.loads(done.stdout)
-    assert list(demo.trainings(read_job(CREDIT / "mlp.toml"), result)) == [
+    job = read_job(CREDIT / "mlp.toml")
+    assert isinstance(job, TrainingJob)
+    assert list(demo.trainings(job, result)) == [
         "nothing, silu",
         "scores in secret order, relu",
     ]
