@@ -10,7 +10,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,7 +89,7 @@ class Case(ABC):
 class Logistic(Case):
     """Standardised synthetic columns and 0/1 labels that depend on them."""
 
-    fields = {"model": "logistic"}
+    fields: dict[str, Any] = {"model": "logistic"}
 
     def __init__(self, arguments: Namespace) -> None:
         super().__init__(arguments)
@@ -180,7 +180,7 @@ class Digits(Layers):
 class Softmax(Digits):
     """Without a hidden layer."""
 
-    fields = {"model": "softmax"}
+    fields: dict[str, Any] = {"model": "softmax"}
 
 
 class Mlp(Digits):
@@ -203,10 +203,12 @@ class Synthetic(Layers):
 
 def _network_fields(arguments: Namespace, shown: Output, blind: Output) -> dict[str, Any]:
     """The layers of a network for the mode that is asked for; blind by default."""
-    network = Network(hidden=(64,), activation="silu", output=blind)
-    if arguments.helper_sees == "scores":
-        network = Network(hidden=(64,), activation="relu", output=shown)
-    return {"model": "mlp", "network": network}
+    is_shown = arguments.helper_sees == "scores"
+    activation, output = ("relu", shown) if is_shown else ("silu", blind)
+    return {
+        "model": "mlp",
+        "network": Network.model_validate({"hidden": (64,), "activation": activation, "output": output}),
+    }
 
 
 def _relu(z: Floats) -> tuple[Floats, Floats]:

@@ -39,6 +39,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "jobs",
             "runs",
             "roles",
+            "scoring",
             "training",
             "scoring",
             "alignment",

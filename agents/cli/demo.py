@@ -21,7 +21,8 @@ from tercet.agents.cli.runner import JOB_FAILED, Format
 from tercet.agents.core.shipped_files import shipped
 from tercet.agents.evaluation import baseline_network, baselines
 from tercet.agents.session.training_defaults import with_planned_numbers
-from tercet.agents.simulation.simulate import Simulation, data_roles, opened_shares, public_order, simulate_job, summary
+from tercet.agents.simulation.exactness import row_order
+from tercet.agents.simulation.simulate import Simulation, data_roles, opened_shares, simulate_job, summary
 from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.reference.network import release
@@ -126,7 +127,7 @@ def _train_pooled(simulation: Simulation) -> baselines.Fit | None:
     assert isinstance(job, TrainingJob)
     shares = [role.start if job.is_blind else role.first for role in roles]
     first = [share for share in shares if isinstance(share, NetworkShares)]
-    order = public_order(roles[0].context) if job.is_blind else roles[0].order
+    order = row_order(simulation)
     if job.network is None or order is None:
         return None
     begin = release(opened_shares(first), roles[0].context.ready_plan, 0)

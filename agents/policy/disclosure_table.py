@@ -102,7 +102,7 @@ DISCLOSURES: tuple[Group, ...] = (
             Disclosure(
                 "data parties",
                 TRAINING,
-                "that of each hidden layer, likewise",
+                "and that of each hidden layer",
                 _SOME_ROWS,
                 lambda case: case.hidden,
             ),

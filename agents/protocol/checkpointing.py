@@ -120,7 +120,10 @@ class CheckpointWriter:
         self._writing: asyncio.Task[None] | None = None
 
     def decide_due(self, step: Step) -> bool:
-        """Decide, at the label party, whether a step ends with a checkpoint; the same for every receiver."""
+        """Decide, at the label party, whether a step ends with a checkpoint.
+
+        The same for every receiver.
+        """
         if step.index in self._due:
             return True
         recovery, now = self._context.settings.recovery, loop_time()

@@ -5,7 +5,8 @@ It knows how large messages are by the plan, and nothing of what is in them.
 
 import asyncio
 
-from tercet.mpc.plan.architecture import CARRIER, Layout, NetworkForward, flat
+from tercet.mpc.blind.sizes import BlindLayout, BlindNumbers
+from tercet.mpc.plan.architecture import CARRIER, Layout, flat
 from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import LEAST_ROWS
 from tercet.schemas.files.settings import Limits
@@ -56,20 +57,13 @@ def words_ahead(plan: Plan) -> int:
     """
     rows, columns, others = largest_batch(plan), sum(plan.columns), len(plan.columns) - 1
     if plan.is_blind:
-        return rows * columns + columns * plan.outputs + blind_words(plan)
+        return rows * columns + columns * BlindLayout(plan).widths[0] + dealt_words(plan)
     words = rows * (columns + 3 * plan.outputs) + 2 * others * checked_words(plan)
     if plan.network is None:
         return words
     layout = Layout(plan)
     _, openings = flat(layout.openings(rows))
     return words + others * (2 * openings + columns * layout.widths[0]) + dealt_words(plan)
-
-
-def blind_words(plan: Plan) -> int:
-    """Compute the words that the helper deals one data party for a step, at most."""
-    blind = plan.request.blind
-    assert blind is not None
-    return (2 * blind.terms * largest_batch(plan) + max(plan.columns)) * plan.outputs
 
 
 def checked_words(plan: Plan) -> int:
@@ -81,7 +75,13 @@ def checked_words(plan: Plan) -> int:
 
 
 def dealt_words(plan: Plan) -> int:
-    """Compute the words that the helper deals a network's carrier for one step."""
+    """Compute the words that the helper deals one data party for a step, at most.
+
+    In a network whose activations it computes that is the carrier.
+    """
+    if plan.is_blind:
+        layout = BlindLayout(plan)
+        return max(plan.columns) * layout.widths[0] + flat(layout.dealt(largest_batch(plan), trains=True))[1]
     entries = Layout(plan).dealt_to(CARRIER, largest_batch(plan), smooth=plan.smooth, checks=plan.checks)
     return flat(entries)[1]
 
@@ -92,18 +92,20 @@ def largest_message(plan: Plan, *, helper: bool) -> int:
     most = 0 if helper else max(rows * max(plan.columns), checked_words(plan))
     if plan.request.checks and not helper:
         most = max(most, *(plan.checks.dealt(party)[1] for party in range(len(plan.columns))))
-    if plan.is_blind and not helper:
-        most = max(most, blind_words(plan))
+    if plan.is_blind or plan.network is not None:
+        most = max(most, 0 if helper else dealt_words(plan))
     if plan.network is not None:
-        most = max(most, rows * max(plan.network.hidden), 0 if helper else dealt_words(plan))
+        most = max(most, (1 + plan.is_blind) * rows * max(plan.network.hidden))
     return max(most, rows * plan.outputs)
 
 
-def words_made(forward: NetworkForward, rows: int) -> int:
+def words_made(forward: BlindNumbers, rows: int) -> int:
     """Compute the words of the largest mask, or of all dealt ones, of a forward pass."""
     width = forward.outputs if forward.network is None else forward.network.hidden[0]
     most = max(forward.columns) * max(rows, width)
     if forward.network is None:
         return most
+    if forward.is_blind:
+        return max(most, flat(BlindLayout(forward).scoring(rows))[1])
     layout = Layout(forward)
     return max(most, flat((*layout.dealt_forward(rows), *layout.weights("G")))[1])

@@ -48,9 +48,12 @@ def array_name(name: str, k: int) -> str:
 
 
 def to_floats(plan: Plan, name: str, words: Words, steps: int) -> Floats:
-    """Convert opened words of a model that is kept, after so many steps; intercept and biases have no alpha."""
+    """Convert opened words of a model that is kept, after so many steps.
+
+    Intercept and biases have no alpha.
+    """
     if name == UPPER:
-        return plan.upper_weights(words, steps, kept=True)
+        return plan.upper_weights(words, steps, finished=True)
     return plan.intercept(words) if name in {INTERCEPT, BIAS} else plan.weights(words, steps)
 
 

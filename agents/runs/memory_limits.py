@@ -9,7 +9,7 @@ from tercet.agents.protocol.flow_control import checked_words, dealt_words, larg
 from tercet.agents.roles.prediction import scoring_numbers
 from tercet.agents.scoring.linear_scoring import scoring_batch
 from tercet.agents.session.context import JobContext
-from tercet.mpc.plan.architecture import NetworkForward
+from tercet.mpc.blind.sizes import BlindNumbers
 from tercet.schemas.files.job import TrainingJob
 from tercet.schemas.messages.kinds import Terms
 
@@ -36,14 +36,17 @@ def _check_training_memory(context: JobContext, *, is_helper: bool) -> None:
     words = largest_message(plan, helper=is_helper)
     if is_helper:
         words = max(
-            words, words_made(plan, rows), 0 if plan.network is None else dealt_words(plan), checked_words(plan)
+            words,
+            words_made(plan, rows),
+            dealt_words(plan) if plan.is_blind or plan.network else 0,
+            checked_words(plan),
         )
     if not _fits(context, words):
         narrower = "" if plan.network is None else " or narrower layers"
         raise _memory_problem(context, f"for a batch of {rows} rows", f"use smaller batches{narrower}")
 
 
-def _check_scoring_memory(context: JobContext, forward: NetworkForward, rows: int) -> None:
+def _check_scoring_memory(context: JobContext, forward: BlindNumbers, rows: int) -> None:
     batch = scoring_batch(forward)
     if -(-rows // batch) > MOST_SCORED_BATCHES or not _fits(context, words_made(forward, batch)):
         raise _memory_problem(context, f"to score {rows} rows", "score fewer rows")

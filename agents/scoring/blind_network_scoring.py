@@ -42,7 +42,9 @@ NARROWING_KINDS: Kinds = {"weight opening": NarrowingOpening, "dealt": Narrowing
 
 
 async def narrow_shares(context: JobContext, shares: AnyShares, epoch: int) -> AnyShares:
-    """Truncate upper weights as rows are scored by them, and as they are kept; a linear model has none.
+    """Truncate upper weights as rows are scored by them, and as they are kept.
+
+    A linear model has none.
 
     `epoch` is the address: the one before a pass, and the number of epochs for the model that is kept.
     """

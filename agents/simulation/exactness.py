@@ -28,6 +28,7 @@ from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.plan.architecture import Layout
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.elements import Elements
+from tercet.mpc.randomness.secret_order import Order
 from tercet.mpc.reference import blind, linear, network
 from tercet.schemas.files.job import PredictionJob, TrainingJob
 from tercet.schemas.messages.tensor import Words
@@ -77,7 +78,7 @@ def whole_exact(simulation: Simulation) -> bool:
     plan = data_roles(simulation)[label].context.ready_plan
 
     def opened(name: str) -> Floats:
-        bits = plan.kept_bits if name.startswith(model_part.UPPER) else plan.fw
+        bits = plan.finished_bits if name.startswith(model_part.UPPER) else plan.fw
         shares = (arrays[model_part.SHARE + name.removeprefix(model_part.WEIGHTS)] for _, arrays in parts.values())
         unscaled = name == model_part.INTERCEPT or name.startswith(model_part.BIAS)
         return (1.0 if unscaled else part.alpha) * decode(total(shares), bits)
@@ -103,7 +104,10 @@ def oracle_words(simulation: Simulation) -> linear.Weights:
 
 
 def blind_run(simulation: Simulation, y: Floats) -> blind.BlindRun:
-    """Collect the arguments of a blind training's oracle; it is rounded by this run's dealt masks."""
+    """Collect the arguments of a blind training's oracle.
+
+    It is rounded by this run's dealt masks.
+    """
     roles = list(data_roles(simulation).values())
     label = data_roles(simulation)[simulation.description.label]
     context, helper = label.context, label.context.description.helper
@@ -130,6 +134,12 @@ def _sum_blocks(shares: Sequence[Shares | NetworkShares]) -> tuple[Words, ...]:
         total([mine.own, *(other.partners[i] for other in shares if other is not mine)])
         for i, mine in enumerate(shares)
     )
+
+
+def row_order(simulation: Simulation) -> Order | None:
+    """Return the order of the rows that were trained on."""
+    role = data_roles(simulation)[simulation.description.label]
+    return public_order(role.context) if role.context.ready_plan.is_blind else role.order
 
 
 def training_words(simulation: Simulation) -> list[Words]:
@@ -192,7 +202,7 @@ def _narrowed(simulation: Simulation, weights: network.NetworkWeights) -> networ
     for k, layer in enumerate(weights.upper):
         name = layer_name("weights", k)
         mask = total(of(name, j, j, step, layout.upper(k)) for j, of in enumerate(masks))
-        upper.append(network.round_by(layer, mask, plan.upper_bits - plan.kept_bits))
+        upper.append(network.round_by(layer, mask, plan.upper_bits - plan.finished_bits))
     return network.NetworkWeights(weights.blocks, tuple(upper), weights.biases)
 
 

@@ -1,4 +1,6 @@
-"""Compiles loops over words: matrix products modulo 2^64 in vectors of eight words, and sums of series.
+"""Compiles loops over words: matrix products modulo 2^64 in vectors of eight words.
+
+Sums of series.
 
 What works on floats does IEEE operations one by one, in the order of its formula: every machine gets the same bits.
 
@@ -224,7 +226,9 @@ def add_series(  # noqa: PLR0917
 
 @_compiled(FLOATS, FLOATS, NUMBERS, NUMBERS)
 def turn_multiples(cos: Floats, sin: Floats, c: Floats, s: Floats) -> None:
-    """Fill cosines and sines of multiples from the first ones, (multiples, elements), turning by an angle.
+    """Fill cosines and sines of multiples from the first ones.
+
+    (multiples, elements), turning by an angle.
 
     `c` and `s` are the angle's, and are written to. Each turn doubles the number of multiples that are known.
     """

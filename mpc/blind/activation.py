@@ -71,7 +71,10 @@ class MaskedLayer:
         return evaluate(self.opened, self.dealt, terms, self.numbers.bits.public, factor)
 
     def unscaled(self, terms: Terms, bits: int) -> Words:
-        """Compute a share of the function itself, but for its constant; it has so many fractional bits."""
+        """Compute a share of the function itself, but for its constant.
+
+        It has so many fractional bits.
+        """
         scale, dealt = self.numbers.scale, self.numbers.bits.dealt
         return evaluate(self.opened, self.dealt, terms, bits - dealt, 1.0 / scale)
 

@@ -203,7 +203,9 @@ class BlindParty:
         return np.zeros((1, self.layout.turns), np.uint64)
 
     def _add_spread(self, batch: Batch) -> None:
-        """Add c times the sum of cos(m_1 z) over a batch late in an epoch, of each layer, by words that are there.
+        """Add c times the sum of cos(m_1 z) over a batch late in an epoch, of each layer.
+
+        By words that are there.
 
         Scores that run away do so from step to step, and a mean over the epoch would not show the last ones.
         """
@@ -213,7 +215,9 @@ class BlindParty:
             self._weights[k] += layer.numbers.scale * cosines.size
 
     def take_spread(self, step: Step) -> tuple[Words, Floats]:
-        """Return this party's share of the summed c cos(m_1 z) of each layer in an epoch's last batches.
+        """Return this party's share of the summed c cos(m_1 z).
+
+        Of each layer in an epoch's last batches.
 
         And what the sums are at pre-activations of 0.
 

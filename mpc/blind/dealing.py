@@ -1,4 +1,6 @@
-"""Deals tensors in shares: one data party, which takes turns, is dealt words, and all others have streams.
+"""Deals tensors in shares: one data party, which takes turns, is dealt words.
+
+All others have streams.
 
 The words are the tensors less all streams of the others, and so uniform.
 """

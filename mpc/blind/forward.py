@@ -44,7 +44,10 @@ def nothing() -> Words:
 
 @dataclass(slots=True)
 class HiddenLayer:
-    """Holds what is opened of a hidden layer's activations in a batch, and of the weights above them."""
+    """Holds what is opened of a hidden layer's activations in a batch.
+
+    And of the weights above them.
+    """
 
     activation: Words = field(default_factory=nothing)  # Q
     slope: Words = field(default_factory=nothing)  # S, where the pass trains
@@ -142,7 +145,9 @@ class BlindForward:
         yield from (Send("masked inputs", 0, (i,), x, (("masked weights", weights[i]), *along)) for i in self.others)
 
     def receive_dealt(self, step: Step, batch: Batch, more: int, *, always: bool = False) -> Script[Words]:
-        """Receive what the helper deals; return the words beside shares of the layout's entries, (1, more).
+        """Receive what the helper deals.
+
+        Return the words beside shares of the layout's entries, (1, more).
 
         It sends a message `always`, or unless that is empty.
         """
@@ -171,7 +176,9 @@ class BlindForward:
     # --- online
 
     def score_share(self, batch: Batch, weights: Words, received: Mapping[int, Words]) -> Words:
-        """Compute this party's share of layer 0's z + t but for the bias, (rows, width), f_z fractional bits.
+        """Compute this party's share of layer 0's z + t but for the bias.
+
+        (rows, width), f_z fractional bits.
 
         `weights` is this party's share of its own block, `received` the others' under masks.
         """
@@ -210,7 +217,10 @@ class BlindForward:
     # --- masks
 
     def mask(self, name: str, k: int, step: Step, shape: tuple[int, int] | None = None) -> Words:
-        """Return words of layer k that this party and the helper alone have, (rows, width) if nothing is said."""
+        """Return words of layer k that this party and the helper alone have.
+
+        (rows, width) if nothing is said.
+        """
         return self._masks(layer_name(name, k), self.me, self.me, step, shape or (step.rows, self.layout.widths[k]))
 
     def block_mask(self, name: str, i: int, step: Step) -> Words:
@@ -218,7 +228,10 @@ class BlindForward:
         return self._masks(name, i, self.me, step, (self.plan.columns[i], self.layout.widths[0]))
 
     def bias_fall(self, step: Step, error: Words) -> Words:
-        """Compute what a share of a layer's errors takes off this party's share of its bias, (1, width)."""
+        """Compute what a share of a layer's errors takes off this party's share of its bias.
+
+        (1, width).
+        """
         falls: Words = encode_number(step.after, self.plan.fx) * error.sum(axis=0, keepdims=True, dtype=np.uint64)
         return falls
 

@@ -1,4 +1,6 @@
-"""Computes what the helper deals for hidden layers: products of masks, and parts of truncations' masks.
+"""Computes what the helper deals for hidden layers: products of masks.
+
+And parts of truncations' masks.
 
 Symbols are those of `layers`. The helper knows every mask whole, and nothing that one covers.
 """
@@ -33,13 +35,18 @@ def weights_mask(layout: BlindLayout, step: Step, k: int, mask: MaskSums) -> Wor
 
 
 def error_mask(layout: BlindLayout, step: Step, k: int, mask: MaskSums) -> Words:
-    """Compute rho, under which the error of hidden layer k's activation is truncated, (rows, width)."""
+    """Compute rho, under which the error of hidden layer k's activation is truncated.
+
+    (rows, width).
+    """
     carried = product_transposed(mask("r", k + 1, step), mask("v", k, step, layout.upper(k)))
     return mask("error", k, step) + carried
 
 
 def delta_mask(layout: BlindLayout, step: Step, k: int, mask: MaskSums, error: Words) -> Words:
-    """Compute sigma, under which the error of hidden layer k's pre-activation is truncated, (rows, width).
+    """Compute sigma, under which the error of hidden layer k's pre-activation is truncated.
+
+    (rows, width).
 
     `error` is rho.
     """
@@ -48,7 +55,10 @@ def delta_mask(layout: BlindLayout, step: Step, k: int, mask: MaskSums, error: W
 
 
 def dealt_mask(layout: BlindLayout, name: str, step: Step, k: int, mask: MaskSums) -> Words:
-    """Compute the mask of this name, by which layer k rounds: "t" above layer 0, "weights", "error" or "delta"."""
+    """Compute the mask of this name, by which layer k rounds.
+
+    "t" above layer 0, "weights", "error" or "delta".
+    """
     if name == "t":
         return upper_score_mask(layout, step, k - 1, mask)
     if name == "weights":

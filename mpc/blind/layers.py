@@ -40,7 +40,10 @@ NO_OFFSET = np.uint64(0)
 
 
 class BlindLayers:
-    """Acts as a data party in all layers of a model, over a `BlindForward`. Not to be shared by threads."""
+    """Acts as a data party in all layers of a model, over a `BlindForward`.
+
+    Not to be shared by threads.
+    """
 
     def __init__(self, forward: BlindForward) -> None:
         self._forward, self._layout, self._plan = forward, forward.layout, forward.plan
@@ -79,14 +82,20 @@ class BlindLayers:
             batch.layers[k + 1].open((yield from forward.open("score opening", k + 1, share)))
 
     def _weight_opening(self, step: Step, upper: Sequence[Words]) -> Along:
-        """Compute a share of all weights under the masks of their truncation, to go with layer 0's opening."""
+        """Compute a share of all weights under the masks of their truncation.
+
+        To go with layer 0's opening.
+        """
         if not upper:
             return ()
         masks = [self._forward.mask("weights", k, step, self._layout.upper(k)) for k in self._layout.hidden]
         return (("weight opening", masked_share(self._layout, upper, masks, first=self._first)),)
 
     def _narrow_opening(self, step: Step, batch: Batch, opening: Along) -> Script[Along]:
-        """Truncate all weights; return a share of them under masks, to go with the first activation's opening."""
+        """Truncate all weights; return a share of them under masks.
+
+        To go with the first activation's opening.
+        """
         ((kind, mine),) = opening
         opened = yield from self._forward.add_shares(kind, 0, mine)
         narrow = narrow_share(self._plan, self._layout, opened, batch.dealt, first=self._first)
@@ -94,7 +103,10 @@ class BlindLayers:
         return (("narrow opening", pack(self._layout.upper_weights("T"), shares)),)
 
     def _open_activation(self, step: Step, batch: Batch, k: int, along: Along) -> Script[None]:
-        """Open the activations under masks, and their slopes where the pass trains; and what goes `along`."""
+        """Open the activations under masks, and their slopes where the pass trains.
+
+        What goes `along`.
+        """
         forward, layer, series = self._forward, batch.layers[k], batch.layers[k].numbers.series
         functions = [("q", series.phi, 1.0, self._activation.centre)]
         if forward.trains:
@@ -124,7 +136,9 @@ class BlindLayers:
     def run_back(
         self, step: Step, batch: Batch, opened: Words, upper: Sequence[Words], biases: Sequence[Words]
     ) -> Script[tuple[Words, tuple[Words, ...], tuple[Words, ...]]]:
-        """Pass back from the scores' opened error to layer 0's; return it, and upper weights and biases after the step.
+        """Pass back from the scores' opened error to layer 0's.
+
+        Return it, and upper weights and biases after the step.
 
         `opened` is e + r, (rows, outputs), F bits. The bias of layer 0 stays as it is.
         """
@@ -147,14 +161,20 @@ class BlindLayers:
         return gradient
 
     def _error_below(self, step: Step, batch: Batch, k: int, opened: Words, mask: Words) -> Words:
-        """Compute this party's share of e W'^T under the mask of its truncation, F + 24 fractional bits."""
+        """Compute this party's share of e W'^T under the mask of its truncation.
+
+        F + 24 fractional bits.
+        """
         share = product_transposed(opened, self._narrow_weights(step, batch, k))
         share -= product_transposed(mask, batch.hidden[k].weights)
         share += self._forward.mask("error", k, step)
         return share
 
     def _carry_back(self, step: Step, batch: Batch, k: int, turn: int, share: Words) -> Script[Words]:
-        """Truncate an error and multiply it by the slope; return this party's share, (rows, width), F bits."""
+        """Truncate an error and multiply it by the slope.
+
+        Return this party's share, (rows, width), F bits.
+        """
         forward, bits, slope = self._forward, self._plan.hidden_bits, batch.hidden[k].slope
         shift = truncation.SHIFT if self._first else truncation.NO_SHIFT
         opened = yield from forward.open("truncation opening", turn, share + shift)

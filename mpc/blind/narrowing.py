@@ -1,4 +1,6 @@
-"""Truncates the weights above hidden layers, to `Plan.kept_bits` fractional bits, in shares.
+"""Truncates the weights above hidden layers, to `Plan.finished_bits` fractional bits.
+
+In shares.
 
 In training they are truncated in each step, by openings that go with those of the batch (`layers`). A model that is
 kept, or that rows are scored by, is truncated once: the data parties run `narrow`, the helper `deal_narrowing`.
@@ -46,11 +48,14 @@ def narrow(me: int, plan: Plan, shares: NetworkShares, masks: Masks, step: Step)
 
 
 def deal_narrowing(plan: Plan, masks: Mapping[int, Masks], step: Step) -> Script[None]:
-    """Deal parts of the masks of a narrowing as the helper; `masks` are shared with each data party, by its index."""
+    """Deal parts of the masks of a narrowing as the helper.
+
+    `masks` are shared with each data party, by its index.
+    """
     layout, values = BlindLayout(plan), dict[tuple[str, int], Words]()
     for k in layout.hidden:
         mask = total(of(layer_name("weights", k), j, j, step, layout.upper(k)) for j, of in masks.items())
-        values |= parts_of(mask, k, "weights", plan.upper_bits - plan.kept_bits)
+        values |= parts_of(mask, k, "weights", plan.upper_bits - plan.finished_bits)
     yield from deal(layout.narrowing(), values, masks, step)
 
 
@@ -70,8 +75,11 @@ def masked_share(layout: BlindLayout, upper: Sequence[Words], masks: Sequence[Wo
 
 
 def narrow_share(plan: Plan, layout: BlindLayout, opened: Words, dealt: Tensors, *, first: bool) -> tuple[Words, ...]:
-    """Compute a share of the truncated weights above each hidden layer, from the sum of all masked shares."""
-    bits, found = plan.upper_bits - plan.kept_bits, unpack(layout.upper_weights("c"), opened, "opened weights")
+    """Compute a share of the truncated weights above each hidden layer.
+
+    From the sum of all masked shares.
+    """
+    bits, found = plan.upper_bits - plan.finished_bits, unpack(layout.upper_weights("c"), opened, "opened weights")
     return tuple(
         truncation.share_truncated(words, dealt["weights high", k], dealt["weights top", k], bits, first=first)
         for (_, k), words in found.items()

@@ -1,4 +1,6 @@
-"""Describes the layers of a model that is trained blind, and says who is dealt how much for a step.
+"""Describes the layers of a model that is trained blind.
+
+Says who is dealt how much for a step.
 
 Layer 0 has the parties' columns below it. The last layer is the output: a linear model has no other. All others are
 hidden; upper layer k is the weights above hidden layer k.

@@ -82,7 +82,10 @@ def choose_series(
     hidden_reach: int | None = None,
     hidden_terms: int | None = None,
 ) -> Blind:
-    """Choose the series of a job: of its output, and of hidden layers if they have an activation."""
+    """Choose the series of a job: of its output.
+
+    Of hidden layers if they have an activation.
+    """
     name, hidden = series_name(model), NO_SERIES
     output = choose_stored(name, DEFAULT_SERIES.get(name, NO_SERIES), reach, terms)
     if activation is not None:
@@ -119,12 +122,17 @@ def significant_bits(scale: float, f: int) -> int:
 
 
 def most_score_bits(fx: int) -> int:
-    """Compute the most f_z of a network, whose weights above hidden layers have 2 (f_z - f_x) - N fractional bits."""
+    """Compute the most f_z of a network.
+
+    Whose weights above hidden layers have 2 (f_z - f_x) - N fractional bits.
+    """
     return (64 - UPPER_RANGE + MOST_NARROW_BITS) // 2 + fx
 
 
 def narrow_bits(fx: int, f: int) -> int:
-    """Choose N, the fractional bits of truncated weights above hidden layers: as few as leave no bit of a word unused.
+    """Choose N, the fractional bits of truncated weights above hidden layers.
+
+    As few as leave no bit of a word unused.
 
     The fewer they are, the more have activations, whose P bits and the F of errors are those of the weights.
     """

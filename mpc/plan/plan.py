@@ -147,7 +147,7 @@ class Plan:
         return self.fz - narrow_bits(self.fx, self.f)
 
     @property
-    def kept_bits(self) -> int:
+    def finished_bits(self) -> int:
         """Fractional bits of weights above hidden layers once the model is kept."""
         return narrow_bits(self.fx, self.f) if self.is_blind else self.fw
 
@@ -295,10 +295,13 @@ class Plan:
         alpha = self.last_alpha if steps is None else self.alpha_after(steps)
         return alpha * decode(block, self.fw)
 
-    def upper_weights(self, layer: Words, steps: int | None = None, *, kept: bool = False) -> Floats:
-        """Decode weights above a hidden layer, (units below, units above), likewise; `kept` ones are narrow."""
+    def upper_weights(self, layer: Words, steps: int | None = None, *, finished: bool = False) -> Floats:
+        """Decode weights above a hidden layer, (units below, units above), likewise.
+
+        `finished` ones are narrow.
+        """
         alpha = self.last_alpha if steps is None else self.alpha_after(steps)
-        return alpha * decode(layer, self.kept_bits if kept else self.upper_bits)
+        return alpha * decode(layer, self.finished_bits if finished else self.upper_bits)
 
     def intercept(self, words: Words) -> Floats:
         """Decode the intercept, (1, outputs), from its summed shares.

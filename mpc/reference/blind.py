@@ -83,7 +83,10 @@ class _Numbers(NamedTuple):
 
 
 class _Forward(NamedTuple):
-    """A batch on its way up: activations, slopes and narrow weights of each hidden layer, and the scores."""
+    """A batch on its way up: activations, slopes and narrow weights of each hidden layer.
+
+    The scores.
+    """
 
     hidden: list[tuple[Words, Words, Words]]
     z: Words
@@ -99,7 +102,10 @@ class _StepRecord(NamedTuple):
 
 
 def train(run: BlindRun, stop: int | None = None) -> Weights:
-    """Train a linear model in fixed point with nothing shared, up to this step; the whole job if None."""
+    """Train a linear model in fixed point with nothing shared, up to this step.
+
+    The whole job if None.
+    """
     weights = train_network(run, stop)
     return Weights(weights.blocks, weights.biases[0])
 
@@ -122,8 +128,11 @@ def losses(run: BlindRun) -> list[Words]:
 
 
 def narrow(run: BlindRun, weights: NetworkWeights, step: Step) -> NetworkWeights:
-    """Truncate upper weights to as many fractional bits as a kept model has by the masks of a step."""
-    bits = run.plan.upper_bits - run.plan.kept_bits
+    """Truncate upper weights to as many fractional bits as a kept model has by the masks.
+
+    Of a step.
+    """
+    bits = run.plan.upper_bits - run.plan.finished_bits
     upper = (round_by(above, run.dealt("weights", k, step), bits) for k, above in enumerate(weights.upper))
     return replace(weights, upper=tuple(upper))
 
@@ -208,7 +217,7 @@ def _after(
         activation, slope, narrow = forward.hidden[k]
         upper[k] = upper[k] - activation.T @ error
         biases[k + 1] = biases[k + 1] - back * error.sum(axis=0, keepdims=True)
-        carried = round_by(error @ narrow.T, run.dealt("error", k, step), run.plan.kept_bits)
+        carried = round_by(error @ narrow.T, run.dealt("error", k, step), run.plan.finished_bits)
         error = round_by(carried * slope, run.dealt("delta", k, step), plan.hidden_bits)
     blocks = tuple(block - x[rows].T @ error for x, block in zip(run.xs, weights.blocks, strict=True))
     biases[0] = biases[0] - back * error.sum(axis=0, keepdims=True)

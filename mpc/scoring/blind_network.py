@@ -1,4 +1,6 @@
-"""Scores rows by a network that was trained blind and stays shared; the helper deals, and receives nothing.
+"""Scores rows by a network that was trained blind and stays shared.
+
+The helper deals, and receives nothing.
 
 It is the forward pass of `mpc.blind.layers`, without slopes. A data party sees words that are masked or shared. The
 label party learns the scores, under the partners' noise; nobody else learns anything.
@@ -44,7 +46,9 @@ from tercet.mpc.scoring.scores import ScoreShares, decode_scores
 
 
 class BlindNetworkScorer:
-    """Acts as data party `me` in one pass; `label` is the index of the label party. Not to be shared by threads.
+    """Acts as data party `me` in one pass.
+
+    `label` is the index of the label party. Not to be shared by threads.
 
     For each of `scoring.scoring_steps`, in order: `script`.
 
@@ -88,7 +92,9 @@ class BlindNetworkScorer:
         self._turns = Turns(0)
 
     def script(self, step: Step, openings: Openings) -> Script[Floats | None]:
-        """Score a batch; return at the label party its scores, (rows, outputs), in the order of `Order.rows(step)`.
+        """Score a batch; return at the label party its scores.
+
+        (rows, outputs), in the order of `Order.rows(step)`.
 
         Raises:
             Diverged: at the label party, of a score that is beyond the limit.
@@ -121,7 +127,10 @@ class BlindNetworkScorer:
         return preactivation_share(x, total([self._shares.own, *opened]), ahead) + self._column(step, 0)
 
     def _activation(self, step: Step, k: int, share: Words, angles: Words) -> Script[Words]:
-        """Open hidden layer k's pre-activations, then its activations, both under masks; return the latter."""
+        """Open hidden layer k's pre-activations, then its activations, both under masks.
+
+        Return the latter.
+        """
         layer, numbers = MaskedLayer(self.layout.numbers(step, k)), self._numbers
         layer.dealt = angles.reshape(-1, step.rows, self.layout.widths[k])
         layer.open((yield from self._open("score opening", k, share + self._mask("t", k, step))))

@@ -1,4 +1,6 @@
-"""Makes the shares of scores that leave a data party, and rounds their sum for the label party.
+"""Makes the shares of scores that leave a data party.
+
+Rounds their sum for the label party.
 
 Whoever adds shares up sees the sum of all and nothing of one: each is under a zero share. Where the label party adds
 them up itself, nobody rounds them before it. So they have the partners' noise, and lack top bits that no score needs.
@@ -41,7 +43,10 @@ class ScoreShares:
     noise: ScoreNoise | None = None
 
     def hide(self, step: Step, z: Words) -> Words:
-        """Hide a share of a batch's pre-activations, (rows, outputs), f_z bits, from whoever adds up all."""
+        """Hide a share of a batch's pre-activations.
+
+        (rows, outputs), f_z bits, from whoever adds up all.
+        """
         numbers, shape = self.numbers, (step.rows, self.numbers.outputs)
         if self.noise is not None:
             z = z + self.noise.words(step, numbers.outputs, self.alpha, numbers.fz)
@@ -49,7 +54,9 @@ class ScoreShares:
         return z << self._spare_bits if numbers.is_blind else z
 
     def add(self, step: Step, shares: Mapping[int, Words], limit: float) -> Words:
-        """Add up all data parties' shares where the helper sees no score; SCORE_BITS fractional bits.
+        """Add up all data parties' shares where the helper sees no score.
+
+        SCORE_BITS fractional bits.
 
         Raises:
             Diverged: as `check_scores`.

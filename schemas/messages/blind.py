@@ -12,7 +12,9 @@ from tercet.schemas.messages.tensor import RingTensor
 
 
 class ScoreOpening(Message):
-    """Carries a share of a layer's pre-activations under a mask, z + t, to every other data party.
+    """Carries a share of a layer's pre-activations under a mask, z + t.
+
+    To every other data party.
 
     A model without hidden layers has one such layer, the scores. The step of its address counts layers: position in
     the epoch times their number, plus which of them. The label party's says in time whether the step ends with a
@@ -27,7 +29,9 @@ class ScoreOpening(Message):
 
 
 class HiddenOpening(Message):
-    """Carries shares of a hidden layer's activations and slopes under masks, to every other data party.
+    """Carries shares of a hidden layer's activations and slopes under masks.
+
+    To every other data party.
 
     Its step counts as that of `ScoreOpening`.
     """
@@ -131,7 +135,9 @@ class ScoringScoreOpening(Message):
 
 
 class NarrowingOpening(Message):
-    """Carries a share of the weights above hidden layers under masks, to truncate those of a model.
+    """Carries a share of the weights above hidden layers under masks.
+
+    To truncate those of a model.
 
     Uniform. Its epoch is the one before; of the model that is kept it is the number of epochs.
     """

@@ -75,7 +75,10 @@ class WeightOpening(Message):
 
 
 class NarrowOpening(Message):
-    """Carries a share of the same weights truncated, under masks, for the way back, or for both ways."""
+    """Carries a share of the same weights truncated, under masks, for the way back.
+
+    Or for both ways.
+    """
 
     kind = "weight opening"
     round = Round.OPENINGS

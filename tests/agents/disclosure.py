@@ -40,18 +40,21 @@ from tercet.schemas.messages.kinds import (
     Handshake,
     HeldOutDealtShares,
     HeldOutHiddenAnswer,
+    HeldOutHiddenOpening,
     HeldOutHiddenShare,
     HeldOutInputs,
     HeldOutLabels,
     HeldOutLossScores,
     HeldOutLossShare,
     HeldOutMaskOpenings,
+    HeldOutNarrowOpening,
     HeldOutScoreOpening,
     HeldOutShare,
     HeldOutTerms,
     HeldOutWeightOpening,
     HeldOutWeights,
     HiddenAnswer,
+    HiddenOpening,
     HiddenShare,
     Inquiry,
     InterceptShare,
@@ -72,6 +75,8 @@ from tercet.schemas.messages.kinds import (
     ModelOpening,
     ModelShare,
     ModelUpperOpening,
+    NarrowingDealtShares,
+    NarrowingOpening,
     NarrowOpening,
     NextWeights,
     OrderCommitment,
@@ -97,9 +102,11 @@ from tercet.schemas.messages.kinds import (
     Scores,
     ScoringDealtShares,
     ScoringHiddenAnswer,
+    ScoringHiddenOpening,
     ScoringHiddenShare,
     ScoringInputs,
     ScoringMaskOpenings,
+    ScoringScoreOpening,
     ScoringShare,
     ScoringWeightOpening,
     ScoringWeights,
@@ -220,6 +227,13 @@ WHO: dict[type[Message], set[tuple[str, str]]] = {
     MaskedScores: TO_LABEL,
     HeldOutScoreOpening: DATA,
     HeldOutLossScores: TO_LABEL,
+    HiddenOpening: DATA,
+    ScoringScoreOpening: DATA,
+    ScoringHiddenOpening: DATA,
+    HeldOutHiddenOpening: DATA,
+    HeldOutNarrowOpening: DATA,
+    NarrowingOpening: DATA,
+    NarrowingDealtShares: DEALT,  # of which the first data party is the only one
 }
 ELSEWHERE: set[type[Message]] = {
     Job,
@@ -270,8 +284,14 @@ BLIND: set[type[Message]] = {
 BLIND_LOSS: set[type[Message]] = {MaskedLossLabels, MaskedLossScores, LossShare}
 BLIND_LOST: set[type[Message]] = {HeldOutInputs, HeldOutWeights, HeldOutLabels, HeldOutDealtShares,
                                   HeldOutScoreOpening, HeldOutLossScores, HeldOutLossShare}  # fmt: skip
+BLIND_LAYERS: set[type[Message]] = {HiddenOpening, WeightOpening, NarrowOpening, TruncationOpening, SlopeOpening,
+                                    NarrowingOpening, NarrowingDealtShares}  # fmt: skip
+BLIND_SCORED: set[type[Message]] = {ScoringInputs, ScoringDealtShares, MaskedScores}
+BLIND_SCORED_LAYERS: set[type[Message]] = {ScoringScoreOpening, ScoringHiddenOpening}
+BLIND_LOST_LAYERS: set[type[Message]] = {HeldOutHiddenOpening, HeldOutWeightOpening, HeldOutNarrowOpening}
 OF_BLIND = {NextWeights, ScoreOpening, OutputErrorOpening, SpreadShare, MaskedLossScores, MaskedScores,
-            HeldOutScoreOpening, HeldOutLossScores}  # fmt: skip
+            HeldOutScoreOpening, HeldOutLossScores, HiddenOpening, NarrowingOpening, NarrowingDealtShares,
+            HeldOutHiddenOpening, HeldOutNarrowOpening, *BLIND_SCORED_LAYERS}  # fmt: skip
 OPENED: set[type[Message]] = {
     WeightShare,
     InterceptShare,
@@ -300,7 +320,8 @@ def due(heard: Heard) -> set[type[Message]]:
     network = heard.network
     is_blind = heard.sample.description().is_blind
     scored = SCORED if network is None else SCORED | SCORED_LAYERS
-    scored = {ScoringInputs, ScoringDealtShares, MaskedScores} if is_blind else scored
+    if is_blind:
+        scored = BLIND_SCORED if network is None else BLIND_SCORED | BLIND_SCORED_LAYERS
     scored = scored | ({ScoringDealtShares} if _outputs(heard) > 1 else set())
     alone = heard.sample.release == "owners" and network is None
     if not isinstance(job, TrainingJob):
@@ -312,14 +333,16 @@ def due(heard: Heard) -> set[type[Message]]:
         kinds |= {ModelOpening} if network is None else {ModelOpening, ModelUpperOpening}
     if alone or job.evaluation.metrics == "epoch":
         scored |= {ScoringWeights} if network is None else {ScoringWeights, ScoringWeightOpening}
-    if network is not None:
+    if network is not None and is_blind:
+        kinds |= BLIND_LAYERS
+    elif network is not None:
         kinds = kinds - {GradientShare} | LAYERS
         kinds |= {SlopeOpening} if heard.plan.smooth else set()
         kinds |= {ErrorOpening} if len(network.hidden) > 1 else set()
     loss = BLIND_LOSS if is_blind else {MaskedLossLabels, LossTerms, LossShare}
     kinds |= loss if job.evaluation.loss else set()
     if job.evaluation.held_out_loss and is_blind:
-        kinds |= BLIND_LOST
+        kinds |= BLIND_LOST if network is None else BLIND_LOST | BLIND_LOST_LAYERS
     elif job.evaluation.held_out_loss:
         kinds |= LOST | {HeldOutLossShare, HeldOutWeights} | ({HeldOutDealtShares} if _outputs(heard) > 1 else set())
         kinds |= set() if network is None else LOST_LAYERS | {HeldOutWeightOpening}
@@ -348,7 +371,11 @@ def check_roles(heard: Heard) -> None:
     expected = {model: WHO[model] for model in due(heard)}
     if isinstance(heard.job, TrainingJob) and heard.job.evaluation.loss_to == "all":
         expected |= dict.fromkeys(expected.keys() & {LossShare, HeldOutLossShare}, DATA)
-    carried = {ScoringDealtShares, *(() if heard.sample.description().is_blind else (HeldOutDealtShares,))}
+    is_blind, turns = heard.sample.description().is_blind, set[type[Message]]()
+    if is_blind:  # of a network data parties are dealt words in turn
+        several = heard.network is not None and heard.received(ScoringDealtShares).keys()
+        turns = {HeldOutDealtShares} | ({ScoringDealtShares} if several and len(several) > 1 else set())
+    carried = {ScoringDealtShares, HeldOutDealtShares, NarrowingDealtShares} - turns
     for model in expected.keys() & carried:
         expected[model] = {("helper", role(heard.names[0]))}
     if len(heard.names) == 2:  # there is no third data party

@@ -16,10 +16,11 @@ from tercet.agents.simulation.simulate import Simulation, bit_exact, network_arg
 from tercet.mpc.arithmetic.fixed import Floats, decode, encode, encode_features
 from tercet.mpc.arithmetic.ring import Words, total
 from tercet.mpc.functions.hidden import HIDDEN
+from tercet.mpc.plan.blind import narrow_bits
 from tercet.mpc.randomness.elements import Elements
 from tercet.mpc.reference import network as network_reference
 from tercet.mpc.reference.network import NetworkWeights, PassSetting
-from tercet.mpc.scoring.linear import scoring_steps
+from tercet.mpc.scoring.linear import Numbers, scoring_steps
 from tercet.schemas.files.job import Network
 from tests.agents.recording import SCORING_BATCH, Heard, Tables, hear
 from tests.agents.roles.test_prediction import encoded
@@ -115,11 +116,12 @@ def forward(parts: Parts, xs: Mapping[str, Floats]) -> Floats:
     """
     part = next(iter(parts.values()))[0]
     assert part.network is not None
-    link, fx = HIDDEN[part.network.activation], int(str(part.plan["fx"]))
-    bits = fx + int(str(part.plan["f"]))
+    link, numbers = HIDDEN[part.network.activation], Numbers.from_canonical(part.plan)
+    bits, fx = numbers.fx + numbers.f, numbers.hidden_bits if numbers.is_blind else numbers.fx
 
     def weights(name: str) -> Floats:
-        return part.alpha * decode(opened(parts, name), bits)
+        narrow = numbers.is_blind and name.startswith(UPPER)
+        return part.alpha * decode(opened(parts, name), narrow_bits(numbers.fx, numbers.f) if narrow else bits)
 
     biases = [decode(opened(parts, f"{BIAS}{k}"), bits) for k in range(len(part.network.hidden) + 1)]
     z: Floats = biases[0] + total_floats([xs[party] @ weights(party) for party in parts])

@@ -32,6 +32,7 @@ from tercet.schemas.messages.kinds import (
     MaskedActivation,
     MaskedInputs,
     MaskedLabels,
+    MaskedScores,
     MaskOpenings,
     Message,
     ModelUpperOpening,
@@ -45,6 +46,7 @@ from tercet.schemas.messages.kinds import (
     ScoringShare,
     ScoringWeightOpening,
     SlopeOpening,
+    SpreadShare,
     TruncationOpening,
     WeightOpening,
 )
@@ -180,14 +182,21 @@ def check_zero_shares(heard: Heard) -> None:
                     assert address in drawn, f"{mask}: no zero share"
 
 
+def top_bits(words: Words) -> Words:
+    """The upper sixteen bits of each word, four in one."""
+    return np.ascontiguousarray((words >> np.uint64(48)).astype(np.uint16)[: words.size // 4 * 4]).view(np.uint64)
+
+
 def check_words_uniform(heard: Heard) -> None:
     """Every kind between each two parties is uniform in all its bits, and so are partial sums of shares."""
-    kinds = {kind for kind in due(heard) if "words" in kind.model_fields} - OPENED
+    kinds = {kind for kind in due(heard) if "words" in kind.model_fields} - OPENED - {SpreadShare}  # few words
     for model in sorted(kinds, key=lambda one: one.__name__):
         joined: dict[tuple[str, str], list[Words]] = defaultdict(list)
         for (sender, receiver, *_), words in sorted(heard.received(model).items()):
             joined[sender, receiver].append(words.ravel())
         streams = [np.concatenate(parts) for parts in joined.values()]
+        if model is MaskedScores:  # whose low bits are left out
+            streams = [top_bits(words) for words in streams]
         if model in TO_HELPER:
             sizes = range(2, len(heard.names))
             streams += [total(some) for size in sizes for some in combinations(streams, size)]

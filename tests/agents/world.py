@@ -110,7 +110,7 @@ class Sample:
                 "training": training,
                 "release": self.release,
                 "alignment": self.alignment,
-                "privacy": self.privacy or (SCORES if self.model in BLIND_MODELS - {BLIND_ONLY} else Privacy()),
+                "privacy": self.privacy or (SCORES if self.link in BLIND_MODELS - {BLIND_ONLY} else Privacy()),
                 "evaluation": self.evaluation,
                 "early_stopping": self.early_stopping,
                 "accept_narrow": True,

@@ -44,6 +44,7 @@ def partner(name: str, **fields: Any) -> Change:
     )
 
 
+RELU = job(model="mlp", network=Network(hidden=(4,), activation="relu"), privacy=Privacy())
 SCORED = Evaluation(holdout=0.25, metrics="epoch", loss=True)
 RULES: dict[str, tuple[Change, TrainingJob, str, str]] = {  # the card processor's settings, the job, code, words
     "no purpose": (policy(purposes=["risk"]), job(), "policy.purpose", "names no purpose"),
@@ -66,7 +67,7 @@ RULES: dict[str, tuple[Change, TrainingJob, str, str]] = {  # the card processor
         policy(helper_sees="nothing"), job(model="softmax"), "policy.helper-sees", 'use model = "one-vs-rest"'
     ),
     "a network's helper": (
-        policy(helper_sees="nothing"), job(model="mlp", network=Network(hidden=(4,)), privacy=Privacy()),
+        policy(helper_sees="nothing"), RELU,
         "policy.helper-sees", "gamma, linear, logistic, one-vs-rest, poisson"
     ),
     "submitter": (table(submitters=(NOTARY,)), job(), "policy.submitter", "submitters under [tables.customers]"),
@@ -98,7 +99,8 @@ def test_what_the_settings_do_not_allow_is_refused_with_the_setting(
 
 
 @pytest.mark.parametrize(
-    "description", [job(), job(model="softmax"), job(model="mlp", network=Network(hidden=(4,)), privacy=Privacy())]
+    "description",
+    [job(), job(model="softmax"), RELU],
 )
 def test_a_helper_may_see_scores_where_the_settings_say_so(description: TrainingJob) -> None:
     """Who says nothing lets in what lets it see nothing, and nothing else."""

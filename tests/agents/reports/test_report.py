@@ -489,11 +489,18 @@ def test_names_of_classes_are_text():
     assert " ".join(EVIL.split()) in Page(page).text
 
 
+LAYERS = Network(hidden=(64, 32), activation="relu", output="softmax")
+
+
 @pytest.mark.parametrize(
     ("model", "network", "words"),
     [
         ("poisson", None, "A poisson regression over"),
-        ("mlp", Network(hidden=(64, 32), output="softmax"), "A neural network of 64 and 32 hidden ReLU units with a"),
+        (
+            "mlp",
+            LAYERS,
+            "A neural network of 64 and 32 hidden ReLU units with a",
+        ),
     ],
 )
 def test_a_model_is_named_by_its_kind(model, network, words):

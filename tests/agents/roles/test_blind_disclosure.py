@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tercet.agents.evaluation.metrics import OF_CLASSES, class_probabilities
+from tercet.agents.simulation.simulate import bit_exact
 from tercet.schemas.files.job import EarlyStopping, Evaluation
 from tercet.schemas.messages.address import Address, parse_address
 from tercet.schemas.messages.kinds import (
@@ -21,8 +22,11 @@ from tercet.schemas.messages.kinds import (
     StepsDone,
     WeightMaskSeed,
 )
-from tests.agents.disclosure import check_keys, check_roles, check_split
-from tests.agents.recording import Heard, Tables, hear_prediction
+from tests.agents.disclosure import check_keys, check_kinds, check_roles, check_split
+from tests.agents.networks import mlp
+from tests.agents.networks import plain_scores as plain_network_scores
+from tests.agents.networks_disclosure import check_words_uniform
+from tests.agents.recording import Heard, Tables, hear, hear_prediction
 from tests.agents.roles.test_prediction import newcomers, plain_scores, scores_of, trained
 from tests.agents.world import CLASSES, HELPER, NOTHING, Sample
 
@@ -49,7 +53,12 @@ TRAINED = Sample(
     evaluation=Evaluation(holdout=0.3, metrics="epoch", loss=True, held_out_loss=True),
     early_stopping=EarlyStopping(on="loss", patience=3),
 )  # fmt: skip
+NETWORK = mlp(
+    (5, 4, 3), 8, 4, rows=600, batch=48, epochs=4, label=1, activation="silu", release="shared", privacy=NOTHING,
+    evaluation=TRAINED.evaluation, early_stopping=EarlyStopping(on="held_out_loss", patience=7),
+)  # fmt: skip
 WITHIN = 2.0**-10
+NETWORKS_WITHIN = 0.01
 
 
 def told(said: Sequence[tuple[Address, Message]], party: str) -> list[Message]:
@@ -79,6 +88,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def network_run(tmp_path_factory: pytest.TempPathFactory) -> Heard:
+    """Likewise of a network; its model is the oracle's."""
+    found = hear(NETWORK, tmp_path_factory.mktemp("network"))
+    assert bit_exact(found.simulation)
+    return found
+
+
+@pytest.fixture(scope="module")
 def run(folder: Path) -> Heard:
     """A training with everything that may be evaluated."""
     return trained(TRAINED, folder)
@@ -94,6 +111,40 @@ def test_the_helper_receives_no_tensor_in_a_training(run: Heard) -> None:
 def test_who_says_what_to_whom_is_what_is_promised(run: Heard, check: Callable[[Heard], None]) -> None:
     """Each kind goes to those roles alone that the table names, under keys of each pair."""
     check(run)
+
+
+def test_the_helper_receives_no_tensor_in_a_training_of_a_network(network_run: Heard) -> None:
+    """However many layers there are."""
+    check_helpers_view(network_run, "steps done", "epoch decision")
+    check_scores_are_told_to_the_label_party(network_run)
+
+
+@pytest.mark.parametrize("check", [check_kinds, check_roles, check_keys, check_split])
+def test_who_says_what_of_a_network_to_whom_is_what_is_promised(
+    network_run: Heard, check: Callable[[Heard], None]
+) -> None:
+    """Openings go between data parties alone, and what is dealt to them."""
+    check(network_run)
+
+
+def test_all_words_of_a_network_are_uniform(network_run: Heard) -> None:
+    """Of every kind, between each two parties."""
+    check_words_uniform(network_run)
+
+
+@pytest.mark.parametrize("release", ["owners", "shared"])
+def test_scores_of_a_network_are_the_plaintext_models(release: str, tmp_path: Path) -> None:
+    """A prediction adds one seed to what the helper receives of a training; it needs no noise to be right."""
+    sample = mlp((5, 4), 6, rows=120, rate=0.2, label=1, activation="silu", release=release, privacy=NOTHING)
+    trained(sample, tmp_path)
+    tables = newcomers(sample)
+    scored = hear_prediction(sample, tmp_path, tables)
+    check_helpers_view(scored, WeightMaskSeed.kind)
+    check_scores_are_told_to_the_label_party(scored)
+    check_roles(scored)
+    expected, found = plain_network_scores(tmp_path, sample, tables), scores_of(scored.simulation)
+    scores = np.array([expected[one] for one in found["id"].to_pylist()])
+    assert np.abs(found["score"].to_numpy() - scores[:, 0]).max() < NETWORKS_WITHIN
 
 
 def test_a_tensor_that_reached_the_helper_would_be_found(run: Heard) -> None:

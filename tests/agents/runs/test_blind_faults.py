@@ -11,16 +11,20 @@ import numpy as np
 import pytest
 
 from tercet.agents.core.problems import UNDECIDED
-from tercet.schemas.files.job import Evaluation
+from tercet.schemas.files.job import Evaluation, Network, Privacy
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.kinds import (
     DealtShares,
     HeldOutDealtShares,
+    HeldOutHiddenOpening,
     HeldOutInputs,
     HeldOutLossScores,
     HeldOutLossShare,
+    HeldOutNarrowOpening,
     HeldOutScoreOpening,
+    HeldOutWeightOpening,
     HeldOutWeights,
+    HiddenOpening,
     LossShare,
     MaskedInputs,
     MaskedLossLabels,
@@ -28,15 +32,23 @@ from tercet.schemas.messages.kinds import (
     MaskedScores,
     MaskedWeights,
     Message,
+    NarrowingDealtShares,
+    NarrowingOpening,
+    NarrowOpening,
     NextWeights,
     OutputErrorOpening,
     PartialScores,
     ScoreOpening,
     ScoringDealtShares,
+    ScoringHiddenOpening,
     ScoringInputs,
+    ScoringScoreOpening,
+    SlopeOpening,
     SpreadShare,
     StepsDone,
+    TruncationOpening,
     WeightMaskSeed,
+    WeightOpening,
 )
 from tests.agents.runs.test_hung_anywhere import DEADLINES, TELCO, Point, Shape, hang
 from tests.agents.runs.test_network_failures import left, shorter
@@ -59,8 +71,10 @@ from tests.agents.world import NOTHING
 
 ALL = Evaluation(holdout=0.25, metrics="epoch", loss=True, held_out_loss=True)
 BLIND = {"epochs": 2, "evaluation": ALL, "privacy": NOTHING}
+NETWORK = BLIND | {"model": "mlp", "network": Network(hidden=(5, 4), activation="silu")}
 SHAPES = {
     "two": Shape(BLIND),
+    "network": Shape(NETWORK),
     "three": Shape(
         BLIND | {"tables": ((BANK, "customers"), (CARD, "customers"), (TELCO, "customers"))},
         (BANK, CARD, TELCO, NOTARY),
@@ -83,6 +97,14 @@ HANGS: list[tuple[str, str, str, type[Message], int]] = [
     ("three", TELCO, CARD, ScoreOpening, 2),
     ("three", CARD, TELCO, SpreadShare, 2),
     ("three", NOTARY, TELCO, DealtShares, 2),
+    ("network", CARD, BANK, HiddenOpening, 3),
+    ("network", BANK, CARD, TruncationOpening, 2),
+    ("network", CARD, BANK, SlopeOpening, 1),
+    ("network", CARD, BANK, NarrowingOpening, 1),
+    ("network", NOTARY, BANK, NarrowingDealtShares, 1),
+    ("network", BANK, CARD, ScoringScoreOpening, 1),
+    ("network", CARD, BANK, ScoringHiddenOpening, 2),
+    ("network", CARD, BANK, HeldOutHiddenOpening, 1),
 ]
 
 
@@ -118,6 +140,10 @@ MESSAGES: list[tuple[str, str, str, type[Message], int]] = [  # which as a rule 
     ("label", CARD, NOTARY, WeightMaskSeed, 1),
     ("label", NOTARY, BANK, ScoringDealtShares, 1),
     ("label", CARD, BANK, MaskedScores, 1),
+    ("network", CARD, BANK, WeightOpening, 2),
+    ("network", BANK, CARD, NarrowOpening, 2),
+    ("network", CARD, BANK, HeldOutWeightOpening, 1),
+    ("network", BANK, CARD, HeldOutNarrowOpening, 1),
 ]
 
 
@@ -217,6 +243,24 @@ async def test_a_tensor_of_another_shape_is_blamed_on_its_sender(
         assert not left(tmp_path)
 
 
+SHAPED_LAYERS = [
+    *((CARD, model) for model in (HiddenOpening, WeightOpening, NarrowOpening, TruncationOpening, SlopeOpening)),
+    *((CARD, model) for model in (HeldOutHiddenOpening, HeldOutWeightOpening, HeldOutNarrowOpening)),
+    *((CARD, model) for model in (NarrowingOpening, ScoringHiddenOpening, ScoringScoreOpening)),
+    (NOTARY, NarrowingDealtShares),
+]
+
+
+@pytest.mark.parametrize(("sender", "model"), SHAPED_LAYERS, ids=lambda one: getattr(one, "__name__", one))
+async def test_so_is_one_of_a_hidden_layer(tmp_path: Path, sender: str, model: type[Message]) -> None:
+    """In a step, in the held-out loss, and in what is done with a model."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        stage.tap = shorter(sender, model)
+        reason = off(await stage.run(job(**NETWORK)), "message.shape", sender)
+        assert "of a wrong shape" in reason
+        assert not left(tmp_path)
+
+
 @pytest.mark.parametrize("model", [ScoreOpening, OutputErrorOpening], ids=lambda model: model.__name__)
 async def test_parties_that_open_different_words_end_at_the_end_of_the_epoch(
     tmp_path: Path, model: type[Message]
@@ -253,4 +297,16 @@ async def test_scores_that_run_away_end_the_job_with_what_to_change(tmp_path: Pa
         reason = off(ended, "training.diverged", CARD)
         for words in ("smaller rate", "more l2", "larger q", 'helper_sees = "scores"'):
             assert words in reason
+        assert not left(tmp_path)
+
+
+async def test_hidden_pre_activations_that_run_away_end_the_job_with_what_to_change(tmp_path: Path) -> None:
+    """The series of the layer is what has to reach further, not that of the scores."""
+    narrow = Privacy(helper_sees="nothing", hidden_q=8, hidden_terms=16)
+    changes = {"network": Network(hidden=(8,), activation="softplus"), "rate": 30.0, "epochs": 10, "privacy": narrow}
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        ended = await stage.run(job(**NETWORK | changes | {"evaluation": Evaluation()}), CARD)
+        reason = off(ended, "training.diverged", CARD)
+        assert "hidden pre-activations are about to leave the series, which holds up to" in reason
+        assert "larger hidden_q under [privacy]" in reason
         assert not left(tmp_path)

@@ -10,7 +10,7 @@ import pytest
 
 from tercet.agents.simulation.simulate import Simulation, bit_exact
 from tercet.mpc.plan.plan import Plan
-from tercet.schemas.files.job import Evaluation, TrainingJob
+from tercet.schemas.files.job import Evaluation, Network, TrainingJob
 from tercet.schemas.messages.address import parse_address
 from tests.agents.recovering import FOUR, STANDBY, THREE, Recovering, long_job, recovering, roles, states
 from tests.agents.runs.test_takeover import ABLE, comes_back, crashes, hangs, told
@@ -22,6 +22,9 @@ ALL = Evaluation(holdout=0.2, loss=True, held_out_loss=True)
 SHAPES = {
     "logistic": long_job(privacy=NOTHING, epochs=12, batch=16, evaluation=ALL),
     "linear": long_job(privacy=NOTHING, epochs=12, batch=16, model="linear", rate=0.05, release="shared"),
+    "network": long_job(
+        privacy=NOTHING, epochs=12, batch=16, model="mlp", network=Network(hidden=(4, 3), activation="silu")
+    ),
 }
 TAKEN = long_job(privacy=NOTHING, standby=(STANDBY,))
 
@@ -40,7 +43,9 @@ async def fails_within_an_epoch(stage: Recovering, description: TrainingJob, par
     return name
 
 
-@pytest.mark.parametrize(("shape", "party"), [*(("logistic", party) for party in THREE), ("linear", BANK)])
+@pytest.mark.parametrize(
+    ("shape", "party"), [*(("logistic", party) for party in THREE), ("linear", BANK), ("network", CARD)]
+)
 async def test_a_job_goes_on_from_its_last_checkpoint_and_is_exact(tmp_path: Path, shape: str, party: str) -> None:
     """Whoever was away; the loss of each epoch is there."""
     description = SHAPES[shape]

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from tercet.schemas.files.job import EarlyStopping, Evaluation, Privacy
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.kinds import Message
+from tests.agents.networks import mlp, name
 from tests.agents.simulation.test_exactness import evaluations
 from tests.agents.world import NOTHING, Sample, exact
 
@@ -32,8 +33,21 @@ SAMPLES = [
     Sample((4, 5, 6), epochs=5, label=2, model="linear", evaluation=ALL, early_stopping=PATIENT, privacy=NOTHING),
 ]
 
+NETWORKS = [
+    mlp((7, 6), 5, activation="silu", evaluation=ALL, privacy=NOTHING),
+    mlp((7, 6), 4, 3, label=1, activation="tanh", output="linear", rate=0.03, release="label", privacy=NOTHING),
+    mlp((4, 5, 6), 6, label=1, activation="sigmoid", output="poisson", rate=0.03, release="shared", privacy=NOTHING),
+    mlp((4, 5, 6), 3, 5, rows=101, batch=35, activation="gelu", release="shared", alignment="aligned", l2=0.02,
+        schedule="exponential", decay=0.97, privacy=NOTHING),
+    mlp((7, 0), 4, 4, 3, label=1, activation="softplus", output="one-vs-rest", l2=0.05, alignment="ecdh",
+        evaluation=ALL),
+    mlp((4, 5, 6), 3, label=2, rows=300, batch=16, epochs=5, activation="tanh", rate=0.5, release="label",
+        evaluation=ALL, early_stopping=PATIENT, privacy=NOTHING),
+    mlp((12, 1), 1, rows=20, batch=64, label=1, activation="silu", privacy=NOTHING),
+]  # fmt: skip
 
-@pytest.mark.parametrize("sample", SAMPLES, ids=str)
+
+@pytest.mark.parametrize("sample", [*SAMPLES, *(pytest.param(one, id=name(one)) for one in NETWORKS)], ids=str)
 def test_the_model_is_the_oracles_bit_for_bit(sample: Sample) -> None:
     """Two and three data parties, label anywhere, all models, releases and alignments, and the loss."""
     simulation, same = exact(sample)
@@ -43,7 +57,11 @@ def test_the_model_is_the_oracles_bit_for_bit(sample: Sample) -> None:
         assert simulation.label_run.context.statistics.steps < sample.epochs * -(-sample.rows // sample.batch)
 
 
-def test_a_job_that_says_nothing_trains_in_this_way() -> None:
+SMOOTH = mlp((7, 6), 5, activation="silu", privacy=Privacy())
+
+
+@pytest.mark.parametrize("sample", [Sample(privacy=Privacy()), SMOOTH], ids=["logistic", "network"])
+def test_a_job_that_says_nothing_trains_in_this_way(sample: Sample) -> None:
     """The helper deals, and answers nothing."""
     heard = set[str]()
 
@@ -51,10 +69,10 @@ def test_a_job_that_says_nothing_trains_in_this_way() -> None:
         heard.add(message.kind)
         return message
 
-    _, same = exact(Sample(privacy=Privacy()), tap=note)
+    _, same = exact(sample, tap=note)
     assert same
     assert "score opening" in heard
-    assert not heard & {"pre-activation share", "masked activation"}
+    assert not heard & {"pre-activation share", "masked activation", "hidden share", "hidden answer"}
 
 
 @settings(max_examples=6, deadline=None, derandomize=True)

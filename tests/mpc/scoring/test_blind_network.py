@@ -91,7 +91,10 @@ def test_narrow_weights_equal_the_oracles_bit_for_bit():
         run = BlindRun(job.xs, job.y, job.plan, job.order.permutation, narrowing.dealt)
         assert same(found, narrow(run, wide, step))
         for a, b in zip(found.upper, wide.upper, strict=True):
-            assert np.abs(decode(a, job.plan.kept_bits) - job.plan.upper_weights(b, 0)).max() < 2.0**-job.plan.kept_bits
+            assert (
+                np.abs(decode(a, job.plan.finished_bits) - job.plan.upper_weights(b, 0)).max()
+                < 2.0**-job.plan.finished_bits
+            )
 
 
 @pytest.mark.parametrize("activation", sorted(DEFAULT_HIDDEN))
