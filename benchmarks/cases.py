@@ -19,7 +19,6 @@ from tercet.schemas.files.job import Network, Privacy, Training, TrainingJob
 from tercet.schemas.files.settings import TableSettings
 
 Floats = NDArray[np.float64]
-Output = Literal["logistic", "softmax", "one-vs-rest"]
 
 PARTIES: Final = ("bank", "card")
 HELPER: Final = "notary"
@@ -201,7 +200,7 @@ class Synthetic(Layers):
         self.fields = _network_fields(arguments, "logistic", "logistic")
 
 
-def _network_fields(arguments: Namespace, shown: Output, blind: Output) -> dict[str, Any]:
+def _network_fields(arguments: Namespace, shown: str, blind: str) -> dict[str, Any]:
     """The layers of a network for the mode that is asked for; blind by default."""
     is_shown = arguments.helper_sees == "scores"
     activation, output = ("relu", shown) if is_shown else ("silu", blind)

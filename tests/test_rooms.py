@@ -41,7 +41,6 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "roles",
             "scoring",
             "training",
-            "scoring",
             "alignment",
             "session",
             "models",

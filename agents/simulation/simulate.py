@@ -27,7 +27,6 @@ from tercet.agents.simulation.exactness import (
     oracle_words,
     training_words,
 )
-from tercet.agents.training.blind_training import public_order
 from tercet.broker.interface.base import Broker
 from tercet.broker.memory.broker import MemoryBroker
 from tercet.broker.sealing.identity import Identity
@@ -46,7 +45,6 @@ __all__ = [
     "network_words",
     "opened_shares",
     "oracle_words",
-    "public_order",
     "simulate_job",
     "summary",
     "training_words",
