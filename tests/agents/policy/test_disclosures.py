@@ -22,6 +22,7 @@ CASES: list[tuple[Any, JobFacts]] = [
     (job(model="one-vs-rest", privacy=Privacy()), JobFacts()),
     (job(model="softmax", early_stopping=EarlyStopping(on="loss"), evaluation=LOSSES, release="shared"), JobFacts()),
     (job(model="mlp", network=Network(hidden=(4,), output="softmax"), accept_narrow=True), JobFacts()),
+    (job(model="mlp", network=Network(hidden=(4,)), privacy=Privacy()), JobFacts()),
     (job(training=job().training.model_copy(update={"rate": "auto"}), standby=("notary2",)), JobFacts()),
     (prediction("credit-1"), JobFacts()),
 ]
@@ -55,10 +56,13 @@ def test_the_helper_sees_held_out_rows_that_are_scored() -> None:
     assert sees not in list(map(str, revelations(job(evaluation=SCORED, privacy=Privacy()))))
 
 
-@pytest.mark.parametrize("model", ["logistic", "linear", "poisson", "gamma"])
+@pytest.mark.parametrize("model", ["logistic", "linear", "poisson", "gamma", "mlp"])
 def test_a_blind_job_shows_the_helper_no_score(model: str) -> None:
     """Whatever else it asks for; a helper that is told more by another mode is told so there."""
-    everything: dict[str, Any] = {"evaluation": LOSSES, "accept_narrow": True, "release": "label"}
+    network = Network(hidden=(4,)) if model == "mlp" else None
+    everything: dict[str, Any] = {
+        "evaluation": LOSSES, "accept_narrow": True, "release": "label", "network": network,
+    }  # fmt: skip
     lines = helpers_lines(job(model=model, privacy=Privacy(), **everything), JobFacts(exposed="few"))
     assert lines == [
         f"{NOTARY} learns how many ids each party has (protection: pseudonyms, new in each run)",
@@ -70,10 +74,12 @@ def test_a_blind_job_shows_the_helper_no_score(model: str) -> None:
     assert any("score" in line for line in told_more)
 
 
+@pytest.mark.parametrize("hidden", [True, False])
 @pytest.mark.parametrize("blind", [True, False])
-def test_a_prediction_by_a_blind_model_shows_the_helper_no_score(blind: bool) -> None:
-    facts = JobFacts(model=AppliedModel("logistic", "shared", False, blind))
-    assert any("score" in line for line in helpers_lines(prediction("credit-1"), facts)) != blind
+def test_a_prediction_by_a_blind_model_shows_the_helper_no_score(blind: bool, hidden: bool) -> None:
+    lines = helpers_lines(prediction("credit-1"), JobFacts(model=AppliedModel("logistic", "shared", hidden, blind)))
+    assert any("score" in line for line in lines) != blind
+    assert any("elements of hidden layers" in line for line in lines) == (hidden and not blind)
 
 
 def helpers_lines(description: Any, known: JobFacts) -> list[str]:
