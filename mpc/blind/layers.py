@@ -163,7 +163,7 @@ class BlindLayers:
     def _error_below(self, step: Step, batch: Batch, k: int, opened: Words, mask: Words) -> Words:
         """Compute this party's share of e W'^T under the mask of its truncation.
 
-        F + 24 fractional bits.
+        F + N fractional bits.
         """
         share = product_transposed(opened, self._narrow_weights(step, batch, k))
         share -= product_transposed(mask, batch.hidden[k].weights)

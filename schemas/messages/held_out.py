@@ -119,7 +119,7 @@ class HeldOutNarrowOpening(Message):
     kind = "weight opening"
     round = Round.OPENINGS
     item = "held-out-narrow-weights"
-    words: RingTensor  # (1, weights), 24 fractional bits
+    words: RingTensor  # (1, weights), N fractional bits
 
 
 class HeldOutHiddenOpening(Message):

@@ -83,7 +83,7 @@ class NarrowOpening(Message):
     kind = "weight opening"
     round = Round.OPENINGS
     item = "narrow-weights"
-    words: RingTensor  # (1, weights), 20 fractional bits, or 24
+    words: RingTensor  # (1, weights), 20 fractional bits or more
 
 
 class TruncationOpening(Message):
