@@ -20,7 +20,7 @@ import tercet.mpc.linear.helper
 import tercet.mpc.linear.loss
 import tercet.mpc.network.forward
 import tercet.mpc.randomness.secret_order
-import tercet.mpc.scoring.linear
+import tercet.mpc.scoring.scores
 from tercet.agents.alignment import matching
 from tercet.agents.messaging.mailbox import Mailbox
 from tercet.agents.session.context import JobContext
@@ -222,7 +222,7 @@ def no_zero_share(patch: pytest.MonkeyPatch) -> None:
 def no_zero_share_of_scores(patch: pytest.MonkeyPatch) -> None:
     """The same, of held-out rows."""
     patch.setattr(
-        tercet.mpc.scoring.linear, "zero_share", lambda me, masks, step, shape, **_: np.zeros(shape, np.uint64)
+        tercet.mpc.scoring.scores, "zero_share", lambda me, masks, step, shape, **_: np.zeros(shape, np.uint64)
     )
 
 
@@ -295,7 +295,7 @@ def no_zero_share_of_held_out(patch: pytest.MonkeyPatch) -> None:
             return np.zeros(shape, np.uint64)
         return share(me, masks, step, shape, *name, **digests)
 
-    patch.setattr(tercet.mpc.scoring.linear, "zero_share", shared)
+    patch.setattr(tercet.mpc.scoring.scores, "zero_share", shared)
     patch.setattr(tercet.mpc.network.forward, "zero_share", shared)
 
 
@@ -355,7 +355,7 @@ def sent_to_all(kind: type[Message]) -> Plant:
 
 def whole_scores(patch: pytest.MonkeyPatch) -> None:
     """Scores with more bits than the label party may know."""
-    patch.setattr(tercet.mpc.scoring.linear, "SCORE_BITS", 30)
+    patch.setattr(tercet.mpc.scoring.scores, "SCORE_BITS", 30)
 
 
 def no_r(patch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ def outcome(request: Request, seed: int) -> tuple[float, bool]:
     world, plan = BlindWorld(job, seed=seed).run(), job.plan
     last = [*plan.steps()][-1]
     shares, weights = zip(*(party.take_spread(last) for party in world.parties), strict=True)
-    cosine = float(decode(total(shares), plan.f)[0, 0]) / weights[0]
+    cosine = float(decode(total(shares), plan.f)[0, 0]) / float(weights[0][0])
     with np.errstate(all="ignore"):
         plain, found = train_float(job.x, job.y, plan, world.order), release(world.weights(), plan)
         expected, actual = np.concatenate(plain.blocks), np.concatenate(found.blocks)
