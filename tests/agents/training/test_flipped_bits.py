@@ -128,7 +128,7 @@ def flipped(value: Any, word: int = -1, bits: int = BIT) -> Any:
         return value
     if isinstance(value, bytes):
         return bytes([value[0] ^ 1]) + value[1:]
-    return value ^ 1
+    return value ^ (value & -value or 1)  # the lowest bit that is set: a version becomes one of before
 
 
 class Flip:

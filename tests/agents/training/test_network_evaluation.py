@@ -244,7 +244,7 @@ def test_scores_of_new_rows_are_those_of_the_opened_network(sample, tmp_path):
 def test_a_prediction_uses_the_network_that_early_stopping_kept(tmp_path):
     """Not the one of the last step; with a penalty, whose alpha is that of the kept step."""
     rule = EarlyStopping(on="loss", patience=1, least_gain=0.05)
-    sample = mlp((4, 3), 5, rows=160, epochs=12, rate=0.3, l2=0.1, activation="tanh", evaluation=EACH_EPOCH,
+    sample = mlp((4, 3), 5, rows=160, epochs=12, rate=1.0, l2=0.1, activation="tanh", evaluation=EACH_EPOCH,
                  early_stopping=rule)  # fmt: skip
     trained = hear(sample, tmp_path, tables=people(sample, sample.rows, 1))
     part, _ = model_part.load(tmp_path / "card" / "models" / sample.description().id)
