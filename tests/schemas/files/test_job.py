@@ -211,7 +211,7 @@ def test_a_job_that_does_not_say_what_the_helper_sees_has_the_id_it_had_before_i
 @pytest.mark.parametrize("model", ["softmax", "mlp"])
 def test_a_model_without_a_series_needs_a_helper_that_sees_scores(tmp_path: Path, model: str) -> None:
     """Unset it does; asked to see nothing it is refused with what to write instead."""
-    network = "" if model == "softmax" else "\nnetwork = {hidden = [4]}"
+    network = "" if model == "softmax" else '\nnetwork = {hidden = [4], activation = "relu"}'
     plain = ('"logistic"', f'"{model}"{network}')
     unset = read_job(written(tmp_path, plain))
     assert isinstance(unset, TrainingJob)
@@ -228,9 +228,9 @@ def test_one_against_the_rest_is_what_a_helper_that_sees_nothing_has_in_place_of
         job = read_job(written(tmp_path, one_vs_rest, *more))
         assert isinstance(job, TrainingJob)
         assert job.is_blind
-    with pytest.raises(Invalid, match='for a softmax model use model = "one-vs-rest", or write helper_sees'):
+    with pytest.raises(Invalid, match='for "softmax" use "one-vs-rest", or write helper_sees'):
         read_job(written(tmp_path, softmax, blind))
-    with pytest.raises(Invalid, match='is not for one-vs-rest models: leave it out, or use model = "softmax"'):
+    with pytest.raises(Invalid, match='is not for one-vs-rest models: leave it out, or use "softmax"'):
         read_job(written(tmp_path, one_vs_rest, shown))
 
 
