@@ -21,10 +21,9 @@ from tercet.agents.cli.runner import JOB_FAILED, Format
 from tercet.agents.core.shipped_files import shipped
 from tercet.agents.evaluation import baseline_network, baselines
 from tercet.agents.session.training_defaults import with_planned_numbers
-from tercet.agents.simulation.exactness import row_order
-from tercet.agents.simulation.simulate import Simulation, data_roles, opened_shares, simulate_job, summary
+from tercet.agents.simulation.exactness import first_weights, row_order
+from tercet.agents.simulation.simulate import Simulation, data_roles, simulate_job, summary
 from tercet.mpc.arithmetic.fixed import Floats, decode
-from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.reference.network import release
 from tercet.schemas.files.job import PredictionJob, TrainingJob, read_job
 from tercet.schemas.files.settings import Settings, read_settings
@@ -125,12 +124,10 @@ def _train_pooled(simulation: Simulation) -> baselines.Fit | None:
     """
     roles, job = list(data_roles(simulation).values()), simulation.description
     assert isinstance(job, TrainingJob)
-    shares = [role.start if job.is_blind else role.first for role in roles]
-    first = [share for share in shares if isinstance(share, NetworkShares)]
     order = row_order(simulation)
     if job.network is None or order is None:
         return None
-    begin = release(opened_shares(first), roles[0].context.ready_plan, 0)
+    begin = release(first_weights(simulation), roles[0].context.ready_plan, 0)
     weights, biases = [np.vstack(begin.blocks), *begin.upper], [bias[0] for bias in begin.biases]
     model = baseline_network.FittedNetwork(weights, biases, job.network.activation)
     start = baseline_network.Start(model, order.permutation)

@@ -72,8 +72,7 @@ class DataPartyRole:
         self.party: AnyParty | None = None
         self.shares: AnyShares | None = None  # of the model that is kept
         self.openings: ModelOpenings | None = None  # of that model
-        self.first: NetworkShares | None = None  # before the first step, where there is a network
-        self.start: AnyShares | None = None  # at an attempt's first step, where the helper sees no score
+        self.start: AnyShares | None = None  # at an attempt's first step; None of a linear model through the helper
         self.key = b""  # of the secret order
         self._evaluation: Evaluation | None = None
         self._checkpoints: CheckpointWriter | None = None
@@ -262,7 +261,7 @@ class DataPartyRole:
             network = network_party(
                 context, words, self.labels.trained_on, order=order, key=self.key, shares=shares, checks=checks
             )
-            self.first = network.shares()
+            self.start = network.shares()
             return network
         assert not isinstance(shares, NetworkShares)
         return DataParty(

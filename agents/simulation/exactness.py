@@ -125,7 +125,7 @@ def blind_run(simulation: Simulation, y: Floats) -> blind.BlindRun:
             return first_mask(step)
         return dealt_mask(dealer.layout, name, step, k, dealer.mask)
 
-    begin = opened_shares([to_layers(role.start) for role in roles if role.start is not None])
+    begin = first_weights(simulation)
     return blind.BlindRun(training_words(simulation), y, plan, order.permutation, dealt, first, begin)
 
 
@@ -134,6 +134,12 @@ def _sum_blocks(shares: Sequence[Shares | NetworkShares]) -> tuple[Words, ...]:
         total([mine.own, *(other.partners[i] for other in shares if other is not mine)])
         for i, mine in enumerate(shares)
     )
+
+
+def first_weights(simulation: Simulation) -> network.NetworkWeights:
+    """Add up the shares that the last attempt began with, by layer."""
+    starts = [role.start for role in data_roles(simulation).values()]
+    return opened_shares([to_layers(start) for start in starts if start is not None])
 
 
 def row_order(simulation: Simulation) -> Order | None:
@@ -219,7 +225,7 @@ def network_arguments(simulation: Simulation) -> network.TrainingRun:
         shape = layout.upper(k) if name == "rw" else layout.elements(k, step.rows)
         return total(mask(f"{name}/{k}", i, i, step, shape) for i, mask in enumerate(masks))
 
-    first = opened_shares([role.first for role in roles if role.first is not None])
+    first = first_weights(simulation)
     elements = Elements(label.key, attempt=label.context.noise_attempt)
     begin = label.context.first_step  # of the last attempt; how earlier ones have rounded is in its first shares
     return network.TrainingRun(training_words(simulation), y, plan, label.order, elements, first, dealt, begin)

@@ -24,7 +24,7 @@ from tercet.mpc.blind.dealing import streams
 from tercet.mpc.blind.sizes import BlindLayout, dealt_shape, explicit_party, layer_name
 from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.interface.row_store import FirstUse, RowStore
-from tercet.mpc.interface.script import HELPER, Receive, Script, Send, received_words
+from tercet.mpc.interface.script import HELPER, Receive, Script, Send, receive_sum, received_words
 from tercet.mpc.linear.algebra import preactivation_share
 from tercet.mpc.plan.architecture import Tensors, unpack
 from tercet.mpc.plan.plan import Plan
@@ -44,14 +44,12 @@ def nothing() -> Words:
 
 @dataclass(slots=True)
 class HiddenLayer:
-    """Holds what is opened of a hidden layer's activations in a batch.
-
-    And of the weights above them.
-    """
+    """Holds what is known of a hidden layer's activations in a batch, and of the weights above."""
 
     activation: Words = field(default_factory=nothing)  # Q
     slope: Words = field(default_factory=nothing)  # S, where the pass trains
     weights: Words = field(default_factory=nothing)  # T
+    narrow: Words = field(default_factory=nothing)  # this party's share of W'
 
 
 @dataclass(slots=True)
@@ -151,10 +149,8 @@ class BlindForward:
 
         It sends a message `always`, or unless that is empty.
         """
-        shape, entries = (
-            dealt_shape(self.layout, self.me, step, more, trains=self.trains),
-            self.layout.dealt(step.rows, trains=self.trains),
-        )
+        shape = dealt_shape(self.layout, self.me, step, more, trains=self.trains)
+        entries = self.layout.dealt(step.rows, trains=self.trains)
         words = np.zeros((1, 0), np.uint64)
         if shape[1] or always:
             received = received_words((yield Receive("dealt", 0, {HELPER: shape})))[HELPER]
@@ -202,8 +198,7 @@ class BlindForward:
 
     def add_shares(self, kind: str, turn: int, share: Words) -> Script[Words]:
         """Add the others' shares to this party's, which it has sent."""
-        due = dict.fromkeys(self.others, (share.shape[0], share.shape[1]))
-        opened = total([share, *received_words((yield Receive(kind, turn, due))).values()])
+        opened = yield from receive_sum(kind, turn, share, self.others)
         self._digest.update(np.ascontiguousarray(opened, "<u8").tobytes())
         return opened
 

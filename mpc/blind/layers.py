@@ -99,13 +99,16 @@ class BlindLayers:
         ((kind, mine),) = opening
         opened = yield from self._forward.add_shares(kind, 0, mine)
         narrow = narrow_share(self._plan, self._layout, opened, batch.dealt, first=self._first)
-        shares = {("T", k): share - self._weights_mask(step, k) for k, share in enumerate(narrow)}
-        return (("narrow opening", pack(self._layout.upper_weights("T"), shares)),)
+        for hidden, share in zip(batch.hidden, narrow, strict=True):
+            hidden.narrow = share
+        entries = self._layout.upper_weights("T")
+        shares = {(e.name, e.layer): narrow[e.layer] - self._forward.mask("v", e.layer, step, e.shape) for e in entries}
+        return (("narrow opening", pack(entries, shares)),)
 
     def _open_activation(self, step: Step, batch: Batch, k: int, along: Along) -> Script[None]:
         """Open the activations under masks, and their slopes where the pass trains.
 
-        What goes `along`.
+        And what goes `along`.
         """
         forward, layer, series = self._forward, batch.layers[k], batch.layers[k].numbers.series
         functions = [("q", series.phi, 1.0, self._activation.centre)]
@@ -126,7 +129,7 @@ class BlindLayers:
     def _layer_above(self, step: Step, batch: Batch, k: int) -> Words:
         """Compute this party's share of z_(k+1) + t but for the bias, (rows, width above)."""
         hidden = batch.hidden[k]
-        share = product(hidden.activation, self._narrow_weights(step, batch, k))
+        share = product(hidden.activation, hidden.narrow)
         share += product(self._forward.mask("q", k, step), hidden.weights)
         share += self._forward.mask("t", k + 1, step)
         return share
@@ -145,17 +148,16 @@ class BlindLayers:
         forward, new_upper, new_biases = self._forward, list(upper), list(biases)
         for turn, k in enumerate(reversed(self._layout.hidden)):
             mask = forward.mask("r", k + 1, step)
-            new_upper[k] = upper[k] - self._gradient(step, batch, k, opened, mask)
             error = opened - mask if self._first else -mask
+            new_upper[k] = upper[k] - self._gradient(step, batch, k, opened, error)
             new_biases[k + 1] = biases[k + 1] - forward.bias_fall(step, error)
             error = yield from self._carry_back(step, batch, k, turn, self._error_below(step, batch, k, opened, mask))
             opened = yield from forward.open("error opening", turn + 1, error + forward.mask("r", k, step))
         return opened, tuple(new_upper), tuple(new_biases)
 
-    def _gradient(self, step: Step, batch: Batch, k: int, opened: Words, mask: Words) -> Words:
-        """Compute this party's share of a^T e, P + F fractional bits."""
-        activation, error = batch.hidden[k].activation, opened - mask if self._first else -mask
-        gradient = transposed_product(activation, error)
+    def _gradient(self, step: Step, batch: Batch, k: int, opened: Words, error: Words) -> Words:
+        """Compute this party's share of a^T e, P + F fractional bits; `error` is its share of e."""
+        gradient = transposed_product(batch.hidden[k].activation, error)
         gradient += transposed_product(self._forward.mask("q", k, step), opened)
         gradient -= batch.dealt["gradient", k]
         return gradient
@@ -165,7 +167,7 @@ class BlindLayers:
 
         F + N fractional bits.
         """
-        share = product_transposed(opened, self._narrow_weights(step, batch, k))
+        share = product_transposed(opened, batch.hidden[k].narrow)
         share -= product_transposed(mask, batch.hidden[k].weights)
         share += self._forward.mask("error", k, step)
         return share
@@ -189,18 +191,7 @@ class BlindLayers:
         high, top = batch.dealt["delta high", k], batch.dealt["delta top", k]
         return truncation.share_truncated(opened, high, top, bits, first=self._first)
 
-    # --- what both ways need
-
     @property
     def _activation(self) -> HiddenActivation:
         assert self._plan.network is not None
         return HIDDEN[self._plan.network.activation]
-
-    def _weights_mask(self, step: Step, k: int) -> Words:
-        """Return this party's word of v."""
-        return self._forward.mask("v", k, step, self._layout.upper(k))
-
-    def _narrow_weights(self, step: Step, batch: Batch, k: int) -> Words:
-        """Return this party's share of W'."""
-        mask = self._weights_mask(step, k)
-        return mask + batch.hidden[k].weights if self._first else mask

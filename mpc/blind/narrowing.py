@@ -16,7 +16,7 @@ from tercet.mpc.arithmetic import truncation
 from tercet.mpc.arithmetic.ring import Words, total
 from tercet.mpc.blind.dealing import deal, receive_share
 from tercet.mpc.blind.sizes import BlindLayout, layer_name
-from tercet.mpc.interface.script import Receive, Script, Send, received_words
+from tercet.mpc.interface.script import Script, sum_shares
 from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.plan.architecture import Tensors, pack, unpack
 from tercet.mpc.plan.plan import Plan
@@ -40,9 +40,7 @@ def narrow(me: int, plan: Plan, shares: NetworkShares, masks: Masks, step: Step)
     layout, others = BlindLayout(plan), tuple(i for i in range(len(plan.columns)) if i != me)
     words = [masks(layer_name("weights", k), me, me, step, layout.upper(k)) for k in layout.hidden]
     share = masked_share(layout, shares.upper, words, first=me == 0)
-    yield Send("weight opening", 0, others, share)
-    due = dict.fromkeys(others, (share.shape[0], share.shape[1]))
-    opened = total([share, *received_words((yield Receive("weight opening", 0, due))).values()])
+    opened = yield from sum_shares("weight opening", 0, share, others)
     dealt = yield from receive_share(layout.narrowing(), me, len(plan.columns), masks, step)
     return replace(shares, upper=narrow_share(plan, layout, opened, dealt, first=me == 0))
 

@@ -9,7 +9,7 @@ protocol runs over a broker, in a test that delivers in any order, and in a benc
 from collections.abc import Generator, Mapping
 from typing import NamedTuple, TypeVar
 
-from tercet.mpc.arithmetic.ring import Words
+from tercet.mpc.arithmetic.ring import Words, total
 
 HELPER = -1  # beside the data parties' numbers
 
@@ -60,3 +60,15 @@ def received_words(answer: Reply) -> Mapping[int, Words]:
     """Return the answer to a `Receive`."""
     assert answer is not None
     return answer
+
+
+def receive_sum(kind: str, turn: int, mine: Words, others: tuple[int, ...]) -> Script[Words]:
+    """Receive a share from each other data party; return the sum of all, this party's with them."""
+    due = dict.fromkeys(others, (mine.shape[0], mine.shape[1]))
+    return total([mine, *received_words((yield Receive(kind, turn, due))).values()])
+
+
+def sum_shares(kind: str, turn: int, mine: Words, others: tuple[int, ...]) -> Script[Words]:
+    """Send a share to every other data party; return the sum of all."""
+    yield Send(kind, turn, others, mine)
+    return (yield from receive_sum(kind, turn, mine, others))

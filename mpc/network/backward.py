@@ -28,9 +28,9 @@ import numpy as np
 
 from tercet.mpc.arithmetic import truncation
 from tercet.mpc.arithmetic.fixed import encode_number
-from tercet.mpc.arithmetic.ring import Words, product_transposed, total, transposed_product
+from tercet.mpc.arithmetic.ring import Words, product_transposed, transposed_product
 from tercet.mpc.interface.feature_source import FeatureSource
-from tercet.mpc.interface.script import Await, Receive, Script, Send, Signal, received_words
+from tercet.mpc.interface.script import Await, Script, Signal, sum_shares
 from tercet.mpc.linear.algebra import NO_DIGESTS
 from tercet.mpc.linear.checks import Checks
 from tercet.mpc.network.forward import ForwardParty, NetworkShares
@@ -82,12 +82,6 @@ class BackwardParty(ForwardParty):
         """Return m_y, known to the label party and the helper."""
         return self._masks("m_y", self._label, self._label, step, (step.rows, self.layout.outputs))
 
-    def sum_shares(self, kind: str, turn: int, mine: Words, others: tuple[int, ...]) -> Script[Words]:
-        """Send a share to every other data party; returns the sum of all."""
-        yield Send(kind, turn, others, mine)
-        theirs = received_words((yield Receive(kind, turn, dict.fromkeys(others, mine.shape))))
-        return total([mine, *theirs.values()])
-
     def error_mask(self, step: Step) -> Words:
         """Return this party's share of the mask on E: m_j, less m_y at the label party."""
         mask = self.mask("m", self.layout.last, step, (step.rows, self.layout.outputs))
@@ -105,7 +99,7 @@ class BackwardParty(ForwardParty):
         for turn, k in enumerate(reversed(layout.hidden)):
             if k != layout.last:
                 mask = self.mask("o", k, step, (step.rows, layout.widths[k + 1]))
-                opened = yield from self.sum_shares("error opening", turn, delta - mask, others)
+                opened = yield from sum_shares("error opening", turn, delta - mask, others)
             upper[k], biases[k + 1] = self._update_upper(step, k, opened, mask)
             if k == 0:
                 self._upper, self._biases = tuple(upper), tuple(biases)
@@ -145,13 +139,13 @@ class BackwardParty(ForwardParty):
         flat += self.mask("rd", k, step, flat.shape)
         if self.me == 0:
             flat += truncation.SHIFT
-        c = yield from self.sum_shares("truncation opening", turn, flat, others)
+        c = yield from sum_shares("truncation opening", turn, flat, others)
         delta = self._multiply_slope(step, k, truncation.read_opened(c, NARROW_BITS))
         if self._smooth:
             delta += self.mask("rs", k, step, flat.shape)
             if self.me == 0:
                 delta += truncation.SHIFT
-            c = yield from self.sum_shares("slope opening", turn, delta, others)
+            c = yield from sum_shares("slope opening", turn, delta, others)
             delta = self._truncate(step, k, truncation.read_opened(c, self.plan.fx))
         placed = restore_elements(delta, hidden.order, error.shape)
         return self.state(step).signs * placed if k == self.layout.last else placed

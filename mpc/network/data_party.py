@@ -12,7 +12,7 @@ from tercet.mpc.arithmetic import truncation
 from tercet.mpc.arithmetic.fixed import Floats, encode, encode_number
 from tercet.mpc.arithmetic.ring import Words, total
 from tercet.mpc.interface.feature_source import FeatureSource
-from tercet.mpc.interface.script import HELPER, Await, Receive, Script, Send, Signal, received_words
+from tercet.mpc.interface.script import HELPER, Await, Receive, Script, Send, Signal, received_words, sum_shares
 from tercet.mpc.linear.algebra import own_update, partner_update
 from tercet.mpc.linear.checks import Checks
 from tercet.mpc.linear.data_party import NO_OPENINGS
@@ -185,12 +185,12 @@ class NetworkParty(BackwardParty):
         layout, others = self.layout, tuple(self.others)
         entries = layout.weights("G", "c")
         mine = self.weight_openings(step, self._upper) | self._truncated_weights(step)
-        opened = yield from self.sum_shares("weight opening", 0, pack(entries, mine), others)
+        opened = yield from sum_shares("weight opening", 0, pack(entries, mine), others)
         self.state(step).weights |= unpack(entries, opened, "opened weights")
         yield Signal("forward")
         entries = layout.weights("T")
         yield Await("dealt")
-        opened = yield from self.sum_shares("narrow opening", 0, pack(entries, self._narrow_openings(step)), others)
+        opened = yield from sum_shares("narrow opening", 0, pack(entries, self._narrow_openings(step)), others)
         self.state(step).weights |= unpack(entries, opened, "opened weights")
         yield Signal("backward")
 

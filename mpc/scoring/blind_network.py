@@ -33,7 +33,7 @@ from tercet.mpc.blind.hidden_helper import deal_angles
 from tercet.mpc.blind.sizes import BlindLayout, BlindNumbers, layer_name
 from tercet.mpc.functions.hidden import HIDDEN
 from tercet.mpc.interface.feature_source import FeatureSource
-from tercet.mpc.interface.script import Receive, Script, Send, received_words
+from tercet.mpc.interface.script import Receive, Script, Send, received_words, sum_shares
 from tercet.mpc.linear.algebra import correction, preactivation_share
 from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.plan.architecture import Layout, Tensors, unpack
@@ -133,14 +133,14 @@ class BlindNetworkScorer:
         """
         layer, numbers = MaskedLayer(self.layout.numbers(step, k)), self._numbers
         layer.dealt = angles.reshape(-1, step.rows, self.layout.widths[k])
-        layer.open((yield from self._open("score opening", k, share + self._mask("t", k, step))))
+        layer.open((yield from sum_shares("score opening", k, share + self._mask("t", k, step), self._others)))
         phi = layer.numbers.series.phi
         activation = layer.share(phi) - self._mask("q", k, step)
         if self._me == 0:  # adds what is public
             assert numbers.network is not None
             centre = HIDDEN[numbers.network.activation].centre
             activation += encode_number(phi.constant + centre, numbers.hidden_bits)
-        return (yield from self._open("hidden opening", k, activation))
+        return (yield from sum_shares("hidden opening", k, activation, self._others))
 
     def _tell(self, step: Step, z: Words) -> Script[Floats | None]:
         """Give the label party this party's share of the scores, or add up all of them there."""
@@ -151,12 +151,6 @@ class BlindNetworkScorer:
         due = dict.fromkeys(self._others, (step.rows, self.layout.widths[-1]))
         shares = {self._me: share, **received_words((yield Receive("masked scores", 0, due)))}
         return self._scores.alpha * decode_scores(self._scores.add(step, shares, self._limit))
-
-    def _open(self, kind: str, turn: int, share: Words) -> Script[Words]:
-        """Send a share to every other data party; return the sum of all."""
-        yield Send(kind, turn, self._others, share)
-        due = dict.fromkeys(self._others, (share.shape[0], share.shape[1]))
-        return total([share, *received_words((yield Receive(kind, turn, due))).values()])
 
     def _mask(self, name: str, k: int, step: Step) -> Words:
         """Return this party's word of a mask of layer k, (rows, width)."""

@@ -7,7 +7,7 @@ serves twice: dealt products multiply masks, and a truncation goes by the bits o
 
 import itertools
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from tercet.mpc.plan.architecture import Network, unpack
 from tercet.mpc.plan.blind import Blind
 from tercet.mpc.plan.plan import Request
 from tests.mpc.blind.test_disclosure import Watched, check_helper_receives_nothing, is_uniform, split_dealt
-from tests.mpc.linear.test_disclosure import Ledger, Vector, rank_gf2, reusing
+from tests.mpc.linear.test_disclosure import Ledger, Vector, random_point_deficiency, reusing, without
 from tests.mpc.network.test_disclosure import Cover, Piece, check_covers, shifted
 from tests.mpc.network_world import NetworkJob, make_network_job
 from tests.mpc.world import HELPER, MaskSource, Sent, keyed
@@ -145,29 +145,7 @@ def coalition_deficiency(job: NetworkJob, coalition: tuple[int, ...], change: An
         world = Watched(job, source).run(1)
         return np.concatenate([piece.words.ravel() for piece in pieces(world, coalition)])
 
-    view()
-    point = np.random.default_rng(1).integers(0, 2**64, masks.size, dtype=np.uint64)
-    masks.mu = point
-    base, rows = view(), []
-    for unit in np.eye(masks.size, dtype=np.uint64):
-        masks.mu = point + unit
-        rows.append(((view() - base) & np.uint64(1)).astype(np.uint8))
-    return len(base) - rank_gf2(rows)
-
-
-def leaving_out(names: set[str]) -> Any:
-    """Masks of these names are zeros."""
-
-    def change(masks: MaskSource) -> MaskSource:
-        def of(a: int, b: int) -> Any:
-            words = masks(a, b)
-            return lambda mask, i, j, step, shape: (
-                np.zeros(shape, np.uint64) if mask in names else words(mask, i, j, step, shape)
-            )
-
-        return of
-
-    return change
+    return random_point_deficiency(masks, view)
 
 
 @pytest.mark.parametrize("coalition", [(0,), (1,)])
@@ -180,7 +158,7 @@ def test_the_rank_of_small_differences_is_full(coalition):
 def test_no_mask_of_a_network_can_be_left_out(omitted):
     """Without any one kind of mask the view of a coalition is no longer uniform."""
     names = {layer_name(omitted, k) for k in range(3)}
-    assert coalition_deficiency(tiny_job(SMALLEST, 1, batch=1), (1,), leaving_out(names)) > 0
+    assert coalition_deficiency(tiny_job(SMALLEST, 1, batch=1), (1,), partial(without, names)) > 0
 
 
 @pytest.mark.parametrize("reused", LAYERED)
@@ -216,7 +194,7 @@ def test_what_is_opened_of_hidden_layers_is_uniform():
 
     assert all(is_uniform(words) for words in opened(lambda masks: masks).values())
     names = {layer_name(name, k) for name in ("q", "slope", "weights", "v", "error", "delta", "r") for k in range(3)}
-    bare = opened(leaving_out(names))
+    bare = opened(partial(without, names))
     assert {what for what, words in bare.items() if is_uniform(words)} <= {"score opening", "score opening/1",
                                                                            "score opening/2"}  # fmt: skip
 

@@ -131,6 +131,18 @@ def deficiency(masks: Vector, view) -> int:
     return len(base) - rank_gf2(rows)  # row and column rank are the same
 
 
+def random_point_deficiency(masks: Vector, view) -> int:
+    """Words of the view minus its rank in mu, for small differences at a random point."""
+    view()
+    point = np.random.default_rng(1).integers(0, 2**64, masks.size, dtype=np.uint64)
+    masks.mu = point
+    base, rows = view(), []
+    for unit in np.eye(masks.size, dtype=np.uint64):
+        masks.mu = point + unit
+        rows.append(((view() - base) & np.uint64(1)).astype(np.uint8))
+    return len(base) - rank_gf2(rows)
+
+
 def coalition_deficiency(job: Job, coalition, omitted=()) -> int:
     """For data parties who put together all they receive in the whole job, the helper's answers being constant."""
     shape = (99, job.plan.request.rows, job.plan.outputs)

@@ -18,7 +18,7 @@ import pytest
 from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.plan.architecture import Entry, Layout, Network, unpack
 from tercet.mpc.plan.plan import Request
-from tests.mpc.linear.test_disclosure import Vector, rank_gf2, remembered
+from tests.mpc.linear.test_disclosure import Vector, random_point_deficiency, remembered
 from tests.mpc.network_world import NetworkJob, NetworkPass, NetworkWorld, make_network_job
 from tests.mpc.world import HELPER, MaskSource, Sent, keyed
 
@@ -266,14 +266,7 @@ def coalition_deficiency(job: NetworkJob, coalition, omitted=()) -> int:
         world = NetworkWorld(job, masks).run(1, stop=1)
         return np.concatenate([piece.words.ravel() for piece in View(world, coalition).pieces()])
 
-    view()
-    point = np.random.default_rng(1).integers(0, 2**64, masks.size, dtype=np.uint64)
-    masks.mu = point
-    base, rows = view(), []
-    for unit in np.eye(masks.size, dtype=np.uint64):
-        masks.mu = point + unit
-        rows.append(((view() - base) & np.uint64(1)).astype(np.uint8))
-    return len(base) - rank_gf2(rows)
+    return random_point_deficiency(masks, view)
 
 
 SMALLEST = ("logistic", 1, Network((1, 2), "gelu"), (1, 1), 1, 0.0)  # it has every kind of tensor
