@@ -36,7 +36,7 @@ def test_a_thread_that_works_is_waited_for() -> None:
         return "done"
 
     for _ in range(5):
-        assert virtual_time.run(work()) == "done"
+        assert virtual_time.run(work(), threads=True) == "done"
 
 
 def test_a_thread_that_never_ends_does_not_stop_the_clock() -> None:
@@ -47,7 +47,7 @@ def test_a_thread_that_never_ends_does_not_stop_the_clock() -> None:
             async with asyncio.timeout(0.01):
                 await asyncio.to_thread(time.sleep, 1)
 
-    virtual_time.run(work())
+    virtual_time.run(work(), threads=True)
 
 
 def test_a_machine_that_stands_still_costs_nobody_a_deadline() -> None:
@@ -72,5 +72,21 @@ def test_the_end_waits_for_threads_as_long_as_they_take() -> None:
     async def leave_it() -> None:
         asyncio.get_running_loop().run_in_executor(None, work)
 
-    virtual_time.run(leave_it())
+    virtual_time.run(leave_it(), threads=True)
     assert ended.is_set()
+
+
+def test_what_is_meant_for_a_thread_runs_in_a_turn_of_the_loop() -> None:
+    """With its result, its error, and not at all once nobody waits."""
+    ran: list[int] = []
+
+    async def work() -> None:
+        loop, me = asyncio.get_running_loop(), threading.get_ident()
+        assert await asyncio.to_thread(threading.get_ident) == me
+        with pytest.raises(ZeroDivisionError):
+            await loop.run_in_executor(None, lambda: 1 // 0)
+        loop.run_in_executor(None, ran.append, 1).cancel()
+        await asyncio.sleep(1)
+
+    virtual_time.run(work())
+    assert ran == []

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import pytest
 
@@ -19,4 +20,4 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[]
     """Run tests in virtual time, but for those that are marked as having to do with sockets or processes."""
     if item.get_closest_marker("real_time"):
         return {"real": asyncio.new_event_loop}
-    return {"virtual": VirtualLoop}
+    return {"virtual": partial(VirtualLoop, threads=item.get_closest_marker("threads") is not None)}

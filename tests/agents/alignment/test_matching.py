@@ -203,7 +203,7 @@ def execute(
 ) -> Alignment:
     """Align these tables, in chunks of this size."""
     with patch.object(matching, "CHUNK", chunk), patch.object(matching, "ELEMENTS", elements):
-        return virtual_time.run(Alignment(tables, **more).execute())
+        return virtual_time.run(Alignment(tables, **more).execute(), threads=True)  # as tests look at these
 
 
 def refused(tables: Tables, **more: Any) -> JobProblem:
@@ -461,6 +461,7 @@ def test_after_an_invalid_element_no_more_are_raised():
     assert len(raised) <= 4  # the invalid one, and what was in hand
 
 
+@pytest.mark.threads
 async def test_an_alignment_that_is_cancelled_leaves_no_thread_behind():
     """Whatever was still to be raised is not."""
     begun = asyncio.Event()

@@ -157,7 +157,7 @@ def test_one_partys_contribution_is_enough_for_another_order(tmp_path):
 def test_model_parts_hold_the_oracles_model_and_only_their_owner_may_read_them(label, tmp_path):
     """Words and float64 weights to the last bit, each party's own block, the intercept at the label party alone."""
     sample = Sample((4, 5, 4), label=label, l2=0.05)
-    simulation = virtual_time.run(run(sample, tmp_path))
+    simulation = virtual_time.run(run(sample, tmp_path), threads=True)  # as in life
     roles = data_roles(simulation)
     plan = roles[sample.parties[label]].context.ready_plan
     oracle = oracle_words(simulation)
@@ -180,7 +180,7 @@ def test_model_parts_hold_the_oracles_model_and_only_their_owner_may_read_them(l
 def test_shared_parts_add_up_and_are_nothing_apart(tmp_path):
     """Under release = shared no party holds any block; all parties' shares of it add up to the oracle's."""
     sample = Sample((4, 5, 4), label=2, release="shared")
-    simulation = virtual_time.run(run(sample, tmp_path))
+    simulation = virtual_time.run(run(sample, tmp_path), threads=True)  # as in life
     assert bit_exact(simulation)
     blocks, _ = joint_words(simulation)
     for party in sample.parties:

@@ -133,7 +133,7 @@ def test_first_weights_differ_from_run_to_run_and_are_known_to_nobody(tmp_path):
 def test_parts_hold_shares_and_where_the_job_says_so_each_partys_own_block(label, release, tmp_path):
     """With `owners` the label party has what is above the first layer, too; the shares stay with all of them."""
     sample = mlp((4, 5, 4), 6, 3, label=label, l2=0.05, activation="tanh", output="softmax", release=release)
-    simulation = virtual_time.run(run(sample, tmp_path))
+    simulation = virtual_time.run(run(sample, tmp_path), threads=True)  # as in life
     assert bit_exact(simulation)
     parts = parts_of(tmp_path, sample)
     plan = simulation.label_run.context.ready_plan
