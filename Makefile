@@ -5,11 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?=
 ARGS ?=
-PROCESSES ?= 2
+PROCESSES ?= 3
 LOCK := constraints.txt
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(LOCK),--constraint $(LOCK))
 
-.PHONY: help demo test lint lock newest bench attacks fuzz soak chaos vectors glossary documents series clean
+.PHONY: help demo test pytest lint lock newest bench attacks fuzz soak chaos vectors glossary documents series clean
 
 help:
 	@echo "make demo    the credit example in one process: match, train, report, score new customers"
@@ -33,8 +33,12 @@ help:
 demo: $(VENV)/.installed
 	@$(BIN)/tercet demo $(ARGS)
 
+# Lint beside the tests. These often wait: for servers, and for time to pass.
+test: $(VENV)/.installed-test
+	@$(MAKE) --no-print-directory --jobs 2 lint pytest
+
 # Files in their order, not the longest first: those that wait for servers run beside those that compute.
-test: lint
+pytest: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest -q --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.installed-test
