@@ -4,15 +4,16 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from benchmarks import step
 from benchmarks.cases import CASES, Digits
+from benchmarks.deployed import Parties
 from tests.deployment import Deployment
-from tests.fixed_agent import fixed_contribution
 from tests.test_namespaces import namespaces, possible
 
 
@@ -97,14 +98,19 @@ def test_the_plaintext_step_of_digits_learns_them(model: str) -> None:
     assert case.mistakes() < 0.05
 
 
+@pytest.mark.parametrize(("released", "same"), [(1, True), (2, False)])
 def test_two_runs_that_differ_are_not_called_identical(
-    measured: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch, released: int, same: bool
 ) -> None:
-    """Here because this process draws other contributions than the agents."""
-    monkeypatch.setattr(step, "fixed_contribution", lambda party: fixed_contribution(f"not {party}"))
-    result = measured()
-    assert result["in_process"]["bit_exact"] is True
-    assert result["rabbitmq"]["identical"] is False
+    """The words of one are what the other's agents have released, or they are not."""
+    status = {"steps": 1, "seconds_per_step": 1.0, "sent_bytes": {}, "processor_seconds": None, "model_part": "part"}
+    job = CASES["logistic"](
+        argparse.Namespace(batch=64, rows=400, columns=24, epochs=3, helper_sees="scores", checks=2)
+    ).job()
+    around = SimpleNamespace(run=lambda _: (dict.fromkeys(job.parties, status), None))
+    monkeypatch.setattr(step, "_released", lambda parts, label: {"bank": np.full((3, 1), released, np.uint64)})
+    words = {"bank": np.ones((3, 1), np.uint64)}
+    assert step.measured(cast("Parties", around), job, words, trace=False)["identical"] is same
 
 
 def test_a_word_that_differs_is_seen() -> None:

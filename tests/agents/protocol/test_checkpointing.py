@@ -115,7 +115,7 @@ def trains(stage: Recovering, name: str) -> bool:
 
 # --- what comes after it
 
-SMALL = {"batch": 4, "epochs": 16}  # many steps an epoch, so that most checkpoints are in the middle of one
+SMALL = {"batch": 4, "epochs": 8}  # many steps an epoch, so that most checkpoints are in the middle of one
 JOBS = {
     "losses and metrics": long_job(
         "told", evaluation=Evaluation(holdout=0.25, metrics="epoch", loss=True, loss_to="all"), **SMALL
@@ -130,12 +130,12 @@ JOBS = {
         "stops-held",
         evaluation=Evaluation(held_out_loss=True, holdout=0.25),
         early_stopping=EarlyStopping(on="held_out_loss", patience=3),
-        **SMALL,
+        **SMALL | {"epochs": 16},  # the first ones are no better than a constant
     ),
     "a first epoch that stays the best": long_job(
         "stops-well",
         evaluation=Evaluation(metrics="epoch", holdout=0.25),
-        early_stopping=EarlyStopping(on="log_loss", patience=16),
+        early_stopping=EarlyStopping(on="log_loss", patience=8),
         rate=0.1,
         **SMALL,
     ),

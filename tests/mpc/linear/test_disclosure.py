@@ -133,6 +133,12 @@ def deficiency(masks: Vector, view) -> int:
 
 def random_point_deficiency(masks: Vector, view) -> int:
     """Words of the view minus its rank in mu, for small differences at a random point."""
+    words, rows = random_point_rows(masks, view)
+    return words - rank_gf2(rows)
+
+
+def random_point_rows(masks: Vector, view) -> tuple[int, list[NDArray[np.uint8]]]:
+    """Count a view's words, and find how their lowest bits change with each word of mu, at a random point."""
     view()
     point = np.random.default_rng(1).integers(0, 2**64, masks.size, dtype=np.uint64)
     masks.mu = point
@@ -140,7 +146,7 @@ def random_point_deficiency(masks: Vector, view) -> int:
     for unit in np.eye(masks.size, dtype=np.uint64):
         masks.mu = point + unit
         rows.append(((view() - base) & np.uint64(1)).astype(np.uint8))
-    return len(base) - rank_gf2(rows)
+    return len(base), rows
 
 
 def coalition_deficiency(job: Job, coalition, omitted=()) -> int:
