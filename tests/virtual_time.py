@@ -1,9 +1,9 @@
 """An event loop whose clock runs ahead while nothing happens, so that a test waits for no deadline and misses none.
 
 While everybody sleeps, the clock jumps to the next timer. While something happens, it counts at most `STEP_SECONDS`
-for each turn of the loop, and while only a thread works, or what is meant for one, a
-`SLOWNESS`-th of the real time: however busy the machine
-is, a deadline passes only where nobody does anything. Not for sockets and processes: what these do is not seen coming.
+for each turn of the loop, and while only a thread works, or what is meant for one, a `SLOWNESS`-th of the real time:
+however busy the machine is, a deadline passes only where nobody does anything. Not for sockets and processes: what
+these do is not seen coming.
 
 What is meant for a thread runs in a turn of the loop, unless a test asks for `threads`: no thread waits for another
 one's lock then, which took an eighth of a job's processor time, and a job takes the same turns in each run.
