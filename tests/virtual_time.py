@@ -34,7 +34,7 @@ class _Selector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Return what is ready; without anything, the clock is moved by `timeout` seconds at most."""
-        self.count(1.0)
+        self._count(1.0)
         events = super().select(0)
         if events or timeout == 0:
             return events
@@ -42,17 +42,22 @@ class _Selector(selectors.DefaultSelector):
             events = super().select()
         elif self.threads:
             events = super().select(timeout * SLOWNESS)
-            self.count(SLOWNESS, timeout)
+            self._count(SLOWNESS, timeout)
         else:
             self.now += timeout
         self._since = time.monotonic()
         return events
 
-    def count(self, slowness: float, most: float = STEP_SECONDS) -> None:
+    def _count(self, slowness: float, most: float = STEP_SECONDS) -> None:
         """Move the clock by the real time since last, as far as that counts."""
         real = time.monotonic()
         self.now += min((real - self._since) / slowness, most)
         self._since = real
+
+    def count_slowly(self, seconds: float) -> None:
+        """Move the clock by seconds that a function has taken which is meant for a thread; its turn has the others."""
+        self.now += min(seconds / SLOWNESS, STEP_SECONDS)
+        self._since += seconds
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -86,12 +91,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Give a future what a function returns or raises, unless nobody waits any more; the clock runs slowly."""
         if future.cancelled():
             return
-        self._clock.count(1.0)
+        since = time.monotonic()
         try:
             future.set_result(function())
         except BaseException as error:  # noqa: BLE001 - as an executor does
             future.set_exception(error)
-        self._clock.count(SLOWNESS)
+        self._clock.count_slowly(time.monotonic() - since)
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - not ours
         """Wait for the threads: from Python 3.12 on a Runner would give them 300 seconds, which pass at once here."""
