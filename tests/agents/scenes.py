@@ -247,13 +247,13 @@ class Scene:
         """Submit a job at a party; its id."""
         return self.agents[party].submit(description).job
 
-    async def ended(self, job_id: str, *parties: str, seconds: float = 10.0) -> dict[str, JobStatus]:
+    async def ended(self, job_id: str, *parties: str, seconds: float = 60.0) -> dict[str, JobStatus]:
         """The job's status at each of these parties (or all that live), once it has ended at all of them."""
         names = parties or tuple(self._living)
         await self.until(lambda: all((party, job_id) in self.runs for party in names), seconds)
         return {party: self.runs[party, job_id].status() for party in names}
 
-    async def until(self, holds: Callable[[], bool], seconds: float = 10.0) -> None:
+    async def until(self, holds: Callable[[], bool], seconds: float = 60.0) -> None:
         """Return when something holds."""
         async with asyncio.timeout(seconds):
             while not holds():  # noqa: ASYNC110 - what holds is told by no event
