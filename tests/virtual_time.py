@@ -1,12 +1,11 @@
 """An event loop whose clock runs ahead while nothing happens, so that a test waits for no deadline and misses none.
 
 While everybody sleeps, the clock jumps to the next timer. While something happens, it counts at most `STEP_SECONDS`
-for each turn of the loop, and while only a thread works, or what is meant for one, a `SLOWNESS`-th of the real time:
-however busy the machine is, a deadline passes only where nobody does anything. Not for sockets and processes: what
-these do is not seen coming.
+for each turn of the loop, and while only a thread works, a `SLOWNESS`-th of the real time: however busy the machine
+is, a deadline passes only where nobody does anything. Not for sockets and processes: what these do is not seen coming.
 
-What is meant for a thread runs in a turn of the loop, unless a test asks for `threads`: no thread waits for another
-one's lock then, which took an eighth of a job's processor time, and a job takes the same turns in each run.
+What is meant for a thread runs in a turn of the loop, unless a test asks for `threads`, and is not counted. So no thread
+waits for another one's lock, which took an eighth of a job's processor time, and a job takes the same turns each time.
 """
 
 import asyncio
@@ -54,9 +53,8 @@ class _Selector(selectors.DefaultSelector):
         self.now += min((real - self._since) / slowness, most)
         self._since = real
 
-    def count_slowly(self, seconds: float) -> None:
-        """Move the clock by seconds that a function has taken which is meant for a thread; its turn has the others."""
-        self.now += min(seconds / SLOWNESS, STEP_SECONDS)
+    def leave_out(self, seconds: float) -> None:
+        """Count the seconds no more that a function has taken which is meant for a thread."""
         self._since += seconds
 
 
@@ -88,7 +86,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return told
 
     def _compute(self, future: "asyncio.Future[Result]", function: Callable[[], Result]) -> None:
-        """Give a future what a function returns or raises, unless nobody waits any more; the clock runs slowly."""
+        """Give a future what a function returns or raises, unless nobody waits any more; no time passes."""
         if future.cancelled():
             return
         since = time.monotonic()
@@ -96,7 +94,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             future.set_result(function())
         except BaseException as error:  # noqa: BLE001 - as an executor does
             future.set_exception(error)
-        self._clock.count_slowly(time.monotonic() - since)
+        self._clock.leave_out(time.monotonic() - since)
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - not ours
         """Wait for the threads: from Python 3.12 on a Runner would give them 300 seconds, which pass at once here."""
