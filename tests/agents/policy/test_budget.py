@@ -24,7 +24,8 @@ from tercet.agents.policy.budget_file import BudgetFile, Spending, read
 from tercet.agents.policy.check import check_policy
 from tercet.agents.policy.exposure import COUNTS, exposures, score_bits
 from tercet.agents.policy.job_audit import JobAudit
-from tercet.schemas.files.job import Evaluation, Invalid, PredictionJob, Privacy, TrainingJob
+from tercet.schemas.files.invalid import Invalid
+from tercet.schemas.files.job import Evaluation, PredictionJob, Privacy, TrainingJob
 from tercet.schemas.files.policy import PolicySettings, TablePolicy
 from tercet.schemas.files.settings import Limits, Settings
 from tercet.schemas.messages.kinds import Job, ScoringTerms, Terms
