@@ -419,7 +419,7 @@ async def test_the_budget_can_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
     async with scene(three(tmp_path), tmp_path) as stage:
         await stage.run(job(evaluation=SCORED))
         settings = stage.parties[CARD][0]
-    monkeypatch.setattr("tercet.agents.cli.audit.read_settings", lambda _: settings)
+    monkeypatch.setattr("tercet.agents.cli.audit.settings_of", lambda _: settings)
     arguments = ["audit", "budget", "--settings", str(tmp_path / "any.toml")]
     for _ in range(2):
         told = CliRunner().invoke(app, [*arguments, "--format", "json"])
