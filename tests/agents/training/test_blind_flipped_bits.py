@@ -11,6 +11,9 @@ import pytest
 
 from tercet.agents.session.history import History
 from tercet.agents.simulation.simulate import Simulation
+from tercet.agents.training import blind_training
+from tercet.mpc.arithmetic.fixed import Floats, decode, encode
+from tercet.mpc.arithmetic.ring import Words, total
 from tercet.schemas.files.job import Evaluation
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.kinds import (
@@ -37,7 +40,7 @@ from tercet.schemas.messages.kinds import (
     StepsDone,
     WeightShare,
 )
-from tests.agents.training.test_flipped_bits import FLIPPED, Flip, count
+from tests.agents.training.test_flipped_bits import BIT, FLIPPED, Flip, count
 from tests.agents.world import NOTHING, Sample, contributions, exact
 
 TRAINED = replace(FLIPPED, privacy=NOTHING)
@@ -70,9 +73,11 @@ EVALUATED: list[type[Message]] = [
 EACH = pytest.mark.parametrize("which", ["first", "last"])
 
 
-def flip_in(sample: Sample, model: type[Message], which: str, field: str = "words") -> tuple[Simulation, bool]:
+def flip_in(
+    sample: Sample, model: type[Message], which: str, field: str = "words", bits: int = BIT
+) -> tuple[Simulation, bool]:
     """A run with one flipped bit, which has happened."""
-    flip = Flip([model], 0 if which == "first" else count(model, sample=sample) - 1, field)
+    flip = Flip([model], 0 if which == "first" else count(model, sample=sample) - 1, field, bits=bits)
     found = exact(sample, tap=flip, contribute=contributions(0))
     assert flip.where is not None
     return found
@@ -103,7 +108,7 @@ def test_one_flipped_bit_in_what_is_evaluated_is_noticed(model: type[Message], w
     assert same == simulation.done
     if simulation.done:
         with pytest.raises(AssertionError):
-            right(simulation)
+            right(simulation, undisturbed())
 
 
 @cache
@@ -114,9 +119,9 @@ def undisturbed() -> History:
     return simulation.label_run.context.history
 
 
-def right(simulation: Simulation) -> None:
+def right(simulation: Simulation, expected: History) -> None:
     """Losses and scores are those of another run of the job, which rounds otherwise."""
-    found, expected = simulation.label_run.context.history, undisturbed()
+    found = simulation.label_run.context.history
     assert found.losses == pytest.approx(expected.losses, abs=0.01)
     assert found.held_out_losses == pytest.approx(expected.held_out_losses, abs=1e-3)
     assert found.metrics == {epoch: pytest.approx(one, abs=1e-3) for epoch, one in expected.metrics.items()}
@@ -127,7 +132,7 @@ def right(simulation: Simulation) -> None:
 
 def test_undisturbed_the_same_checks_hold() -> None:
     """Else they would notice everything."""
-    right(exact(LOOKED_AT, contribute=contributions(0))[0])
+    right(exact(LOOKED_AT, contribute=contributions(0))[0], undisturbed())
 
 
 @EACH
@@ -147,6 +152,29 @@ def test_a_changed_spread_changes_no_model(which: str) -> None:
         failure = simulation.label_run.failure
         assert failure is not None
         assert failure.code == "training.diverged"
+
+
+def cosine_sums() -> Floats:
+    """The sum of cosines that each epoch opens, in one run of a job whose scores are the same in each."""
+    shares = dict[tuple[int, str], Words]()
+
+    def note(address: Address, message: Message) -> Message:
+        if isinstance(message, SpreadShare):
+            shares[address.epoch, address.sender] = message.words
+        return message
+
+    exact(LOOKED_AT, contribute=contributions(0), tap=note)
+    epochs = sorted({epoch for epoch, _ in shares})
+    sums = np.array([total(words for (at, _), words in shares.items() if at == epoch) for epoch in epochs])
+    return decode(sums, 32)
+
+
+def test_what_is_told_of_an_epochs_scores_is_under_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each party; what noise that is, is a matter of the function that draws it."""
+    monkeypatch.setattr(blind_training, "spread_noise", lambda weights, _: np.zeros((1, len(weights)), np.uint64))
+    bare = cosine_sums()
+    monkeypatch.setattr(blind_training, "spread_noise", lambda weights, bits: encode(weights[None] / 4, bits[0]))
+    assert cosine_sums() == pytest.approx(bare * 1.75, rel=0.01)  # of three parties, on cosines of nearly 1
 
 
 def test_a_helper_that_is_told_of_fewer_steps_changes_no_model() -> None:
