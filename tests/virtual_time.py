@@ -4,8 +4,9 @@ While everybody sleeps, the clock jumps to the next timer. While something happe
 for each turn of the loop, and while only a thread works, a `SLOWNESS`-th of the real time: however busy the machine
 is, a deadline passes only where nobody does anything. Not for sockets and processes: what these do is not seen coming.
 
-What is meant for a thread runs in a turn of the loop, unless a test asks for `threads`, and is not counted. So no thread
-waits for another one's lock, which took an eighth of a job's processor time, and a job takes the same turns each time.
+What is meant for a thread runs in a turn of the loop, unless a test asks for `threads`, and is not counted. So no
+thread waits for another one's lock, which took an eighth of a job's processor time, and a job always takes the same
+turns.
 """
 
 import asyncio
