@@ -13,7 +13,7 @@ from tercet.schemas.messages.codec import MODELS
 from tests.test_rooms import ROOMS, ROOT, room_of, sources
 
 GLOSSARY = ROOT / "docs" / "glossary.md"
-MARK = "<!-- `make glossary` writes what follows. -->\n"
+MARKER = "<!-- `make glossary` writes what follows. -->\n"
 WIDTH = 100
 
 
@@ -49,7 +49,7 @@ def index() -> str:
 
 def terms() -> list[str]:
     """The terms that are explained, in the order of the document."""
-    return re.findall(r"^- \*\*(.+?)\*\*: ", GLOSSARY.read_text(encoding="utf-8").partition(MARK)[0], re.MULTILINE)
+    return re.findall(r"^- \*\*(.+?)\*\*: ", GLOSSARY.read_text(encoding="utf-8").partition(MARKER)[0], re.MULTILINE)
 
 
 def test_terms_are_in_alphabetical_order_and_each_is_there_once() -> None:
@@ -59,7 +59,7 @@ def test_terms_are_in_alphabetical_order_and_each_is_there_once() -> None:
 
 def test_the_index_has_every_public_class_and_every_kind_of_message() -> None:
     """After a change of either, run `make glossary`."""
-    assert GLOSSARY.read_text(encoding="utf-8").partition(MARK)[2] == index()
+    assert GLOSSARY.read_text(encoding="utf-8").partition(MARKER)[2] == index()
 
 
 def test_a_class_without_underscore_is_public() -> None:
@@ -68,5 +68,5 @@ def test_a_class_without_underscore_is_public() -> None:
 
 
 if __name__ == "__main__":
-    written = GLOSSARY.read_text(encoding="utf-8").partition(MARK)[0]
-    GLOSSARY.write_text(written + MARK + index(), encoding="utf-8")
+    written = GLOSSARY.read_text(encoding="utf-8").partition(MARKER)[0]
+    GLOSSARY.write_text(written + MARKER + index(), encoding="utf-8")

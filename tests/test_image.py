@@ -29,11 +29,11 @@ def copied() -> list[tuple[list[str], str]]:
 
 def ignored(folder: str, names: list[str]) -> set[str]:
     """What .dockerignore keeps back of a folder that it lets through."""
-    patterns = [line.removeprefix("**/") for line in kept_back() if line.startswith("**/")]
+    patterns = [line.removeprefix("**/") for line in held_back() if line.startswith("**/")]
     return {name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)}
 
 
-def kept_back() -> list[str]:
+def held_back() -> list[str]:
     return [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
 
 
@@ -43,7 +43,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source, wheels = (tmp_path_factory.mktemp(name) for name in ("source", "wheels"))
     for sources, to in copied():
         for name in sources:
-            assert f"!{name}" in kept_back(), f".dockerignore keeps {name} from the engine"
+            assert f"!{name}" in held_back(), f".dockerignore keeps {name} from the engine"
             if (ROOT / name).is_dir():
                 shutil.copytree(ROOT / name, source / to, symlinks=True, ignore=ignored, dirs_exist_ok=True)
             else:
@@ -88,9 +88,9 @@ def test_an_environment_gains_nothing_but_tercet(wheel: Path, tmp_path: Path):
     assert len(gained) == 2
     (site / "dependencies.pth").write_text("\n".join(path for path in sys.path if "site-packages" in path))
     code = "import tercet.tables.core.table; one = __import__('tables'); print(one.__file__, one.File, tercet.__file__)"
-    told = subprocess.run([python, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
-    assert told.endswith(f"{site / 'tercet' / '__init__.py'}\n")
-    assert not told.startswith(str(site))
+    reported = subprocess.run([python, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    assert reported.endswith(f"{site / 'tercet' / '__init__.py'}\n")
+    assert not reported.startswith(str(site))
 
 
 def test_the_installed_program_runs_without_the_checkout(installed: Path, tmp_path: Path):

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "SECURITY.md").read_text()
 SECTION = "## Threats and tests"
 BY = re.compile(r"^\*\*(.+)\*\*$", re.MULTILINE)  # the heading of one attacker's threats
-MARK = re.compile(r"`(tests/[\w/.]+\.py)`:?|`(\w+)`")
+MARKER = re.compile(r"`(tests/[\w/.]+\.py)`:?|`(\w+)`")
 
 
 class Row(NamedTuple):
@@ -44,7 +44,7 @@ def rows(text: str) -> Iterator[Row]:
 def named(tests: str) -> Iterator[Named]:
     """The tests of one threat, in the order in which they stand there; a file without one has no name."""
     file, names = "", 0
-    for found in MARK.finditer(tests):
+    for found in MARKER.finditer(tests):
         if found[1]:
             if file and not names:
                 yield Named(file, "")

@@ -27,6 +27,11 @@ BORROWED = {
     ("schemas.messages.recovery", "kept"),  # a field on the wire: another name needs another protocol version
     ("broker.memory", "memory"),  # the room beside `rabbitmq`
 }
+OF_ROOMS = {
+    "rooms_picture", "test_architecture", "test_error_codes", "test_glossary", "test_image", "test_rooms",
+    "test_vectors",
+}  # fmt: skip
+"""Modules of tests that deal with rooms of packages, and may call each one a room."""
 OF_BENCHMARKS = {("benchmarks.memory", "memory"), ("benchmarks.__main__", "memory")}  # what that one measures
 
 Place = tuple[str, int, str]  # a module, a line and what is there
@@ -70,6 +75,19 @@ def old_words(module: str, tree: ast.Module) -> list[Place]:
     ]
 
 
+def old_words_of_tests(module: str, tree: ast.Module) -> list[Place]:
+    """The same of a module of tests; a test's name is a sentence, where they are verbs, and `given` is Hypothesis's."""
+    own = {"room"} if module.rpartition(".")[2] in OF_ROOMS else set()
+    imported = {
+        ("given", node.lineno) for node in ast.walk(tree) if isinstance(node, ast.alias) and node.name == "given"
+    }
+    return [
+        (module, line, name)
+        for module, line, name in old_words(module, tree)
+        if not name.startswith("test_") and name not in own and (name, line) not in imported
+    ]
+
+
 def first_lines(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """The first line of each docstring, with its number."""
     for node in ast.walk(tree):
@@ -99,6 +117,34 @@ def test_no_identifier_of_the_benchmarks_is_an_old_word() -> None:
         for place in old_words(f"benchmarks.{path.stem}", ast.parse(path.read_text(encoding="utf-8")))
     ]
     assert {(module, name) for module, _, name in found} == OF_BENCHMARKS
+
+
+def test_no_identifier_of_the_tests_is_an_old_word() -> None:
+    found = [
+        place
+        for path in sorted((ROOT / "tests").rglob("*.py"))
+        for place in old_words_of_tests(
+            ".".join(path.relative_to(ROOT).with_suffix("").parts), ast.parse(path.read_text(encoding="utf-8"))
+        )
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("planted", ["told = 1", "def check_kept(): ...", "given = 1", "room = 1"])
+def test_a_planted_old_word_of_tests_is_found(planted: str) -> None:
+    assert old_words_of_tests("tests.planted", ast.parse(planted)) != []
+
+
+@pytest.mark.parametrize(
+    ("module", "plain"),
+    [
+        ("tests.plain", "def test_what_is_told_is_kept(): ..."),
+        ("tests.plain", "from hypothesis import given"),
+        ("tests.test_rooms", "room = 1"),
+    ],
+)
+def test_sentences_and_foreign_names_of_tests_are_left_alone(module: str, plain: str) -> None:
+    assert old_words_of_tests(module, ast.parse(plain)) == []
 
 
 def test_no_docstring_begins_with_a_question() -> None:

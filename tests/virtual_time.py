@@ -82,9 +82,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             return done
         self._clock.threads += 1
         future = (executor or self._threads).submit(func, *args)
-        told = asyncio.wrap_future(future, loop=self)
+        reported = asyncio.wrap_future(future, loop=self)
         future.add_done_callback(self._thread_is_done)  # after the loop has been told
-        return told
+        return reported
 
     def _compute(self, future: "asyncio.Future[Result]", function: Callable[[], Result]) -> None:
         """Give a future what a function returns or raises, unless nobody waits any more; no time passes."""

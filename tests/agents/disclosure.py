@@ -412,15 +412,15 @@ def check_amounts(heard: Heard) -> None:
     if not isinstance(book, Book):
         assert len(heard.received(PartialScores)) in {0, len(heard.names) - 1}
         return
-    taken = {(step.epoch, step.position): step for step in book.taken}
+    obtained = {(step.epoch, step.position): step for step in book.obtained}
     along = {MaskedLossLabels, LossTerms} & due(heard)
-    _check_steps(heard, (BLOCKS - {GradientShare}) | along, taken, PreactivationShare)
+    _check_steps(heard, (BLOCKS - {GradientShare}) | along, obtained, PreactivationShare)
     dealt = {key[2:] for key in heard.received(GradientShare)}  # ahead, perhaps for steps that an early stop drops
-    assert taken.keys() <= dealt <= {(step.epoch, step.position) for step in book.steps}
-    if len(book.taken) == len(book.steps):
-        _check_steps(heard, {GradientShare}, taken, GradientShare)
+    assert obtained.keys() <= dealt <= {(step.epoch, step.position) for step in book.steps}
+    if len(book.obtained) == len(book.steps):
+        _check_steps(heard, {GradientShare}, obtained, GradientShare)
     assert {key[2:] for key in heard.received(LossShare)} == (
-        {(epoch, 0) for epoch, _ in taken} if LossShare in due(heard) else set()
+        {(epoch, 0) for epoch, _ in obtained} if LossShare in due(heard) else set()
     )
 
 
@@ -452,7 +452,7 @@ def check_helpers_view(heard: Heard) -> None:
     lost = book.held_out_passes.values()
     views += [(one, one.steps, HeldOutShare, one.order, one.model.numbers) for one in lost]  # type: ignore[misc]
     if isinstance(book, Book):
-        views.append((book, book.taken, PreactivationShare, book.order, book.plan))  # type: ignore[arg-type]
+        views.append((book, book.obtained, PreactivationShare, book.order, book.plan))  # type: ignore[arg-type]
     signs, places, fixed, rows = [], [], [], 0
     for page, steps, model, order, numbers in views:
         for step in steps:

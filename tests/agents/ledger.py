@@ -235,12 +235,12 @@ class Pass(Common):
         """
         others, numbers, order = self.others(i), self.model.numbers, self.classes(step)
 
-        def drawn(name: str, k: int, j: int) -> Words:
+        def draws(name: str, k: int, j: int) -> Words:
             return self.words(self.mask(name, k, j, step))
 
-        opened = [self.model.share(i, j) - drawn("V", i, j) for j in others]
+        opened = [self.model.share(i, j) - draws("V", i, j) for j in others]
         value = self.x(i, step) @ total([self.model.share(i, i), *opened])[:, order]
-        value = value + total((self.x(j, step) - drawn("U", j, j)) @ drawn("V", j, i)[:, order] for j in others)
+        value = value + total((self.x(j, step) - draws("U", j, j)) @ draws("V", j, i)[:, order] for j in others)
         if numbers.outputs > 1:
             streams = [self.words(mask) for mask in self.streams(step)]
             share = self.correction(step) - total(streams) if i == 0 else streams[i - 1]
@@ -250,7 +250,7 @@ class Pass(Common):
             value = value + self.noise(step)
         return Row(value + self.own_noise(i, step), *self.zero(self.purpose, i, step))
 
-    def told(self, step: Step, _: int, __: int) -> Row:
+    def reported(self, step: Step, _: int, __: int) -> Row:
         """z rounded, to the label party, which the job lets know it."""
         return Row(encode(decode(self.z(step), self.model.numbers.fz), SCORE_BITS))
 
@@ -276,9 +276,9 @@ class LossBook(Common):
     z: Callable[[Step], Words]
     mask: Callable[[str, int, int, Step], Mask]
     loss_steps: Callable[[int], Sequence[Step]]
-    summed_loss: Callable[[int], Words]
+    total_loss: Callable[[int], Words]
 
-    def drawn(self, name: str, i: int, j: int, step: Step) -> Words:
+    def draws(self, name: str, i: int, j: int, step: Step) -> Words:
         """The words of a mask."""
         return self.words(self.mask(name, i, j, step))
 
@@ -294,7 +294,7 @@ class LossBook(Common):
 
     def masked_loss_labels(self, step: Step) -> Words:
         """E_y."""
-        return self.loss_labels(step) - self.drawn("U_y", self.L, self.L, step)
+        return self.loss_labels(step) - self.draws("U_y", self.L, self.L, step)
 
     def seen(self, step: Step) -> Floats:
         """What the helper decodes; no score counts as more than the limit."""
@@ -314,7 +314,7 @@ class LossBook(Common):
         """p = zeta - sum n_j, and g = sum cumulant - U_y^T sum n_j + sum q_j, output by output."""
         others = self.others(i)
         zeta = Row(encode(self.seen(step), self.bits.score), minus=[self.mask("N", i, j, step) for j in others])
-        dealt = by_output(self.drawn("U_y", i, i, step), total(self.drawn("N", i, j, step) for j in others))
+        dealt = by_output(self.draws("U_y", i, i, step), total(self.draws("N", i, j, step) for j in others))
         return zeta, Row(self.cumulant(step) - dealt, plus=[self.mask("Q", i, j, step) for j in others])
 
     def loss_share(self, step: Step, j: int, _: int) -> Row:
@@ -322,15 +322,15 @@ class LossBook(Common):
         steps = self.loss_steps(step.epoch)
         if j == self.L:
             rest = total(
-                self._loss_share(k, s) - sum_along(self.drawn("Q", j, k, s)) for k in self.others(j) for s in steps
+                self._loss_share(k, s) - sum_along(self.draws("Q", j, k, s)) for k in self.others(j) for s in steps
             )
-            return Row(self.summed_loss(step.epoch) - rest)
+            return Row(self.total_loss(step.epoch) - rest)
         value = total(self._loss_share(j, one) for one in steps)
         return Row(value, minus=[self.mask("Q", self.L, j, one) for one in steps])
 
     def _loss_share(self, j: int, step: Step) -> Words:
         """What j's share is in one step, but for q_j."""
-        products = by_output(self.masked_loss_labels(step), self.drawn("N", self.L, j, step))
+        products = by_output(self.masked_loss_labels(step), self.draws("N", self.L, j, step))
         return np.uint64(0) - sum_along(products)
 
 
@@ -360,7 +360,7 @@ class HeldOutPass(Pass, LossBook):
         """All of this pass."""
         return self.steps
 
-    def summed_loss(self, _: int) -> Words:
+    def total_loss(self, _: int) -> Words:
         """The oracle's."""
         return reference.held_out_loss(
             self.xs, self.labels_held, self._weights, plan=self.plan, order=self.order, steps=self.steps
@@ -382,8 +382,8 @@ class Book(LossBook):
         self.steps = list(self.plan.steps())
         assert heard.label.party is not None
         assert heard.label.shares is not None
-        self.taken = self.steps[: heard.label.party.shares().step]  # fewer where the job stopped early
-        self.kept = heard.label.shares.step
+        self.obtained = self.steps[: heard.label.party.shares().step]  # fewer where the job stopped early
+        self.last_step = heard.label.shares.step
         self._partner: dict[tuple[int, int], list[Words]] = {}
         self._intercept: dict[int, list[Words]] = {}
         self.sizes = self.plan.checks
@@ -398,7 +398,7 @@ class Book(LossBook):
 
     def is_spare(self, mask: Mask) -> bool:
         """Whether the helper may have drawn it ahead for a step that an early stop did away with."""
-        dropped = {(step.epoch, step.position) for step in self.steps[len(self.taken) :]}
+        dropped = {(step.epoch, step.position) for step in self.steps[len(self.obtained) :]}
         return (
             mask.purpose == "training"
             and mask.mask in {"U", "V", "M", "R", "m_y", "U*", "M*", "R*"}
@@ -411,7 +411,7 @@ class Book(LossBook):
     def history(self) -> list[Weights]:
         """The oracle's weights before each step, and at the end."""
         xs, y = self.xs, self.labels_held
-        return [reference.train(xs, y, self.plan, self.order, stop=t) for t in range(len(self.taken) + 1)]
+        return [reference.train(xs, y, self.plan, self.order, stop=t) for t in range(len(self.obtained) + 1)]
 
     def signs(self, step: Step) -> Words:
         """Of the batch, (rows, 1)."""
@@ -457,7 +457,7 @@ class Book(LossBook):
 
     def masked_x(self, i: int, step: Step) -> Words:
         """E_i."""
-        return self.x(i, step) - self.drawn("U", i, i, step)
+        return self.x(i, step) - self.draws("U", i, i, step)
 
     def share(self, i: int, j: int, t: int) -> Words:
         """w_ij before step t, j's share of i's block; i's own is what the others leave of the oracle's weights."""
@@ -465,10 +465,10 @@ class Book(LossBook):
             return self.history[t].blocks[i] - total(self.share(i, other, t) for other in self.others(i))
         shares = self._partner.setdefault((i, j), [np.zeros_like(self.history[0].blocks[i])])
         for step in self.steps[len(shares) - 1 : t]:
-            known = self.drawn("M", i, j, step)
+            known = self.draws("M", i, j, step)
             if j == self.L:
-                known = known - self.drawn("m_y", j, j, step)
-            change = self.masked_x(i, step).T @ known + self.drawn("R", i, j, step)
+                known = known - self.draws("m_y", j, j, step)
+            change = self.masked_x(i, step).T @ known + self.draws("R", i, j, step)
             shares.append(shares[-1] - self.back(change, step))
         return shares[t]
 
@@ -478,7 +478,7 @@ class Book(LossBook):
             return self.history[t].intercept - total(self.intercept_share(other, t) for other in self.others(j))
         shares = self._intercept.setdefault(j, [np.zeros((1, self.plan.outputs), np.uint64)])
         for step in self.steps[len(shares) - 1 : t]:
-            change = self.signs(step).T @ self.drawn("M", self.L, j, step)
+            change = self.signs(step).T @ self.draws("M", self.L, j, step)
             shares.append(shares[-1] - encode_number(step.after, self.plan.fx) * self.back(change, step))
         return shares[t]
 
@@ -498,21 +498,21 @@ class Book(LossBook):
 
     def known(self, step: Step, i: int, j: int) -> Words:
         """k_ij = m_ij - [j = L] m_y."""
-        known = self.drawn("M", i, j, step)
-        return known - self.drawn("m_y", j, j, step) if j == self.L else known
+        known = self.draws("M", i, j, step)
+        return known - self.draws("m_y", j, j, step) if j == self.L else known
 
     def gradient(self, step: Step, _: int, i: int) -> tuple[Row, ...]:
         """g_ij = U_i^T k_ij - r_ij and gamma_ij = U*_i^T M*_ij - R*_ij of every other j."""
         rows = []
         for j in self.others(i):
-            rows.append(Row(self.drawn("U", i, i, step).T @ self.known(step, i, j), minus=[self.mask("R", i, j, step)]))
-            gamma = self.drawn("U*", i, i, step).T @ self.drawn("M*", i, j, step)
+            rows.append(Row(self.draws("U", i, i, step).T @ self.known(step, i, j), minus=[self.mask("R", i, j, step)]))
+            gamma = self.draws("U*", i, i, step).T @ self.draws("M*", i, j, step)
             rows.append(Row(gamma, minus=[self.mask("R*", i, j, step)]))
         return tuple(rows)
 
     def checked(self, step: Step, j: int, i: int) -> tuple[Row, ...]:
         """eps_j = U_j s_j - U*_j, and delta_ij = k_ij t_i - M*_ij."""
-        eps = Row(self.drawn("U", j, j, step) @ self.projections.of(step)[j][0], minus=[self.mask("U*", j, j, step)])
+        eps = Row(self.draws("U", j, j, step) @ self.projections.of(step)[j][0], minus=[self.mask("U*", j, j, step)])
         delta = self.narrowed(self.known(step, i, j), i, step)
         return eps, Row(delta, minus=[self.mask("M*", i, j, step)])
 
@@ -524,9 +524,9 @@ class Book(LossBook):
     def found(self, step: Step, i: int, j: int) -> Words:
         """What i and j both find of g_ij: s_i^T U_i^T k_ij t_i - s_i^T r_ij t_i - U*_i^T k_ij t_i + R*_ij."""
         s, _ = self.projections.of(step)[i]
-        eps = self.drawn("U", i, i, step) @ s - self.drawn("U*", i, i, step)
-        masked = self.narrowed(eps.T @ self.known(step, i, j) - s.T @ self.drawn("R", i, j, step), i, step)
-        return masked + self.drawn("R*", i, j, step)
+        eps = self.draws("U", i, i, step) @ s - self.draws("U*", i, i, step)
+        masked = self.narrowed(eps.T @ self.known(step, i, j) - s.T @ self.draws("R", i, j, step), i, step)
+        return masked + self.draws("R*", i, j, step)
 
     def digest(self, i: int, j: int, t: int) -> bytes:
         """What i and j, of which i is lower, have found before step t."""
@@ -543,9 +543,9 @@ class Book(LossBook):
     def preactivation(self, step: Step, i: int, _: int) -> Row:
         """z_i = X_i (w_ii P + sum_j f_ij) + sum_j E_j v_ji + intercept + [i = L] offset + [i first] noise + 0_i."""
         t, others, order = step.index, self.others(i), self.classes(step)
-        opened = [self.share(i, j, t)[:, order] - self.drawn("V", i, j, step) for j in others]
+        opened = [self.share(i, j, t)[:, order] - self.draws("V", i, j, step) for j in others]
         value = self.x(i, step) @ total([self.share(i, i, t)[:, order], *opened])
-        value = value + total(self.masked_x(j, step) @ self.drawn("V", j, i, step) for j in others)
+        value = value + total(self.masked_x(j, step) @ self.draws("V", j, i, step) for j in others)
         alone = encode_number(1.0 / step.alpha, self.plan.fx) * self.intercept_share(i, t)
         alone = alone + self.offset(step) if i == self.L else alone
         value = value + self.signs(step) * alone[:, order]
@@ -559,30 +559,32 @@ class Book(LossBook):
 
     def released(self, _: Step, j: int, i: int) -> Row:
         """w_ij at the end, to the block's owner: with its own share it opens the block, as the job says it should."""
-        return Row(self.share(i, j, self.kept))
+        return Row(self.share(i, j, self.last_step))
 
     def opened_model(self, _: Step, j: int, i: int) -> Row:
         """f_ij = w_ij - v_ij at the end, once for all predictions."""
-        return Row(self.share(i, j, self.kept), minus=[self.of_model("V", i, j)])
+        return Row(self.share(i, j, self.last_step), minus=[self.of_model("V", i, j)])
 
     def released_intercept(self, _: Step, j: int, __: int) -> Row:
         """w0_j at the end, to the label party."""
-        return Row(self.intercept_share(j, self.kept))
+        return Row(self.intercept_share(j, self.last_step))
 
     def released_model(self, _: Step, j: int, __: int) -> Row:
         """Every w_ij and w0_j at the end, in one row."""
-        blocks = [self.share(i, j, self.kept) for i in range(len(self.names))]
-        return Row(np.concatenate([w.reshape(1, -1) for w in (*blocks, self.intercept_share(j, self.kept))], axis=1))
+        blocks = [self.share(i, j, self.last_step) for i in range(len(self.names))]
+        return Row(
+            np.concatenate([w.reshape(1, -1) for w in (*blocks, self.intercept_share(j, self.last_step))], axis=1)
+        )
 
     # the loss
 
     def loss_steps(self, epoch: int) -> Sequence[Step]:
         """Those that were taken of it."""
-        return [one for one in self.taken if one.epoch == epoch]
+        return [one for one in self.obtained if one.epoch == epoch]
 
-    def summed_loss(self, epoch: int) -> Words:
+    def total_loss(self, epoch: int) -> Words:
         """The oracle's."""
-        return reference.losses(self.xs, self.labels_held, self.plan, self.order, len(self.taken))[epoch]
+        return reference.losses(self.xs, self.labels_held, self.plan, self.order, len(self.obtained))[epoch]
 
     # held-out rows
 
@@ -591,7 +593,7 @@ class Book(LossBook):
         """The passes for the held-out loss, by the epoch after which they come."""
         job, per_epoch, found = self.heard.job, self.plan.steps_per_epoch, dict[int, HeldOutPass]()
         assert isinstance(job, TrainingJob)
-        for epoch in range(len(self.taken) // per_epoch if job.evaluation.held_out_loss else 0):
+        for epoch in range(len(self.obtained) // per_epoch if job.evaluation.held_out_loss else 0):
             t = (epoch + 1) * per_epoch
             found[epoch] = HeldOutPass(self.heard, self._model(t), epoch, self.history[t])
         return found
@@ -604,8 +606,8 @@ class Book(LossBook):
         if not job.scorings:
             return {}
         if job.evaluation.metrics == "end":
-            return {job.training.epochs - 1: self._pass(self.kept, job.training.epochs - 1)}
-        return {e: self._pass((e + 1) * per_epoch, e) for e in range(len(self.taken) // per_epoch)}
+            return {job.training.epochs - 1: self._pass(self.last_step, job.training.epochs - 1)}
+        return {e: self._pass((e + 1) * per_epoch, e) for e in range(len(self.obtained) // per_epoch)}
 
     def _model(self, t: int) -> Model:
         return Model(
@@ -633,7 +635,7 @@ class Book(LossBook):
     def values(self) -> Iterator[Words]:
         """Everything that is a word in this run and belongs to one party, or to none."""
         yield from self.xs
-        for step in self.taken:
+        for step in self.obtained:
             yield from (*(self.x(i, step) for i in self.ids), self.y(step), self.z(step), self.a(step))
         for weights in self.history:
             yield from (*weights.blocks, weights.intercept)
@@ -840,7 +842,7 @@ SCORING: Mapping[type[Message], Callable[[Pass, Step, int, int], Row]] = {
     ScoringWeights: Pass.weights,  # w_ij     minus v_ij
     ScoringDealtShares: Pass.dealt,  # masks    minus streams of C
     ScoringShare: Pass.preactivation,  # share of z, plus and minus the streams of the zero share
-    Scores: Pass.told,  # z rounded, to the label party alone and only where the job lets it know
+    Scores: Pass.reported,  # z rounded, to the label party alone and only where the job lets it know
 }
 HELD_OUT: Mapping[type[Message], Callable[[HeldOutPass, Step, int, int], Row | tuple[Row, ...]]] = {
     HeldOutInputs: HeldOutPass.inputs,  # as in any pass

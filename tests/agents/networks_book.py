@@ -102,11 +102,11 @@ class View:
         order, signs, _ = self.arranged(step, k, z)
         scores = step.alpha * decode(self.seen(step, k, z), self.numbers.fz)
         if link.kappa is None:
-            told = signs * encode(link.phi(scores), fx) + encode_number(link.centre, fx)
+            reported = signs * encode(link.phi(scores), fx) + encode_number(link.centre, fx)
         else:
-            told = np.where(signs == 1, encode(link.phi(scores), fx), encode(link.phi(-scores), fx))
-        placed = np.empty_like(told)
-        placed[order] = told
+            reported = np.where(signs == 1, encode(link.phi(scores), fx), encode(link.phi(-scores), fx))
+        placed = np.empty_like(reported)
+        placed[order] = reported
         return placed.reshape(z.shape), encode(step.alpha * link.slope(scores), fx)
 
 
@@ -129,12 +129,12 @@ class NetworkBook:
         if not isinstance(self.heard.job, TrainingJob):
             return [self._prediction()]
         heard, plan, job = self.heard, self.heard.plan, self.heard.job
-        steps, taken = list(plan.steps()), len(self.history) - 1
+        steps, obtained = list(plan.steps()), len(self.history) - 1
         training = View(
-            heard, plan, steps[:taken], heard.xs, lambda step: self.history[step.index], heard.order,
+            heard, plan, steps[:obtained], heard.xs, lambda step: self.history[step.index], heard.order,
             Elements(heard.label.key), "training", HiddenShare, PreactivationShare,
         )  # fmt: skip
-        epochs = range(taken // plan.steps_per_epoch)
+        epochs = range(obtained // plan.steps_per_epoch)
         lost = epochs if job.evaluation.held_out_loss else range(0)
         passes = [self._pass((epoch + 1) * plan.steps_per_epoch, epoch, held_out_loss=True) for epoch in lost]
         return [training, *passes, *self._scored(job, epochs)]

@@ -61,7 +61,7 @@ ALIKE: tuple[type[Message], ...] = (
     ScoringHiddenAnswer, HeldOutInputs, HeldOutMaskOpenings, HeldOutLabels, HeldOutWeightOpening, HeldOutHiddenAnswer,
     HeldOutLossShare, ModelUpperOpening,
 )  # fmt: skip
-SUMMED = (WeightOpening, NarrowOpening, TruncationOpening, SlopeOpening, ErrorOpening, ScoringWeightOpening,
+TOTAL = (WeightOpening, NarrowOpening, TruncationOpening, SlopeOpening, ErrorOpening, ScoringWeightOpening,
           HeldOutWeightOpening, ModelUpperOpening)  # fmt: skip
 TO_HELPER = (HiddenShare, PreactivationShare, ScoringHiddenShare, ScoringShare, HeldOutHiddenShare, HeldOutShare)
 
@@ -149,13 +149,13 @@ def check_nothing_in_clear(heard: Heard) -> None:
     """No tensor that anybody received, nor any sum that data parties open, holds a word that means something."""
     plain = np.unique(np.concatenate([words.ravel() for words in NetworkBook(heard).values()]))
     plain = plain[np.abs(plain.view(np.int64)) > 2**8]  # a word as small may come by chance
-    told = {Scores}  # to the label party, which the job lets know them
-    for model in {type(message) for _, message in heard.ear.said if "words" in type(message).model_fields} - told:
+    reported = {Scores}  # to the label party, which the job lets know them
+    for model in {type(message) for _, message in heard.ear.said if "words" in type(message).model_fields} - reported:
         by_place: dict[tuple[int, int], dict[str, Words]] = defaultdict(dict)
         for (sender, receiver, epoch, place), words in heard.received(model).items():
             assert not any_of(words, plain), f"{model.__name__} to {receiver}: something in clear"
             by_place[epoch, place][sender] = words
-        if model in SUMMED:
+        if model in TOTAL:
             for shares in by_place.values():
                 assert len(shares) == len(heard.names)
                 assert not any_of(total(shares.values()), plain), f"{model.__name__} opens something"
@@ -171,7 +171,7 @@ def check_zero_shares(heard: Heard) -> None:
     """Everything that goes to the helper carries a zero share, whose streams two data parties have and it has not."""
     for view in NetworkBook(heard).views:
         names = [f"zero/{k}" for k in range(len(view.layers(view.steps[0]).hidden))]
-        drawn = {
+        draws = {
             replace(mask, mask=mask.mask.partition(ONCE)[0]) for mask in heard.ear.masks
         }  # whatever digest keys it
         for step in view.steps:
@@ -179,7 +179,7 @@ def check_zero_shares(heard: Heard) -> None:
                 for mask in ("zero", *names):
                     pair = (heard.names[i], heard.names[j])
                     address = Mask(*pair, view.purpose, mask, i, j, step.epoch, step.position)
-                    assert address in drawn, f"{mask}: no zero share"
+                    assert address in draws, f"{mask}: no zero share"
 
 
 def top_bits(words: Words) -> Words:

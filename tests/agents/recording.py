@@ -263,9 +263,9 @@ def _heard(
         write_table(folder / f"{party}.csv", table)
 
     async def listen() -> Simulation:
-        office, contribute = MemoryBroker(tap=ear.envelopes.append), contributions(seeds.order)
+        memory_broker, contribute = MemoryBroker(tap=ear.envelopes.append), contributions(seeds.order)
         async with asyncio.timeout(LIMIT_SECONDS):
-            return await simulate_job(job, settings, folder, contribute=contribute, tap=ear.tap, broker=office)
+            return await simulate_job(job, settings, folder, contribute=contribute, tap=ear.tap, broker=memory_broker)
 
     with listening(ear, job.data_parties), fixed_keys(seeds.keys):
         simulation = virtual_time.run(listen())
@@ -278,19 +278,19 @@ def listening(ear: Ear, names: Sequence[str] = ()) -> Iterator[None]:
     """Note every mask, and score in small batches; `names` are those of the data parties."""
     call, call_model = PairMasks.__call__, ModelMasks.__call__
 
-    def noted_model(masks: ModelMasks, mask: str, i: int, j: int, shape: tuple[int, int]) -> Words:
+    def spy_model(masks: ModelMasks, mask: str, i: int, j: int, shape: tuple[int, int]) -> Words:
         words = call_model(masks, mask, i, j, shape)
         ear.note(Mask(names[j], HELPER, "model", mask, i, j, 0, 0), words)
         return words
 
-    def noted(pair: PairMasks, mask: str, i: int, j: int, step: Step, shape: tuple[int, int]) -> Words:
+    def spy(pair: PairMasks, mask: str, i: int, j: int, step: Step, shape: tuple[int, int]) -> Words:
         words = call(pair, mask, i, j, step, shape)
         ear.draw(pair, (mask, i, j), step, words)
         return words
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PairMasks, "__call__", noted)
-        patch.setattr(ModelMasks, "__call__", noted_model)
+        patch.setattr(PairMasks, "__call__", spy)
+        patch.setattr(ModelMasks, "__call__", spy_model)
         patch.setattr(tercet.agents.scoring.linear_scoring, "MOST_ROWS", SCORING_BATCH)
         yield
 

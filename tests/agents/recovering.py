@@ -50,7 +50,7 @@ class Recovering(Scene):
         """See `Scene.start`."""
         for party in parties or tuple(self.parties):
             settings, identity = self.parties[party]
-            connection, stop = self.office.connect(party), asyncio.Event()
+            connection, stop = self.memory_broker.connect(party), asyncio.Event()
             agent = Agent(
                 settings, identity, self.broker_of(connection), contribute=self.draws(party), tap=self._note,
                 finished=self._finished,

@@ -156,7 +156,7 @@ class Scene:
     """The parties of a test. `change` or `impersonate` one, `start` them, `submit`, and see what becomes of it."""
 
     parties: dict[str, tuple[Settings, Identity]]
-    office: MemoryBroker
+    memory_broker: MemoryBroker
     tasks: asyncio.TaskGroup
     tap: Tap | None = None
     envelopes: list[Envelope] = field(default_factory=list)
@@ -187,7 +187,7 @@ class Scene:
         """Start the agents of these parties, or of all."""
         for party in parties or tuple(self.parties):
             settings, identity = self.parties[party]
-            connection, stop = self.office.connect(party), asyncio.Event()
+            connection, stop = self.memory_broker.connect(party), asyncio.Event()
             agent = Agent(settings, identity, self.broker_of(connection), tap=self.tap, finished=self._finished)
             task = self.tasks.create_task(self._serve(agent, connection, stop))
             self.agents[party], self._living[party] = agent, (stop, task, connection)
@@ -228,8 +228,8 @@ class Scene:
 
     def hang(self, party: str) -> None:
         """From now on the party neither hears nor says anything."""
-        if not self.office.is_held(party):
-            self._holds.enter_context(self.office.hold(party))
+        if not self.memory_broker.is_held(party):
+            self._holds.enter_context(self.memory_broker.hold(party))
 
     def wake(self) -> None:
         """Who hung goes on."""
@@ -238,7 +238,7 @@ class Scene:
     @asynccontextmanager
     async def console(self, party: str) -> AsyncIterator[BrokerConsole]:
         """A console of a party, on a connection of its own."""
-        async with BrokerConsole(party, self.parties[party][1], self.office.connect(party)) as console:
+        async with BrokerConsole(party, self.parties[party][1], self.memory_broker.connect(party)) as console:
             yield console
 
     # --- jobs
@@ -278,7 +278,7 @@ class Scene:
 
     def left_queues(self) -> set[str]:
         """Queues at the broker beside the standing ones."""
-        return {name for name in self.office.queues if not name.endswith(".jobs")}
+        return {name for name in self.memory_broker.queues if not name.endswith(".jobs")}
 
     def forge(self, sender: str, receiver: str, job_id: str, kind: str, item: str, body: bytes) -> Envelope:
         """A control message with any body, validly sealed in the sender's name."""
@@ -312,11 +312,11 @@ def quick_switches() -> Iterator[None]:
 
 @asynccontextmanager
 async def scene(
-    settings: Mapping[str, Settings], folder: Path, *, make: type[Scene] = Scene, **office: Any
+    settings: Mapping[str, Settings], folder: Path, *, make: type[Scene] = Scene, **memory_broker: Any
 ) -> AsyncIterator[Scene]:
     """Set a scene; at the end all agents leave, and no queue of a job may be left."""
     async with asyncio.TaskGroup() as tasks:
-        place = MemoryBroker(**office)
+        place = MemoryBroker(**memory_broker)
         own_tap = place.tap
         stage = make(introduce(settings, folder), place, tasks)
 
@@ -335,7 +335,7 @@ async def scene(
 
 def on(stage: Scene, trigger: Callable[[Envelope], bool], then: Callable[[], object]) -> None:
     """Do something right after the first envelope that is so."""
-    look, done = stage.office.tap, False
+    look, done = stage.memory_broker.tap, False
 
     def tap(envelope: Envelope) -> None:
         nonlocal done
@@ -344,7 +344,7 @@ def on(stage: Scene, trigger: Callable[[Envelope], bool], then: Callable[[], obj
             done = True
             asyncio.get_running_loop().call_soon(then)
 
-    stage.office.tap = tap
+    stage.memory_broker.tap = tap
 
 
 def stranger() -> Partner:
@@ -354,12 +354,12 @@ def stranger() -> Partner:
 
 def off(statuses: Mapping[str, JobStatus], code: str, culprit: str) -> str:
     """Check that the job failed at every party with one reason; returns the reason."""
-    told = {party: (status.state, status.failure) for party, status in statuses.items()}
-    for state, failure in told.values():
-        assert state == "failed", told
+    reported = {party: (status.state, status.failure) for party, status in statuses.items()}
+    for state, failure in reported.values():
+        assert state == "failed", reported
         assert failure is not None
-        assert (failure.code, failure.culprit) == (code, culprit), told
-    reasons = {failure.reason for _, failure in told.values() if failure is not None}
+        assert (failure.code, failure.culprit) == (code, culprit), reported
+    reasons = {failure.reason for _, failure in reported.values() if failure is not None}
     assert len(reasons) == 1, reasons
     return reasons.pop()
 

@@ -214,8 +214,8 @@ def contributions(seed: int) -> dict[str, Callable[[], bytes]]:
     """Fixed contributions to the order key, and after them others for first weights; of one run."""
 
     def source(number: int) -> Callable[[], bytes]:
-        drawn = itertools.count()
-        return lambda: bytes([seed, number] * 15 + [seed + next(drawn), number])
+        draws = itertools.count()
+        return lambda: bytes([seed, number] * 15 + [seed + next(draws), number])
 
     return {party: source(number) for number, party in enumerate(DATA_PARTIES)}
 

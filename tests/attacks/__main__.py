@@ -17,13 +17,13 @@ HEADINGS = ("attack", "by whom", "knows", "what is recovered", "protection", "ou
 
 def judged(attack: Attack) -> tuple[list[str], bool]:
     """The last columns of an attack's row, and whether all is as it should be."""
-    without, kept, guess = attack.recovered(False), attack.recovered(True), attack.guess()
+    without, protected, guess = attack.recovered(False), attack.recovered(True), attack.guess()
     problems = (
         (without < attack.least, "PROVES NOTHING"),
-        (kept > guess + attack.margin, "GETS THROUGH"),
+        (protected > guess + attack.margin, "GETS THROUGH"),
     )
     said = ", ".join(text for holds, text in problems if holds)
-    return [f"{100 * part:.1f} %" for part in (without, kept, guess)] + [said], not said
+    return [f"{100 * part:.1f} %" for part in (without, protected, guess)] + [said], not said
 
 
 def main() -> None:

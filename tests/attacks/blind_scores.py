@@ -123,15 +123,15 @@ class Scene:
         scored.opened[PARTNER][LABEL] = scored.opened[PARTNER][LABEL] + lie
         return scored.run()[:, 0]
 
-    def read(self, columns: int, *, room: int, noise: float = NOISE) -> float:
+    def read(self, columns: int, *, headroom: int, noise: float = NOISE) -> float:
         """The part of people of whom all these columns are read, by one lie that fills a range of 2^room."""
-        unit = self.alpha * 2.0 ** (room - columns)
+        unit = self.alpha * 2.0 ** (headroom - columns)
         digits = _digits(self.scores(1, self.lie(unit, columns), noise), unit, columns)
         return float((digits == self.truth[:, :columns]).all(axis=1).mean())
 
-    def most_read(self, *, room: int, noise: float = NOISE) -> int:
+    def most_read(self, *, headroom: int, noise: float = NOISE) -> int:
         """The most columns that are all read of nine in ten people."""
-        return max(n for n in range(COLUMNS + 1) if n == 0 or self.read(n, room=room, noise=noise) > 0.9)
+        return max(n for n in range(COLUMNS + 1) if n == 0 or self.read(n, headroom=headroom, noise=noise) > 0.9)
 
     def read_twice(self, half: int, *, once: bool) -> float:
         """The part of people of whom twice `half` columns are read, by a lie about each half in two predictions.
@@ -169,9 +169,9 @@ def scene() -> Scene:
 def one_lie(protected: bool) -> float:
     """People of whom twelve columns are read by one lie."""
     if protected:
-        return scene().read(READ, room=RANGE_BITS)
+        return scene().read(READ, headroom=RANGE_BITS)
     with spare_bits_sent():
-        return scene().read(READ, room=ALL_RANGE_BITS, noise=0.0)
+        return scene().read(READ, headroom=ALL_RANGE_BITS, noise=0.0)
 
 
 def two_lies(protected: bool) -> float:

@@ -32,7 +32,7 @@ def scene(seed: int) -> Job:
 
 
 @functools.cache
-def told(seed: int) -> tuple[float, float, Floats, int]:
+def reported(seed: int) -> tuple[float, float, Floats, int]:
     """The opened sum, what it is at scores of 0, what each record of the victim would make of it, and the truth."""
     job = scene(seed)
     *before, last = job.plan.steps()
@@ -55,7 +55,7 @@ def recovered(protected: bool) -> float:
     """Victims whose whole record makes the mean that was told."""
     right = []
     for seed in range(VICTIMS):
-        opened, scale, tried, truth = told(seed)
+        opened, scale, tried, truth = reported(seed)
         if protected:
             opened += float(decode(spread_noise(np.array([scale]), [40]), 40)[0, 0])  # the partner's alone
         right.append(np.abs(tried - opened / scale).argmin() == truth)

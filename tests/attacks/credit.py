@@ -35,7 +35,7 @@ class Scorings:
     domain: Levels  # distinct records of delays that people have, (records, 6): public
     chances: Floats  # how frequent each is, (records,): public
 
-    def told(self, noise_bits: int | None, seed: int = 0) -> Floats:
+    def reported(self, noise_bits: int | None, seed: int = 0) -> Floats:
         """What the bank is told once it takes off its own part, with the partner's own noise of +-2^-noise_bits."""
         if noise_bits is None:
             return self.parts

@@ -54,7 +54,7 @@ def attack(view: View) -> list[Found]:
 
 def _attack(view: View) -> list[Found]:
     values, members = merged(view.values, view.half)
-    found = peaks(thinned(values), view.half)
+    found = peaks(sparse(values), view.half)
     basis, moves = spanned(found, view.half)
     if not len(basis):
         none = np.zeros((len(view.values), 1), np.int64)
@@ -85,7 +85,7 @@ def merged(values: Floats, half: float) -> tuple[Floats, Indices]:
     return np.bincount(number, ascending) / np.bincount(number), members
 
 
-def thinned(values: Floats) -> Floats:
+def sparse(values: Floats) -> Floats:
     """At most MOST_VALUES of them, spread evenly in rank."""
     if len(values) <= MOST_VALUES:
         return values
@@ -100,8 +100,8 @@ def peaks(values: Floats, half: float) -> Floats:
     differences = differences[differences > window]
     if not len(differences):
         return np.empty(0)
-    ends = np.searchsorted(differences, differences + window, side="right")
-    pairs = ends - np.arange(len(differences))
+    bounds = np.searchsorted(differences, differences + window, side="right")
+    pairs = bounds - np.arange(len(differences))
     around = max(64.0 * window, 0.01 * float(differences[-1]))
     low, high = (np.searchsorted(differences, differences + side * around) for side in (-0.5, 0.5))
     chance = (high - low) * (window / around)
@@ -112,7 +112,7 @@ def peaks(values: Floats, half: float) -> Floats:
             break
         middle = differences[k] + window / 2.0
         if unlikely[k] > np.log(len(differences)) and all(abs(middle - f) > window for f in found):
-            found.append(float(np.median(differences[k : ends[k]])))
+            found.append(float(np.median(differences[k : bounds[k]])))
     return np.array(found)
 
 

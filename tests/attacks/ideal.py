@@ -20,8 +20,8 @@ def rows_named(scores: Floats, chances: Floats, half: float, rng: np.random.Gene
     With one output the sign is secret; with several the order of classes is granted.
     """
     outputs = scores.shape[1]
-    drawn = rng.choice(len(scores), rows, p=chances)
-    values = scores[drawn] + rng.uniform(-half, half, (rows, outputs))
+    draws = rng.choice(len(scores), rows, p=chances)
+    values = scores[draws] + rng.uniform(-half, half, (rows, outputs))
     named = 0.0
     for value in values:
         weight = chances * (np.abs(scores - value) <= half).all(axis=1)
@@ -38,8 +38,8 @@ def rows_named_linked(
 
     Secret order hides that from the helper: this bounds what matching rows across epochs could give it.
     """
-    drawn = rng.choice(len(scores), rows, p=chances)
-    values = np.abs(scores[drawn] + rng.uniform(-half, half, (rows, scores.shape[1])))
+    draws = rng.choice(len(scores), rows, p=chances)
+    values = np.abs(scores[draws] + rng.uniform(-half, half, (rows, scores.shape[1])))
     named = 0.0
     for value in values:
         seen = (np.abs(scores - value) <= half).astype(float) + (np.abs(scores + value) <= half)

@@ -73,9 +73,9 @@ class Scene:
         seed can be searched for that gives a small shift; here it is as if that had been done.
         """
         masks, weights = self.masks(once=True, run=run)
-        told = {**weights, LABEL: _Shifted(weights[LABEL], self.lie(shift))}
+        reported = {**weights, LABEL: _Shifted(weights[LABEL], self.lie(shift))}
         scored = _ByTwoSeeds(self.world.job, self.shares, self.xs, masks=masks, weights=weights, limit=limit)
-        scored.shift, scored.helper._weight_masks = self.lie(shift), told
+        scored.shift, scored.helper._weight_masks = self.lie(shift), reported
         return scored.run()[:, 0]
 
     def read(self, found: Floats) -> float:

@@ -21,12 +21,12 @@ from tests.attacks import (
     differences,
     ideal,
     judge,
+    leaks,
     profiles,
     scorings,
     tables,
-    told,
 )
-from tests.attacks.tables import KEPT, OPEN, Table, Trained
+from tests.attacks.tables import OPEN, PROTECTED, Table, Trained
 
 FIVE = ("sex", "education", "marriage", "pay_delay_1", "pay_delay_2")
 NOISE = "noise of ±0.25 instead of ±2^-21"
@@ -61,7 +61,7 @@ def batch_scene(make: Callable[[], Table]) -> tuple[Table, Trained]:
 def from_batch(make: Callable[[], Table], *, protected: bool) -> float:
     """Records of one batch by difference peaks."""
     table, model = batch_scene(make)
-    view, rows = model.batch(KEPT if protected else OPEN)
+    view, rows = model.batch(PROTECTED if protected else OPEN)
     return judge.best_right(differences.attack(view), table.part(rows))
 
 
@@ -85,7 +85,7 @@ def held_out_scene() -> tuple[Table, Trained, list[Words]]:
 def from_pass(*, protected: bool) -> float:
     """Records of one pass of held-out customers by difference peaks."""
     table, model, words = held_out_scene()
-    return judge.best_right(differences.attack(model.scoring(words, KEPT if protected else OPEN)), table)
+    return judge.best_right(differences.attack(model.scoring(words, PROTECTED if protected else OPEN)), table)
 
 
 def all_knowing(make: Callable[[], Table], *, protected: bool) -> float:
@@ -93,7 +93,7 @@ def all_knowing(make: Callable[[], Table], *, protected: bool) -> float:
     table, model = batch_scene(make)
     chances = np.bincount(table.records) / len(table.records)
     scores = model.float_scores(model.xs)[np.unique(table.records, return_index=True)[1]]
-    half = 2.0 ** -(KEPT if protected else OPEN)
+    half = 2.0 ** -(PROTECTED if protected else OPEN)
     return ideal.rows_named(scores[:, None], chances, half, np.random.default_rng(0))
 
 
@@ -120,9 +120,12 @@ def known_customers(rows: int) -> np.ndarray:
 def solved(protected: bool) -> scorings.Solved:
     """Eight noiseless scorings, or one under the partner's noise."""
     scene, bits = credit.scorings(), SCORE_BITS if protected else None
-    told, known = scene.told(bits)[:, -1:] if protected else scene.told(bits), known_customers(len(scene.parts))
+    reported, known = (
+        scene.reported(bits)[:, -1:] if protected else scene.reported(bits),
+        known_customers(len(scene.parts)),
+    )
     half = 2.0**-17 + (2.0**-SCORE_BITS if protected else 0.0)
-    return scorings.solve(told, known, scene.delays[known], scene.bills[known], scene.domain, scene.chances, half)
+    return scorings.solve(reported, known, scene.delays[known], scene.bills[known], scene.domain, scene.chances, half)
 
 
 def delays_right(protected: bool) -> float:
@@ -152,8 +155,8 @@ def _near(some: Floats, truth: Floats) -> float:
 def equal_classes(protected: bool) -> float:
     """Classes of customers with equal delays that one scoring shows, of a partner that has nothing else."""
     scene = credit.scorings(bills=False)
-    told = scene.told(SCORE_BITS if protected else None)[:, -1:]
-    seen = scorings.equal_parts(told, 2.0**-SCORE_BITS if protected else 0.0)
+    reported = scene.reported(SCORE_BITS if protected else None)[:, -1:]
+    seen = scorings.equal_parts(reported, 2.0**-SCORE_BITS if protected else 0.0)
     truth = np.unique(scene.delays, axis=0, return_inverse=True)[1].ravel()
     sizes = np.bincount(truth)
     repeated = np.flatnonzero(sizes > 1)
@@ -219,12 +222,12 @@ ATTACKS = [
     Attack("asking again and again", LABEL, "scores", "predictions that are let through",
            "a budget of 4 scorings", deviations.asked_again, lambda: 4 / deviations.ASKED, 0.99, 0.001),
     Attack("the spread of a table that is not whitened", HELPER, NOTHING, "how many raw columns it has",
-           "no spread but for an automatic rate", told.raw_columns, told.guessed_columns, 0.99, 0.02),
+           "no spread but for an automatic rate", leaks.raw_columns, leaks.guessed_columns, 0.99, 0.02),
     Attack("entropies of chosen columns", SUBMITTER, "nothing of the table", "how frequent each of 8 yes/no columns is",
            "whole bits, of 4 sets of columns", profiles.recovered, profiles.guessed, 0.9, 0.15),
     Attack("the mean cosine of 32 rows", PARTNER, "weights, all records in it but one",
            "six yes/no columns of a customer",
            "noise of ±1/128 from each party", cosines.recovered, cosines.guessed, 0.8, 0.1),
     Attack("the loss of a Poisson model", PARTNER, "that counts are as a Poisson model has them",
-           "the mean count to a tenth", 'loss_to = "label"', told.mean_counts, told.guessed_means, 0.6, 0.02),
+           "the mean count to a tenth", 'loss_to = "label"', leaks.mean_counts, leaks.guessed_means, 0.6, 0.02),
 ]  # fmt: skip

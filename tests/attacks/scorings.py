@@ -33,7 +33,7 @@ class Solved:
 
 
 def solve(
-    told: Floats,
+    reported: Floats,
     known: NDArray[np.bool_],
     levels: Levels,
     numbers: Floats,
@@ -56,7 +56,7 @@ def solve(
     noise = half * half / 3.0
     design = np.hstack([numbers, _onehot(levels, sizes)])
     stacked = np.vstack([design / np.sqrt(noise), np.eye(design.shape[1]) / PRIOR])
-    aims = np.vstack([told[known] / np.sqrt(noise), np.zeros((design.shape[1], told.shape[1]))])
+    aims = np.vstack([reported[known] / np.sqrt(noise), np.zeros((design.shape[1], reported.shape[1]))])
     q, root = np.linalg.qr(stacked)
     weights = solve_triangular(root, q.T @ aims)  # (columns, scorings)
     width, candidates = numbers.shape[1], _onehot(domain, sizes)
@@ -64,11 +64,11 @@ def solve(
     mean, spread = numbers.mean(axis=0), np.cov(numbers, rowvar=False).reshape(width, width) + 1e-6 * np.eye(width)
     padded = np.hstack([np.zeros((len(domain), width)), candidates])
     doubt = (solve_triangular(root, padded.T, trans="T") ** 2).sum(axis=0)  # variance of what is expected
-    unknown = told[~known]
+    unknown = reported[~known]
     best, record = np.full(len(unknown), -np.inf), np.zeros(len(unknown), np.int64)
     found = np.zeros((len(unknown), width))
     for r in range(len(domain)):
-        covariance = slopes.T @ spread @ slopes + (noise + doubt[r]) * np.eye(told.shape[1])
+        covariance = slopes.T @ spread @ slopes + (noise + doubt[r]) * np.eye(reported.shape[1])
         left = unknown - expected[r] - mean @ slopes
         scaled = np.linalg.solve(covariance, left.T).T
         likely = np.log(chances[r]) - 0.5 * ((left * scaled).sum(axis=1) + np.linalg.slogdet(covariance)[1])
@@ -78,10 +78,10 @@ def solve(
     return Solved(domain[record], found)
 
 
-def equal_parts(told: Floats, half: float) -> NDArray[np.int64]:
+def equal_parts(reported: Floats, half: float) -> NDArray[np.int64]:
     """Classes of customers whose parts are equal up to noise in every scoring: the number of each one's class."""
-    cells = np.zeros(len(told), np.int64)
-    for column in told.T:
+    cells = np.zeros(len(reported), np.int64)
+    for column in reported.T:
         order = np.argsort(column)
         gaps = np.diff(column[order]) > 2.0 * half
         number = np.empty(len(column), np.int64)

@@ -24,7 +24,7 @@ from tercet.mpc.reference.linear import Weights, train
 Levels = NDArray[np.int64]  # (rows, variables): the level that each row has in each variable
 CREDIT = Path(__file__).parents[2] / "examples" / "credit"
 # The noise is +-2^-bits of a score: what the first version had, and what there is now.
-OPEN, KEPT = 21, LINKS["logistic"].noise_bits
+OPEN, PROTECTED = 21, LINKS["logistic"].noise_bits
 
 
 @dataclass(frozen=True)
@@ -130,8 +130,8 @@ def labelled(levels: Levels, seed: int, signal: float = 2.0) -> Table:
 
 def categorical(variables: int, levels: int, rows: int, seed: int, signal: float = 2.0) -> Table:
     """Variables of so many equally likely levels."""
-    drawn = np.random.default_rng([seed, 0]).integers(0, levels, (rows, variables))
-    return labelled(drawn, seed, signal)
+    draws = np.random.default_rng([seed, 0]).integers(0, levels, (rows, variables))
+    return labelled(draws, seed, signal)
 
 
 def yes_no(columns: int, rows: int, seed: int, skewed: bool = False, signal: float = 2.0) -> Table:

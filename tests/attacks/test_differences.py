@@ -8,7 +8,7 @@ from tercet.mpc.linear.helper import activation
 from tests.attacks import density, differences, ideal, judge, tables
 from tests.attacks.__main__ import judged
 from tests.attacks.registry import ATTACKS, HELPER, Attack
-from tests.attacks.tables import KEPT, OPEN, View
+from tests.attacks.tables import OPEN, PROTECTED, View
 from tests.mpc.world import Job, World
 
 OF_THE_HELPER = [attack for attack in ATTACKS if attack.who == HELPER]
@@ -25,7 +25,7 @@ def test_difference_peaks_break_down_before_the_noise_that_there_is():
     """At +-2^-13 of a score little is left, and at +-2^-10 nothing: eight bits to spare."""
     table = tables.categorical(3, 10, 4096, 0)
     model = tables.trained(table)
-    for bits in (10, 5, KEPT):
+    for bits in (10, 5, PROTECTED):
         view, rows = model.batch(bits)
         truth = table.part(rows)
         assert judge.best_right(differences.attack(view), truth) < truth.guess + 0.02, bits
@@ -66,7 +66,7 @@ def test_the_view_is_what_the_helper_of_a_job_computes_on():
     signs = model.order.signs(model.step, odd=True)[:, 0].astype(np.int64)
     off = np.abs(seen[4] - signs * model.float_scores([words[rows] for words in model.xs])).max()
     # Weights differ by what the noise of earlier steps has done.
-    assert 0.7 * 2.0**-KEPT < off < 1.1 * 2.0**-KEPT
+    assert 0.7 * 2.0**-PROTECTED < off < 1.1 * 2.0**-PROTECTED
 
 
 def test_no_attack_on_one_view_can_name_many_records_of_nine_bits():
@@ -77,7 +77,7 @@ def test_no_attack_on_one_view_can_name_many_records_of_nine_bits():
     scores = model.float_scores(model.xs)[np.unique(table.records, return_index=True)[1]][:, None]
     rng = np.random.default_rng(0)
     assert ideal.rows_named(scores, chances, 2.0**-OPEN, rng) > 0.95
-    assert ideal.rows_named(scores, chances, 2.0**-KEPT, rng) < 0.05
+    assert ideal.rows_named(scores, chances, 2.0**-PROTECTED, rng) < 0.05
 
 
 def test_matching_rows_across_passes_gains_nothing_under_secret_order():
@@ -86,7 +86,7 @@ def test_matching_rows_across_passes_gains_nothing_under_secret_order():
     models = [tables.trained(table, stop=8 * epoch - 1) for epoch in range(1, 9)]
     z = np.column_stack([model.float_scores(model.xs) for model in models])
     scores, chances = z[np.unique(table.records, return_index=True)[1]], np.bincount(table.records) / len(z)
-    rng, half = np.random.default_rng(0), 2.0**-KEPT
+    rng, half = np.random.default_rng(0), 2.0**-PROTECTED
     views = np.abs(z + rng.uniform(-half, half, z.shape))
     one = ideal.rows_named(scores[:, -1:], chances, half, rng)
     assert ideal.rows_named_linked(scores, chances, half, rng) > 2.0 * one

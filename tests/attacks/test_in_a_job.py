@@ -181,11 +181,11 @@ async def test_what_she_says_beside_her_part_is_refused_and_the_job_goes_on(guar
         await raw.say(*(forge(eve) for forge, _ in REFUSED.values()), *(forge(eve) for forge in IGNORED.values()))
         statuses = await field.ended(eve.job, BANK, EVE, NOTARY)
         assert {status.state for status in statuses.values()} == {"done"}
-        kept = await field.dead_letters(BANK)
-        assert len(kept) == len(REFUSED)
+        stored = await field.dead_letters(BANK)
+        assert len(stored) == len(REFUSED)
         logged = [line["why"] for line in field.lines if line["event"] == "message refused"]
         for name, (_, why) in REFUSED.items():
-            assert any(reason.startswith(why) for reason in kept), name
+            assert any(reason.startswith(why) for reason in stored), name
             assert any(reason.startswith(why) for reason in logged), name
 
 

@@ -111,7 +111,7 @@ SAMPLES = [
 def test_a_label_party_that_changes_its_masks_is_named_by_everybody(sample: Sample, tmp_path: Path, monkeypatch):
     """In its second prediction; no score is told before that is found."""
     trained(sample, tmp_path)
-    tables, give, label = (
+    tables, hand_over, label = (
         newcomers(sample),
         tercet.agents.protocol.weight_openings._seed_from_part,
         sample.parties[sample.label],
@@ -121,7 +121,7 @@ def test_a_label_party_that_changes_its_masks_is_named_by_everybody(sample: Samp
     assert not {ModelOpening, ScoringWeights} & {type(message) for _, message in first.ear.said}
 
     async def lie(context: JobContext, arrays: Any) -> None:
-        seed = give(arrays)
+        seed = hand_over(arrays)
         message = WeightMaskSeed(secret=bytes(32 - len(seed)) + seed[::-1] if context.is_label_party else seed)
         await context.mailbox.send(message, [context.description.helper], context.deadline("step"))
 

@@ -17,9 +17,9 @@ def test_a_curious_label_party_solves_for_records_without_the_protection_and_not
     assert fine, columns
 
 
-def solved(scene, told, half, known):
+def solved(scene, reported, half, known):
     """The part of the others' records of delays that are right."""
-    out = scorings.solve(told, known, scene.delays[known], scene.bills[known], scene.domain, scene.chances, half)
+    out = scorings.solve(reported, known, scene.delays[known], scene.bills[known], scene.domain, scene.chances, half)
     return float((out.delays == scene.delays[~known]).all(axis=1).mean())
 
 
@@ -27,15 +27,15 @@ def test_a_hundred_known_customers_are_enough():
     """More unknown weights than that there are not."""
     scene = credit.scorings()
     known = np.arange(len(scene.parts)) < 100
-    assert solved(scene, scene.told(None), 2.0**-17, known) > 0.9
+    assert solved(scene, scene.reported(None), 2.0**-17, known) > 0.9
 
 
 def test_both_the_noise_and_the_number_of_scorings_count():
     """Eight noised scorings tell more than one, and less than eight without noise."""
     scene = credit.scorings()
     known = np.arange(len(scene.parts)) < 300
-    noised = scene.told(5)
-    eight, one = (solved(scene, told, 2.0**-5, known) for told in (noised, noised[:, -1:]))
+    noised = scene.reported(5)
+    eight, one = (solved(scene, reported, 2.0**-5, known) for reported in (noised, noised[:, -1:]))
     assert one < eight - 0.05
     assert eight < 0.65
 
@@ -44,5 +44,5 @@ def test_one_score_of_a_partner_with_categories_alone_is_nearly_its_record():
     """And the noise leaves more of it than guessing: such a partner has to accept that."""
     scene = credit.scorings(bills=False)
     known = np.arange(len(scene.parts)) < 300
-    assert solved(scene, scene.told(None)[:, -1:], 2.0**-17, known) > 0.9
-    assert solved(scene, scene.told(5)[:, -1:], 2.0**-5, known) > scene.guess + 0.2
+    assert solved(scene, scene.reported(None)[:, -1:], 2.0**-17, known) > 0.9
+    assert solved(scene, scene.reported(5)[:, -1:], 2.0**-5, known) > scene.guess + 0.2

@@ -138,15 +138,15 @@ async def test_no_letter_of_hers_begins_what_it_may_not(guarded: Guarded, tmp_pa
         for name, (forge, event, why) in LETTERS.items():
             field.lines.clear()
             await eve.say(forge(field))
-            told = {"code": why} if event == "job refused" else {"why": why}
+            reported = {"code": why} if event == "job refused" else {"why": why}
             try:
-                await field.until(partial(field.logged, event, **told))
+                await field.until(partial(field.logged, event, **reported))
             except TimeoutError:
                 silent.append((name, [line["event"] for line in field.lines]))
         assert silent == []
         assert field.agents[BANK].status() == ()
-        kept = await field.dead_letters(BANK)
-        assert any(reason.startswith("it says that it is from card") for reason in kept)
+        stored = await field.dead_letters(BANK)
+        assert any(reason.startswith("it says that it is from card") for reason in stored)
         assert {s.state for s in (await field.honest_job(job())).values()} == {"done"}
         assert {s.state for s in (await field.honest_job(prediction(job().id))).values()} == {"done"}
 

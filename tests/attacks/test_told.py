@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tercet.agents.session.training_defaults import announced_spread
-from tests.attacks import told
+from tests.attacks import leaks
 from tests.attacks.__main__ import judged
 from tests.attacks.registry import ATTACKS, PARTNER, SUBMITTER
 
@@ -20,7 +20,7 @@ def test_a_curious_partner_learns_neither_a_mean_nor_a_record_of_sums_that_are_t
 
 def test_the_spread_is_the_same_whatever_the_rows_are():
     """So it tells nothing of any of them: at most log2 of the number of encoded columns, and that of columns."""
-    job = told.job_with("auto")
-    for columns in range(1, told.MOST_COLUMNS + 1):
-        spreads = {announced_spread(job, told.table_of(columns, np.random.default_rng(seed))) for seed in range(8)}
+    job = leaks.job_with("auto")
+    for columns in range(1, leaks.MOST_COLUMNS + 1):
+        spreads = {announced_spread(job, leaks.table_of(columns, np.random.default_rng(seed))) for seed in range(8)}
         assert spreads == {float(columns)}

@@ -31,8 +31,8 @@ def edges_of(nodes: Floats, found: Floats, half: float) -> Edges:
         low, high = (np.searchsorted(ascending, ascending + peak + side * 2.0 * half) for side in (-1, 1))
         counts = high - low
         starts = np.repeat(np.arange(len(nodes)), counts)
-        ends = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(low, counts)
-        edges.append(Edges(order[starts], order[ends], np.full(len(starts), k)))
+        bounds = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(low, counts)
+        edges.append(Edges(order[starts], order[bounds], np.full(len(starts), k)))
     return Edges(*(np.concatenate(part) for part in zip(*edges, strict=True)))
 
 

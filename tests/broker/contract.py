@@ -149,7 +149,7 @@ class BrokerContract:
         assert inbox.bodies == [str(number).encode() for number in range(200)]
 
     @pytest.mark.parametrize(
-        ("pattern", "key", "taken"),
+        ("pattern", "key", "obtained"),
         [
             ("a.b.c", "a.b.c", True),
             ("a.*.c", "a.b.c", True),
@@ -166,12 +166,12 @@ class BrokerContract:
         ],
     )
     async def test_bindings_have_topic_wildcards(
-        self, broker_factory: BrokerFactory, place: Place, pattern: str, key: str, taken: bool
+        self, broker_factory: BrokerFactory, place: Place, pattern: str, key: str, obtained: bool
     ):
         """A star is one word, a hash any number of words."""
         broker = await broker_factory("bank")
         await broker.declare(Queue(place.queue.name, ((place.exchange, pattern),)))
-        if taken:
+        if obtained:
             await broker.publish(place.envelope(routing_key=key), Lane.ONLINE)
         else:
             with pytest.raises(Unroutable):

@@ -17,7 +17,7 @@ import structlog
 
 from tercet.broker.interface.base import Broker, BrokerError, Consumer, Delivery, Envelope, Handler, Lane, Queue
 from tercet.schemas.messages.address import Address, MalformedAddress, parse_address
-from tests.chaos.plans import Plan, Way, When, mark, read_plan
+from tests.chaos.plans import Plan, Way, When, marker, read_plan
 
 PASSING_SECONDS = 0.03  # so long a message waits for others to go first
 HANDED_OVER = 5  # rounds of the event loop until what is published is in the hands of the operating system
@@ -58,11 +58,11 @@ class _Job:
         return after is None or self._spent(after)
 
     def _spent(self, number: int) -> bool:
-        return mark(self._folder, self._job, number).exists()
+        return marker(self._folder, self._job, number).exists()
 
     def note(self, number: int) -> bool:
         """Let everybody know that a point has been reached; whether it kills."""
-        mark(self._folder, self._job, number).touch()
+        marker(self._folder, self._job, number).touch()
         return self.plan.points[number].kills
 
 

@@ -118,7 +118,7 @@ def plan_file(folder: Path, job: str) -> Path:
     return folder / f"{job}.json"
 
 
-def mark(folder: Path, job: str, number: int) -> Path:
+def marker(folder: Path, job: str, number: int) -> Path:
     """A file that is there once a point has been reached, so that an agent's next life does not die there again."""
     return folder / f"{job}.{number}.reached"
 

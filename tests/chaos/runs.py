@@ -19,7 +19,7 @@ from tercet.agents.simulation.simulate import Simulation, bit_exact, simulate_jo
 from tercet.broker.interface.base import BrokerError
 from tercet.schemas.files.job import Evaluation, Network, PredictionJob, Privacy, Training, TrainingJob
 from tests.chaos.fleet import Fleet
-from tests.chaos.plans import Deed, Plan, mark, plan_file
+from tests.chaos.plans import Deed, Plan, marker, plan_file
 from tests.chaos.scenarios import BANK, CARD, NOTARY, STEP_SECONDS, Model, Scenario
 from tests.fixed_agent import fixed_contribution
 
@@ -146,7 +146,7 @@ async def _run(fleet: Fleet, job: TrainingJob | PredictionJob, plan: Plan) -> li
         while refusal is None and not _over(fleet, job.id):  # noqa: ASYNC110 - others write it down
             await asyncio.sleep(LOOK_SECONDS)
         for deed, task in zip(plan.deeds, deeds, strict=True):
-            if not mark(fleet.plans, job.id, deed.point).exists():
+            if not marker(fleet.plans, job.id, deed.point).exists():
                 task.cancel()
     if refusal is not None:
         raise NotTheSame(f"{job.id} is not taken: {refusal}")
@@ -154,7 +154,7 @@ async def _run(fleet: Fleet, job: TrainingJob | PredictionJob, plan: Plan) -> li
     if set(states.values()) != {"done"}:
         raise NotTheSame(_where(fleet, job))
     due = [n for n, point in enumerate(plan.points) if point.kind == job.kind]
-    return [n for n in due if not mark(fleet.plans, job.id, n).exists()]
+    return [n for n in due if not marker(fleet.plans, job.id, n).exists()]
 
 
 def _of_kind(plan: Plan, kind: str) -> Plan:
@@ -164,7 +164,7 @@ def _of_kind(plan: Plan, kind: str) -> Plan:
 
 
 async def _do_at_its_point(fleet: Fleet, job: str, deed: Deed) -> None:
-    while not mark(fleet.plans, job, deed.point).exists():  # noqa: ASYNC110 - another process makes it
+    while not marker(fleet.plans, job, deed.point).exists():  # noqa: ASYNC110 - another process makes it
         await asyncio.sleep(LOOK_SECONDS / 4)
     await fleet.do(deed)
 
@@ -194,13 +194,13 @@ def _state(fleet: Fleet, party: str, job: str) -> str:
 
 
 def _where(fleet: Fleet, *jobs: TrainingJob | PredictionJob) -> str:
-    told = []
+    reported = []
     for job in jobs:
         for party in fleet.parties:
             status = fleet.status(party, job.id)
             failure = "" if status is None or status.failure is None else f" ({status.failure.code}: {status.failure})"
-            told.append(f"{job.kind} is {'unknown' if status is None else status.state} at {party}{failure}")
-    return "; ".join(told)
+            reported.append(f"{job.kind} is {'unknown' if status is None else status.state} at {party}{failure}")
+    return "; ".join(reported)
 
 
 async def _cancel(fleet: Fleet, job: str) -> None:

@@ -119,8 +119,10 @@ def _apart(seed: int, party: str, what: Literal["cut", "stall"]) -> Scenario:
     draw = _Draw(seed, name)
     point = draw.point("training", party, kills=False)
     seconds = draw.source.uniform(0.5, 2.5)
-    told = f"{party}'s line {'cut' if what == 'cut' else 'stalled'} for {seconds:.1f} s in training"
-    return Scenario(name, told, draw.plan(point, deeds=(Deed(point=0, what=what, parties=(party,), seconds=seconds),)))
+    reported = f"{party}'s line {'cut' if what == 'cut' else 'stalled'} for {seconds:.1f} s in training"
+    return Scenario(
+        name, reported, draw.plan(point, deeds=(Deed(point=0, what=what, parties=(party,), seconds=seconds),))
+    )
 
 
 def _stopped(seed: int, party: str) -> Scenario:

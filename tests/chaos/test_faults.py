@@ -12,7 +12,7 @@ from tercet.schemas.core.names import NAME_PATTERN
 from tercet.schemas.files.job import TrainingJob
 from tercet.schemas.messages.address import Address, Round
 from tests.chaos.faults import FaultyBroker
-from tests.chaos.plans import Chances, Plan, Point, mark, plan_file
+from tests.chaos.plans import Chances, Plan, Point, marker, plan_file
 from tests.chaos.runs import training_job
 from tests.chaos.scenarios import PARTIES, STAGES, everything
 
@@ -46,7 +46,7 @@ class Inbox:
         await delivery.ack()
 
 
-async def office(*jobs: str) -> tuple[MemoryBroker, Inbox]:
+async def memory_broker(*jobs: str) -> tuple[MemoryBroker, Inbox]:
     """A broker with a queue of the bank's for each job, and what comes into them."""
     place, inbox = MemoryBroker(), Inbox()
     bank = place.connect("bank")
@@ -83,7 +83,7 @@ async def one_by_one(broker: Broker, count: int) -> None:
 
 async def test_what_has_no_plan_passes_as_it_is(tmp_path: Path) -> None:
     """Consoles' messages, and jobs that nobody wants to disturb."""
-    place, inbox = await office(JOB, OTHER)
+    place, inbox = await memory_broker(JOB, OTHER)
     nasty = Plan(seed=1, chances=Chances(drop=1.0, drops=MANY, droppable=tuple(Round)))
     broker = FaultyBroker(place.connect("card"), "card", written(tmp_path, nasty, OTHER))
     await send_all(broker, MANY)
@@ -94,7 +94,7 @@ async def test_what_has_no_plan_passes_as_it_is(tmp_path: Path) -> None:
 
 async def test_messages_are_lost_though_confirmed_and_no_more_than_allowed(tmp_path: Path) -> None:
     """Of the rounds that may be lost, by a chance."""
-    place, inbox = await office()
+    place, inbox = await memory_broker()
     plan = Plan(seed=2, chances=Chances(drop=0.5, drops=7, droppable=("activations",)))
     broker = FaultyBroker(place.connect("card"), "card", written(tmp_path, plan))
     await send_all(broker, MANY)
@@ -106,7 +106,7 @@ async def test_messages_are_lost_though_confirmed_and_no_more_than_allowed(tmp_p
 @pytest.mark.parametrize("chances", [Chances(delay=0.3, longest=0.05), Chances(reorder=0.3)])
 async def test_what_is_delayed_or_reordered_all_comes_in_another_order(tmp_path: Path, chances: Chances) -> None:
     """Nothing is lost."""
-    place, inbox = await office()
+    place, inbox = await memory_broker()
     broker = FaultyBroker(place.connect("card"), "card", written(tmp_path, Plan(seed=3, chances=chances)))
     await send_all(broker, MANY)
     steps = await arrived(inbox, MANY)
@@ -116,7 +116,7 @@ async def test_what_is_delayed_or_reordered_all_comes_in_another_order(tmp_path:
 
 async def test_doubled_messages_come_twice_and_nothing_is_left_to_do_after_closing(tmp_path: Path) -> None:
     """The second copy is as the first; it may come when the queue is gone."""
-    place, inbox = await office()
+    place, inbox = await memory_broker()
     plan = Plan(seed=4, chances=Chances(double=0.5, latest=0.05))
     broker = FaultyBroker(place.connect("card"), "card", written(tmp_path, plan))
     await send_all(broker, MANY)
@@ -134,7 +134,7 @@ def _fields(number: int) -> tuple[Any, ...]:
 
 async def test_errors_of_the_broker_reach_whoever_publishes(tmp_path: Path) -> None:
     """An outbox repeats by them."""
-    place, _ = await office(OTHER)
+    place, _ = await memory_broker(OTHER)
     broker = FaultyBroker(place.connect("card"), "card", written(tmp_path, Plan(seed=5)))
     with pytest.raises(Unroutable):
         await broker.publish(envelope(0), Lane.ONLINE)
@@ -145,21 +145,21 @@ async def test_a_process_dies_at_its_message_and_not_again_in_its_next_life(
     tmp_path: Path, when: Any, reached: int
 ) -> None:
     """Before the message has left, or when it is confirmed."""
-    place, inbox = await office()
+    place, inbox = await memory_broker()
     point = Point(party="card", rounds=("activations",), count=4, when=when)
     folder = written(tmp_path, Plan(seed=6, points=(point,)))
     broker = FaultyBroker(place.connect("card"), "card", folder, kill)
     with pytest.raises(Killed):
         await one_by_one(broker, MANY)
     assert len(await arrived(inbox, reached)) == reached
-    assert mark(folder, JOB, 0).exists()
+    assert marker(folder, JOB, 0).exists()
     await send_all(FaultyBroker(place.connect("card"), "card", folder, kill), MANY)
     await arrived(inbox, reached + MANY)
 
 
 async def test_a_process_dies_between_handing_over_and_confirm(tmp_path: Path) -> None:
     """The message is on its way, and the sender does not know."""
-    place, inbox = await office()
+    place, inbox = await memory_broker()
     confirming = asyncio.Event()
 
     async def never(_: Envelope) -> None:
@@ -177,7 +177,7 @@ async def test_a_process_dies_between_handing_over_and_confirm(tmp_path: Path) -
 
 async def test_a_point_after_another_counts_from_there_and_others_points_are_not_mine(tmp_path: Path) -> None:
     """The second death of a run, and one that is only told."""
-    place, inbox = await office()
+    place, inbox = await memory_broker()
     points = (
         Point(party="bank", rounds=("activations",), count=2),
         Point(party="card", rounds=("activations",), count=1, kills=False),
@@ -188,7 +188,7 @@ async def test_a_point_after_another_counts_from_there_and_others_points_are_not
     with pytest.raises(Killed):
         await one_by_one(broker, MANY)
     assert await arrived(inbox, 3) == [0, 1, 2]
-    assert [mark(folder, JOB, number).exists() for number in range(3)] == [False, True, True]
+    assert [marker(folder, JOB, number).exists() for number in range(3)] == [False, True, True]
 
 
 async def test_a_process_dies_before_a_message_is_handled_and_it_comes_again(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ class Mortals(Scene):
         for party in parties or PARTIES:
             own, identity = self.parties[party]
             contribute = fixed_contribution(party)
-            connection, stop = self.office.connect(party), asyncio.Event()
+            connection, stop = self.memory_broker.connect(party), asyncio.Event()
             agent = Agent(own, identity, self.broker_of(connection), contribute=contribute, finished=self._finished)
             task = self.tasks.create_task(self._serve(agent, connection, stop))
             self.agents[party], self._living[party] = agent, (stop, task, connection)
@@ -115,15 +115,15 @@ def undisturbed() -> tuple[dict[str, Any], dict[tuple[str, Way], int]]:
 
     def count(envelope: Envelope) -> None:
         address = parse_address(envelope.address)
-        ends: tuple[tuple[str, Way], ...] = ((address.sender, "out"), (address.receiver, "in"))
-        for party, way in ends:
+        directions: tuple[tuple[str, Way], ...] = ((address.sender, "out"), (address.receiver, "in"))
+        for party, way in directions:
             if Point(party=party, rounds=ROUNDS, way=way).fits(party, way, address):
                 counts[party, way] = counts.get((party, way), 0) + 1
 
     async def run() -> dict[str, Any]:
         own = {party: fixed_contribution(party) for party in PARTIES}
-        office = MemoryBroker(tap=count)
-        done = await simulate_job(description(), settings_of(folder), folder, contribute=own, broker=office)
+        memory_broker = MemoryBroker(tap=count)
+        done = await simulate_job(description(), settings_of(folder), folder, contribute=own, broker=memory_broker)
         assert bit_exact(done)
         parts = {p: model_part.load(r.model_part)[1] for p, r in done.runs.items() if r.model_part is not None}
         return {**parts, LOSSES: done.label_run.context.history.losses}
@@ -157,8 +157,8 @@ async def lived_through(plan: Plan, folder: Path) -> dict[str, Any]:
         await stage.start()
         name = stage.submit(description())
         await stage.until(lambda: all(stage.state(party, name) in TERMINAL for party in PARTIES), PATIENCE)
-        told = {party: stage.agents[party].status(name) for party in PARTIES}
-        assert {status.state for (status,) in told.values()} == {"done"}, told
+        reported = {party: stage.agents[party].status(name) for party in PARTIES}
+        assert {status.state for (status,) in reported.values()} == {"done"}, reported
         await stage.until(lambda: (BANK, name) in stage.runs)
         parts = {party: model_part.load(folder / party / "models" / name)[1] for party in (BANK, CARD)}
         return {**parts, LOSSES: stage.runs[BANK, name].context.history.losses}

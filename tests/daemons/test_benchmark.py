@@ -40,9 +40,9 @@ def measured(
     def measure(*arguments: str) -> dict[str, Any]:
         monkeypatch.setattr(sys, "argv", ["step", *small, *arguments])
         step.main()
-        out, told = capsys.readouterr()
+        out, reported = capsys.readouterr()
         result: dict[str, Any] = json.loads(out)
-        return result | {"told": told}
+        return result | {"told": reported}
 
     return measure
 

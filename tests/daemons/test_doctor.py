@@ -193,19 +193,19 @@ async def test_every_right_beyond_the_needed_is_found(place: Place, guarded: Gua
     (own,) = [each for each in rights if each["user"] == "bank"]
     usual = [own[what] for what in ("configure", "write", "read")]
 
-    async def told(configure: str, write: str, read: str) -> str:
+    async def reported(configure: str, write: str, read: str) -> str:
         guarded.control("set_permissions", "bank", configure, write, read)
         found = [finding async for finding in doctor_broker.check_rights(settings, login)]
         return next(finding.said for finding in found if finding.check == "rights" and finding.hint)
 
     configure, write, read = usual
     try:
-        said = await told(configure + r"|^tercet\.card\.", write + "|^$|^amq.default$", read + r"|^tercet\.card\.")
+        said = await reported(configure + r"|^tercet\.card\.", write + "|^$|^amq.default$", read + r"|^tercet\.card\.")
         assert "declare or delete card's queues, publish to any queue through the default exchange" in said
         assert "read card's queues" in said
-        assert "does not let us publish to our exchange" in await told(configure, r"^tercet\.bank\.", read)
+        assert "does not let us publish to our exchange" in await reported(configure, r"^tercet\.bank\.", read)
         guarded.control("set_topic_permissions", "bank", "tercet.from.card", ".*", ".*")
-        said = await told(configure, write + r"|^tercet\.from\.card$", read)
+        said = await reported(configure, write + r"|^tercet\.from\.card$", read)
         assert "publish as card" in said
         assert "overhear what card says to card" in said
     finally:
@@ -375,9 +375,9 @@ def test_the_command_prints_a_line_for_each_check_and_ends_with_3(alone: Place) 
     assert "     do: is RabbitMQ running" in done.output
     done = CliRunner().invoke(app, ["doctor", "--settings", str(alone.settings()), "--format", "json"])
     assert done.exit_code == 3
-    told = json.loads(done.output)
-    assert {"check", "outcome", "said", "hint"} == told[0].keys()
-    assert all(found["hint"] for found in told if found["outcome"] != "ok")
+    reported = json.loads(done.output)
+    assert {"check", "outcome", "said", "hint"} == reported[0].keys()
+    assert all(found["hint"] for found in reported if found["outcome"] != "ok")
 
 
 def test_no_finding_goes_without_a_hint() -> None:

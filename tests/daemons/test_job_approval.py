@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tercet.agents.core.states import APPROVAL
-from tests.daemons.test_over_rabbitmq import DEADLINES, PATIENCE, POLL_SECONDS, job_file, submit, told, write_tables
+from tests.daemons.test_over_rabbitmq import DEADLINES, PATIENCE, POLL_SECONDS, job_file, reported, submit, write_tables
 from tests.deployment import Deployment
 
 ASKING = DEADLINES.replace("[policy]", "[policy]\napproval = true")
@@ -39,11 +39,11 @@ def test_a_job_runs_when_each_operator_has_approved(deployment: Deployment) -> N
     job = submit(deployment, job_file(deployment, "asking"))
     for party in ("card", "notary"):
         until_asked(deployment, job, party)
-        shown = told(deployment.asked("job", "show", job, "--format", "json", party=party))["reveals"]
+        shown = reported(deployment.asked("job", "show", job, "--format", "json", party=party))["reveals"]
         assert any("purpose: none given" in line for line in shown)
-        answer = told(deployment.asked("job", "approve", job, "--yes", "--format", "json", party=party))
+        answer = reported(deployment.asked("job", "approve", job, "--yes", "--format", "json", party=party))
         assert answer["approval"] not in {"", APPROVAL}
-    told(deployment.asked("job", "watch", job, "--format", "json"))
+    reported(deployment.asked("job", "watch", job, "--format", "json"))
     verified = deployment.tercet("audit", "verify", party="card")
     assert (verified.returncode, "OK, " in verified.stdout) == (0, True)
     assert "approved" in deployment.asked("audit", "show", job, party="card").stdout
@@ -53,8 +53,8 @@ def test_a_refusal_is_told_to_the_submitter(deployment: Deployment) -> None:
     """With its reason."""
     job = submit(deployment, job_file(deployment, "refused"))
     until_asked(deployment, job, "card")
-    told(deployment.tercet("job", "refuse", job, "--why", "not yet", "--format", "json", party="card"))
-    failure = told(deployment.asked("job", "watch", job, "--format", "json"), code=1)["failure"]
+    reported(deployment.tercet("job", "refuse", job, "--why", "not yet", "--format", "json", party="card"))
+    failure = reported(deployment.asked("job", "watch", job, "--format", "json"), code=1)["failure"]
     assert (failure["code"], failure["culprit"]) == ("policy.refused", "card")
     assert "not yet" in failure["reason"]
     again = deployment.tercet("job", "approve", job, "--yes", party="card")

@@ -45,7 +45,7 @@ async def test_five_late_starts_all_get_into_their_job(tmp_path: Path, amqp_url:
         party: own.model_copy(update={"recovery": Recovery(attempts=100)})
         for party, own in three(tmp_path, deadlines).items()
     }
-    parties, late = introduce(settings, tmp_path), 0
+    parties, late_count = introduce(settings, tmp_path), 0
     ended: dict[str, dict[str, JobRun]] = {party: {} for party in parties}
     async with (
         agent(amqp_url, *parties[BANK], ended[BANK]) as bank,
@@ -58,5 +58,5 @@ async def test_five_late_starts_all_get_into_their_job(tmp_path: Path, amqp_url:
                 while not all(name in found for found in ended.values()):  # noqa: ASYNC110 - what ends says so nowhere
                     await asyncio.sleep(0.02)
             assert {found[name].state for found in ended.values()} == {"done"}, number
-            late += ended[BANK][name].attempts.number > 1
-    assert late > LATE_STARTS / 2
+            late_count += ended[BANK][name].attempts.number > 1
+    assert late_count > LATE_STARTS / 2

@@ -125,7 +125,7 @@ def prediction_file(deployment: Deployment, name: str, of: str) -> Path:
     return path
 
 
-def told(done: subprocess.CompletedProcess[str], code: int = 0) -> dict[str, Any]:
+def reported(done: subprocess.CompletedProcess[str], code: int = 0) -> dict[str, Any]:
     """What the command line printed as JSON."""
     assert done.returncode == code, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)
@@ -134,7 +134,7 @@ def told(done: subprocess.CompletedProcess[str], code: int = 0) -> dict[str, Any
 
 def submit(deployment: Deployment, path: Path, party: str = "bank") -> str:
     """A job's id."""
-    job: str = told(deployment.asked("job", "submit", str(path), "--format", "json", party=party))["job"]
+    job: str = reported(deployment.asked("job", "submit", str(path), "--format", "json", party=party))["job"]
     return job
 
 
@@ -142,7 +142,7 @@ def until(deployment: Deployment, party: str, job: str, *states: str) -> dict[st
     """The job's status at a party, once it is in one of these states."""
     end = time.monotonic() + PATIENCE
     while True:
-        status = told(deployment.asked("job", "status", job, "--format", "json", party=party))
+        status = reported(deployment.asked("job", "status", job, "--format", "json", party=party))
         if status["state"] in states or time.monotonic() > end:
             assert status["state"] in states, status
             return status
@@ -176,7 +176,7 @@ def test_three_daemons_train_the_model_that_the_simulator_trains(deployment):
     """Over RabbitMQ and in one process, the same contributions give the same words, with batches in secret order."""
     path = job_file(deployment, "same")
     job = submit(deployment, path)
-    watched = told(deployment.tercet("job", "watch", job, "--format", "json", party="card"))
+    watched = reported(deployment.tercet("job", "watch", job, "--format", "json", party="card"))
     assert watched["state"] == "done"
     assert watched["steps"] == 3 * -(-ROWS // BATCH)
     until(deployment, "bank", job, "done")
@@ -196,8 +196,8 @@ def test_daemons_evaluate_stop_early_and_predict_as_the_simulator_does(deploymen
     own = simulation.label_run.status()
     best = simulation.label_run.context.history.best_epoch
     assert best, "an epoch that is not the first has to be the best one here"
-    kept = {party: model_part.load(Path(status[party]["model_part"]))[0].steps for party in ("bank", "card")}
-    assert kept == dict.fromkeys(kept, (best + 1) * status["bank"]["steps"] // 60)
+    stored = {party: model_part.load(Path(status[party]["model_part"]))[0].steps for party in ("bank", "card")}
+    assert stored == dict.fromkeys(stored, (best + 1) * status["bank"]["steps"] // 60)
     assert status["bank"]["metrics"] == own.metrics
     assert status["bank"]["metrics"].keys() >= {"auc", "ks", "log_loss"}
     assert status["bank"]["loss"] == status["card"]["loss"] == own.loss
@@ -205,7 +205,7 @@ def test_daemons_evaluate_stop_early_and_predict_as_the_simulator_does(deploymen
 
     predict, out = prediction_file(deployment, "predicted", job), deployment.folder / "copied.csv"
     out.touch(0o644)
-    done = told(deployment.tercet("predict", str(predict), "--out", str(out), "--format", "json"))
+    done = reported(deployment.tercet("predict", str(predict), "--out", str(out), "--format", "json"))
     assert (done["state"], done["kind"], done["rows"]) == ("done", "prediction", ROWS)
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     scores = simulated(deployment, read_job(predict)).label_run.scores
@@ -242,7 +242,7 @@ def test_daemons_train_and_apply_the_network_that_the_simulator_does_but_for_rou
         ours = decode(total(arrays[name] for _, arrays in parts.values()), bits)
         assert np.allclose(ours, decode(words, bits), rtol=0, atol=1e-4), name
     predict = prediction_file(deployment, "network-scores", job)
-    done = told(deployment.tercet("predict", str(predict), "--format", "json"))
+    done = reported(deployment.tercet("predict", str(predict), "--format", "json"))
     scores = simulated(deployment, read_job(predict)).label_run.scores
     assert scores is not None
     ours, theirs = (csv.read_csv(place) for place in (done["scores"], scores))
@@ -257,7 +257,7 @@ def test_only_the_label_party_gets_scores_whoever_asks_and_each_time_anew(deploy
     job = submit(deployment, job_file(deployment, "scored"))
     until(deployment, "bank", job, "done")
     predict, out = prediction_file(deployment, "asked", job), deployment.folder / "none.csv"
-    first = told(deployment.tercet("predict", str(predict), "--format", "json", party="card"))
+    first = reported(deployment.tercet("predict", str(predict), "--format", "json", party="card"))
     assert (first["state"], first["scores"]) == ("done", None)
     barred = deployment.tercet("predict", str(predict), "--out", str(out), party="card")
     assert (barred.returncode, out.exists()) == (3, False)
@@ -274,7 +274,7 @@ def test_only_the_label_party_gets_scores_whoever_asks_and_each_time_anew(deploy
 def test_a_prediction_without_its_model_exits_with_1_and_says_who_lacks_it(deployment):
     """Nothing is copied."""
     predict, out = prediction_file(deployment, "lost", "gone-01234567"), deployment.folder / "lost.csv"
-    done = told(deployment.tercet("predict", str(predict), "--out", str(out), "--format", "json"), code=1)
+    done = reported(deployment.tercet("predict", str(predict), "--out", str(out), "--format", "json"), code=1)
     assert (done["state"], done["failure"]["code"], out.exists()) == ("failed", "model.missing", False)
 
 
@@ -290,7 +290,7 @@ def test_submitting_twice_and_killing_a_watcher_change_nothing(deployment):
     first = until(deployment, "bank", job, "done")
     assert submit(deployment, path) == job
     assert until(deployment, "bank", job, "done")["submitted"] == first["submitted"]
-    again = told(deployment.tercet("job", "submit", str(path), "--again", "--format", "json", party="bank"))
+    again = reported(deployment.tercet("job", "submit", str(path), "--again", "--format", "json", party="bank"))
     assert again["job"] != job
     until(deployment, "card", again["job"], "done")
     listed = json.loads(deployment.tercet("job", "list", "--format", "json", party="bank").stdout)

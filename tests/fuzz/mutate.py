@@ -48,8 +48,8 @@ def values(data: bytes) -> list[int]:
 
 
 def _with_value(data: bytes, start: int, other: bytes) -> bytes:
-    ends = [end for end in (data.find(b"\n", start), data.find(b",", start)) if end >= 0]
-    return data[:start] + b" " + other + data[min(ends, default=len(data)) :]
+    next_ends = [end for end in (data.find(b"\n", start), data.find(b",", start)) if end >= 0]
+    return data[:start] + b" " + other + data[min(next_ends, default=len(data)) :]
 
 
 def every_value_replaced(seed: bytes, most: int) -> Iterator[bytes]:

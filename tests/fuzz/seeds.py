@@ -328,7 +328,7 @@ def checkpoints() -> list[bytes]:
 
 
 @cache
-def drawn() -> list[bytes]:
+def draws() -> list[bytes]:
     """What a party has drawn for a job."""
     with tempfile.TemporaryDirectory() as folder:
         source = FixedRandomness(Path(folder), lambda: bytes(range(32)))

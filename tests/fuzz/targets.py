@@ -52,7 +52,7 @@ class Target:
     name: str
     run: Run
     seeds: Callable[[], list[bytes]]
-    memory: int = 200
+    memory_mib: int = 200
 
 
 class Finding(AssertionError):
@@ -214,7 +214,7 @@ def _checkpoint(data: bytes) -> None:
         promised(folder.read(held[0]).held == held[0], "a checkpoint that changes")
 
 
-def _drawn(data: bytes) -> None:
+def _draws(data: bytes) -> None:
     _empty()
     _file(data, FILE)
     source = FixedRandomness(_folder(), lambda: bytes(32))
@@ -258,19 +258,19 @@ TARGETS = {
     for target in (
         Target("codec", _codec, seeds.bodies),
         Target("address", _address, seeds.addresses),
-        Target("settings", _settings, seeds.settings_files, memory=2000),
-        Target("job", _job, seeds.job_files, memory=2000),
+        Target("settings", _settings, seeds.settings_files, memory_mib=2000),
+        Target("job", _job, seeds.job_files, memory_mib=2000),
         Target("key", _key, seeds.key_files),
         Target("public-key", _public, seeds.public_keys),
         Target("seal", _seal, seeds.sealed),
-        Target("credentials", _credentials, seeds.credentials_files, memory=2000),
-        Target("manifest", _manifest, seeds.manifests, memory=2000),
+        Target("credentials", _credentials, seeds.credentials_files, memory_mib=2000),
+        Target("manifest", _manifest, seeds.manifests, memory_mib=2000),
         Target("weights", _weights, seeds.weights),
-        Target("exported", _exported, seeds.exported, memory=2000),
-        Target("record", _record, seeds.records, memory=2000),
-        Target("audit", _audit, seeds.audit_logs, memory=2000),
-        Target("audit-line", _audit_line, seeds.audit_lines, memory=2000),
-        Target("checkpoint", _checkpoint, seeds.checkpoints, memory=2000),
-        Target("drawn", _drawn, seeds.drawn),
+        Target("exported", _exported, seeds.exported, memory_mib=2000),
+        Target("record", _record, seeds.records, memory_mib=2000),
+        Target("audit", _audit, seeds.audit_logs, memory_mib=2000),
+        Target("audit-line", _audit_line, seeds.audit_lines, memory_mib=2000),
+        Target("checkpoint", _checkpoint, seeds.checkpoints, memory_mib=2000),
+        Target("drawn", _draws, seeds.draws),
     )
 }

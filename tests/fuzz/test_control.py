@@ -28,7 +28,7 @@ from tests.schemas.strategies import EACH, messages
 EXAMPLES = int(os.environ.get("TERCET_FUZZ_EXAMPLES", "3"))
 TOGETHER = 4  # jobs of one example, each with agents of its own
 PARTIES = (BANK, CARD, NOTARY)
-AS_DRAWN = [Phase.explicit, Phase.generate]  # to shrink an example of seconds would take many minutes
+AS_DRAWS = [Phase.explicit, Phase.generate]  # to shrink an example of seconds would take many minutes
 ERRORS = (Path(__file__).parents[2] / "docs/errors.md").read_text()
 CODES = set(re.findall(r"^### `([a-z.-]+)`$", ERRORS, re.MULTILINE))
 # Long enough for a busy machine, on which what nobody meddles with must end well.
@@ -93,7 +93,7 @@ sayings = st.builds(
 
 def meddle(stage: Scene, said: list[Saying]) -> list[Saying]:
     """Let what is to be said be said when it is time; returns what is still to be said."""
-    waiting, handed, look = sorted(said, key=lambda one: one.after), 0, stage.office.tap
+    waiting, handed, look = sorted(said, key=lambda one: one.after), 0, stage.memory_broker.tap
 
     def tap(envelope: Envelope) -> None:
         nonlocal handed
@@ -102,7 +102,7 @@ def meddle(stage: Scene, said: list[Saying]) -> list[Saying]:
         while waiting and waiting[0].after <= handed and envelope.job in stage.agents[BANK].jobs.runs:
             stage.tasks.create_task(say(stage, waiting.pop(0), envelope.job))
 
-    stage.office.tap = tap
+    stage.memory_broker.tap = tap
     return waiting
 
 
@@ -151,7 +151,7 @@ async def test_an_end_that_is_blamed_on_somebody_else_is_blamed_on_who_says_so(t
         off(ended, "message.malformed", BANK)
 
 
-@settings(max_examples=EXAMPLES, deadline=None, database=None, phases=AS_DRAWN, suppress_health_check=list(HealthCheck))
+@settings(max_examples=EXAMPLES, deadline=None, database=None, phases=AS_DRAWS, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(st.lists(sayings, min_size=1, max_size=4), st.sampled_from(RECOVERIES)),
                 min_size=TOGETHER, max_size=TOGETHER))  # fmt: skip
 def test_whatever_is_said_a_job_ends_once_and_is_explained(plots: list[tuple[list[Saying], Recovery]]) -> None:

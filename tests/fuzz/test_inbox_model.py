@@ -165,11 +165,11 @@ class InboxMachine(RuleBasedStateMachine):
         self.letters, self.parts, self.used, self.waits, self.lapsed = {}, {}, {}, {}, None
 
     @invariant()
-    def who_is_waited_for_is_told(self) -> None:
+    def who_is_waited_for_is_reported(self) -> None:
         """Now, or when patience ended."""
-        told = self.missing() if self.lapsed is None else self.lapsed
-        assert set(self.inbox.waits_for) == told
-        assert bool(self.inbox.stage) == bool(told)
+        reported = self.missing() if self.lapsed is None else self.lapsed
+        assert set(self.inbox.waits_for) == reported
+        assert bool(self.inbox.stage) == bool(reported)
 
     @invariant()
     def what_waits_is_counted(self) -> None:

@@ -108,7 +108,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.loop.advance(seconds)
 
     @invariant()
-    def order_is_kept(self) -> None:
+    def order_holds(self) -> None:
         """Of envelopes that nothing befell, a later one is never first handed on before an earlier one."""
         held = [] if self.taker is None else [int(entry.envelope.body) for entry in self.taker.held]
         self.seen += [number for number in held if number in set(self.calm) - set(self.seen)]

@@ -20,14 +20,14 @@ EXAMPLES = 40
 @given(data=st.data())
 def test_any_bytes_end_in_what_is_promised_and_take_little_memory(target: Target, data: st.DataObject) -> None:
     """Random ones, and valid ones with some changes."""
-    given_ = data.draw(inputs(target.seeds()))
+    value = data.draw(inputs(target.seeds()))
     tracemalloc.start()
     try:
-        target.run(given_)
+        target.run(value)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < SLACK + target.memory * len(given_), f"{peak} bytes for {len(given_)}"
+    assert peak < SLACK + target.memory_mib * len(value), f"{peak} bytes for {len(value)}"
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)

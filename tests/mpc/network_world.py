@@ -77,10 +77,10 @@ def made_up_labels(request: Request, x: list[Floats], rng: np.random.Generator) 
     return labels_of(request, score / max(1.0, float(score.std())), rng)
 
 
-def messages(give: Send) -> Iterator[tuple[str, int, Words]]:
+def messages(sending: Send) -> Iterator[tuple[str, int, Words]]:
     """Every tensor that is sent: of which kind, to whom."""
-    for receiver in give.to:
-        for kind, words in ((give.kind, give.words), *give.along):
+    for receiver in sending.to:
+        for kind, words in ((sending.kind, sending.words), *sending.along):
             yield kind, receiver, words.copy()
 
 
@@ -187,7 +187,7 @@ class NetworkWorld:
             answer: Mapping[int, Words] | None = None
             match task.event:
                 case Receive():
-                    answer = self._take(task, task.event)
+                    answer = self._receive(task, task.event)
                     if answer is None:
                         return moved
                 case Await(name):
@@ -211,7 +211,7 @@ class NetworkWorld:
             case Signal(name):
                 self.counts[task.party][name] += 1
 
-    def _take(self, task: Task, event: Receive) -> Mapping[int, Words] | None:
+    def _receive(self, task: Task, event: Receive) -> Mapping[int, Words] | None:
         assert task.step is not None
         keys = {i: (event.kind, event.turn, task.step.index, i, task.party) for i in event.shapes}
         if any(key not in self.box for key in keys.values()):
@@ -300,8 +300,8 @@ class NetworkPass:
         scores = np.empty((sum(step.rows for step in self.steps), self.outputs))
         for step in self.steps:
             self._batch(step)
-            told = next(sent.words for sent in reversed(self.sent) if sent.what == "scores 0")
-            scores[self.order.rows(step)] = self.scorers[self.label].open_scores(step, told)
+            reported = next(sent.words for sent in reversed(self.sent) if sent.what == "scores 0")
+            scores[self.order.rows(step)] = self.scorers[self.label].open_scores(step, reported)
         return scores
 
     def _batch(self, step: Step) -> None:

@@ -158,7 +158,7 @@ class World:
         self.sent.append(Sent(what, step.index, sender, receiver, words.copy()))
         self.box[what, step.index, sender, receiver] = words
 
-    def take(self, what: str, step: Step, receiver: int, senders: Iterable[int]) -> dict[int, Words]:
+    def receive(self, what: str, step: Step, receiver: int, senders: Iterable[int]) -> dict[int, Words]:
         return {sender: self.box.pop((what, step.index, sender, receiver)) for sender in senders}
 
     def others(self, i: int) -> list[int]:
@@ -178,8 +178,8 @@ class World:
             for j, words in party.masked_weights(step).items():
                 self.send("f", step, i, j, words)
         for i, party in enumerate(self.parties):
-            checks = self.take("check", step, i, self.others(i)) if self.job.plan.request.checks else {}
-            party.absorb(step, self.take("E", step, i, self.others(i)), checks)
+            checks = self.receive("check", step, i, self.others(i)) if self.job.plan.request.checks else {}
+            party.absorb(step, self.receive("E", step, i, self.others(i)), checks)
         for i, words in self.helper.gradient_shares(step).items():
             self.send("g", step, HELPER, i, words)
         if self.losses:
@@ -190,21 +190,21 @@ class World:
         masked = self.losses[label].masked_labels(step)
         for j in self.others(label):
             self.send("E_y", step, label, j, masked)
-            self.losses[j].absorb(step, self.take("E_y", step, j, [label])[label])
+            self.losses[j].absorb(step, self.receive("E_y", step, j, [label])[label])
 
     def online(self, step: Step) -> None:
         """The two hops."""
         for i, party in enumerate(self.parties):
-            self.send("z", step, i, HELPER, party.preactivation(step, self.take("f", step, i, self.others(i))))
-        for i, words in self.helper.masked_activations(step, self.take("z", step, HELPER, self.ids)).items():
+            self.send("z", step, i, HELPER, party.preactivation(step, self.receive("f", step, i, self.others(i))))
+        for i, words in self.helper.masked_activations(step, self.receive("z", step, HELPER, self.ids)).items():
             self.send("p", step, HELPER, i, words)
         if self.losses:
             self.send("terms", step, HELPER, self.job.label, self.loss_helper.terms(step, self.helper.scores))
-            terms = self.take("terms", step, self.job.label, [HELPER])[HELPER]
+            terms = self.receive("terms", step, self.job.label, [HELPER])[HELPER]
             self.losses[self.job.label].absorb_terms(step, terms[:-1], terms[-1:])
         for i, party in enumerate(self.parties):
-            labels = None if i == self.job.label else self.take("y~", step, i, [self.job.label])[self.job.label]
-            p, g = (self.take(what, step, i, [HELPER])[HELPER] for what in "pg")
+            labels = None if i == self.job.label else self.receive("y~", step, i, [self.job.label])[self.job.label]
+            p, g = (self.receive(what, step, i, [HELPER])[HELPER] for what in "pg")
             party.update(step, p, g, labels)
 
     def run(self, look_ahead: int = 0, first: int = 0, stop: int | None = None) -> "World":
@@ -261,8 +261,8 @@ class Pass:
         scores = np.empty((sum(step.rows for step in self.steps), self.outputs))
         for step in self.steps:
             shares = self.shares(step)
-            told = self.send("scores", step, HELPER, self.label, self.helper.scores(step, shares))
-            scores[self.order.rows(step)] = self.scorers[self.label].open_scores(step, told)
+            reported = self.send("scores", step, HELPER, self.label, self.helper.scores(step, shares))
+            scores[self.order.rows(step)] = self.scorers[self.label].open_scores(step, reported)
         return scores
 
     def open(self) -> None:

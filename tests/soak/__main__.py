@@ -19,7 +19,7 @@ from rich.table import Table
 
 from tests.deployment import Deployment
 from tests.rabbitmq_node import private_node
-from tests.soak.figures import Figures, allowed, grown, look
+from tests.soak.figures import Figures, allowed, growth_of, look
 from tests.soak.run import agents, complaints, soak, train_first
 
 
@@ -46,7 +46,7 @@ def main() -> None:
     jobs = arguments.jobs - first
     Console().print(table(before, after, jobs, f"after {first}"))
     print("\n".join(wrong))
-    sys.exit(1 if grown(before, after, jobs) or wrong else 0)
+    sys.exit(1 if growth_of(before, after, jobs) or wrong else 0)
 
 
 @contextlib.contextmanager
@@ -67,8 +67,8 @@ def table(before: Figures, after: Figures, jobs: int, when: str) -> Table:
     shown = Table("who", "what", when, "at the end", "may grow by", "")
     for where, count in after.items():
         most = f"{allowed(where[1], jobs):.0f}"
-        mark = "GROWN" if where in grown(before, after, jobs) else ""
-        shown.add_row(*where, f"{before[where]:,}", f"{count:,}", most, mark)
+        flag = "GROWN" if where in growth_of(before, after, jobs) else ""
+        shown.add_row(*where, f"{before[where]:,}", f"{count:,}", most, flag)
     return shown
 
 

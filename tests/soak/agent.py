@@ -48,10 +48,10 @@ def show_tasks() -> None:
     sys.stderr.flush()
 
 
-async def observed(settings: Path, told: Path) -> None:
+async def observed(settings: Path, reported: Path) -> None:
     """The agent's life."""
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGUSR1, tell, told)
+    loop.add_signal_handler(signal.SIGUSR1, tell, reported)
     loop.add_signal_handler(signal.SIGUSR2, show_tasks)
     await serve(read_settings(settings))
 

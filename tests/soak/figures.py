@@ -63,11 +63,11 @@ def _of(deployment: Deployment, party: str) -> dict[str, int]:
 
 def broker(node: Node) -> dict[str, int]:
     """What the broker has of ours, and how many messages wait in all queues."""
-    told = node.control("eval", f"{{{', '.join(BROKER.values())}}}.")
-    return dict(zip(BROKER, map(int, told.strip("{}\n").split(",")), strict=True))
+    reported = node.control("eval", f"{{{', '.join(BROKER.values())}}}.")
+    return dict(zip(BROKER, map(int, reported.strip("{}\n").split(",")), strict=True))
 
 
-def grown(before: Mapping[tuple[str, str], int], after: Figures, jobs: int) -> Figures:
+def growth_of(before: Mapping[tuple[str, str], int], after: Figures, jobs: int) -> Figures:
     """The figures that have grown by more than they may in so many jobs, and by how much."""
     more = {where: count - before.get(where, 0) for where, count in after.items()}
     return {where: by for where, by in more.items() if by > allowed(where[1], jobs)}

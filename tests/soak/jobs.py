@@ -34,7 +34,7 @@ class Planned:
 
     description: TrainingJob | PredictionJob
     submitter: str
-    ends: tuple[str, str | None] = ("done", None)
+    expected: tuple[str, str | None] = ("done", None)
     cancel: bool = False
 
 
@@ -68,5 +68,5 @@ def planned(number: int, of: str) -> Planned:
     kind = number % 10
     if kind == len(kinds):
         return Planned(prediction(of, name=name), submitter)
-    changes, ends = kinds[kind]
-    return Planned(job(name, accept_narrow=True, **changes), submitter, ends, cancel=ends[0] == "cancelled")
+    changes, expected = kinds[kind]
+    return Planned(job(name, accept_narrow=True, **changes), submitter, expected, cancel=expected[0] == "cancelled")

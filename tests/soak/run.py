@@ -85,7 +85,7 @@ class Operators:
         for party in self._consoles:
             ended = await self.until(party, job, *TERMINAL)
             code = None if ended.failure is None else ended.failure.code
-            assert (ended.state, code) == plan.ends, f"{job} at {party}: {ended.state}, {ended.failure}"
+            assert (ended.state, code) == plan.expected, f"{job} at {party}: {ended.state}, {ended.failure}"
         return job
 
 

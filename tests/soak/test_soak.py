@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.rabbitmq_node import Node
-from tests.soak.figures import Allowed, allowed, grown, look
+from tests.soak.figures import Allowed, allowed, growth_of, look
 from tests.soak.run import agents, complaints, soak, train_first
 
 EXACT = ("open files", "threads", "tasks", "queues", "bindings", "channels", "connections", "consumers", "messages")
@@ -19,7 +19,7 @@ def test_sixteen_jobs_of_ten_kinds_leave_nothing_behind(tmp_path: Path, rabbitmq
         after = look(three, rabbitmq)
         assert len(set(jobs)) == 12
         assert complaints(three) == []
-        growth = {where: count for where, count in grown(before, after, 12).items() if where[1] in EXACT}
+        growth = {where: count for where, count in growth_of(before, after, 12).items() if where[1] in EXACT}
         assert growth == {}
 
 
@@ -27,8 +27,10 @@ def test_a_growth_is_found_where_it_is_and_only_beyond_what_is_allowed() -> None
     """One file too many is; memory has some room, for each job too."""
     before = {("bank", "open files"): 15, ("bank", "memory KiB"): 350_000, ("broker", "queues"): 3}
     most = int(allowed("memory KiB", 100))
-    assert grown(before, before | {("bank", "memory KiB"): 350_000 + most}, 100) == {}
-    assert grown(before, before | {("bank", "memory KiB"): 350_001 + most}, 100) == {("bank", "memory KiB"): most + 1}
-    assert grown(before, before | {("bank", "open files"): 16}, 100) == {("bank", "open files"): 1}
-    assert grown(before, before | {("broker", "queues"): 2}, 100) == {}
+    assert growth_of(before, before | {("bank", "memory KiB"): 350_000 + most}, 100) == {}
+    assert growth_of(before, before | {("bank", "memory KiB"): 350_001 + most}, 100) == {
+        ("bank", "memory KiB"): most + 1
+    }
+    assert growth_of(before, before | {("bank", "open files"): 16}, 100) == {("bank", "open files"): 1}
+    assert growth_of(before, before | {("broker", "queues"): 2}, 100) == {}
     assert Allowed() == Allowed(once=0, each=0)

@@ -13,8 +13,8 @@ from tercet.tables.encoding.encoding import Encoding
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 SPECIAL = st.sampled_from(["missing", "rare", '"missing"', "b=c", "é"])
 CHARACTERS = [chr(code) for code in (*range(0x250), 0x3B1, 0x2028, 0x4E00, 0xFF11, 0x1F600)]
-SPELT = spell(pa.array([*CHARACTERS, "ab", "aB", "01", "=a"], pa.large_string())).drop_null().unique()
-TEXT = SPECIAL | st.sampled_from(SPELT.to_pylist())  # as categories are spelt
+SPELLING = spell(pa.array([*CHARACTERS, "ab", "aB", "01", "=a"], pa.large_string())).drop_null().unique()
+TEXT = SPECIAL | st.sampled_from(SPELLING.to_pylist())  # as categories are spelt
 
 
 def table(numeric=None, categorical=None, columns=None) -> Table:

@@ -114,13 +114,13 @@ def training_order() -> dict[str, Any]:
         "held out": secret_order.choose_held_out(key, [one.encode() for one in IDS.to_pylist()], 0.5).tolist(),
     }
     for purpose, attempt in (("training", 1), ("training", 2), ("scoring", 1), ("held-out loss", 1)):
-        drawn = secret_order.Order(key, 100, purpose, attempt)  # type: ignore[arg-type]
+        draws = secret_order.Order(key, 100, purpose, attempt)  # type: ignore[arg-type]
         found[f"{purpose}, attempt {attempt}"] = {
-            "permutation": drawn.permutation(1).tolist(),
-            "rows": drawn.rows(STEP).tolist(),
-            "classes": drawn.classes(STEP, 4).tolist(),
-            "signs": hexadecimal(drawn.signs(STEP, odd=True)),
-            "noise": hexadecimal(drawn.noise(STEP, 20, 2)),
+            "permutation": draws.permutation(1).tolist(),
+            "rows": draws.rows(STEP).tolist(),
+            "classes": draws.classes(STEP, 4).tolist(),
+            "signs": hexadecimal(draws.signs(STEP, odd=True)),
+            "noise": hexadecimal(draws.noise(STEP, 20, 2)),
         }
     return found
 
@@ -225,8 +225,8 @@ def snapshot() -> dict[str, Any]:
         with pa.ipc.new_file(path, features.schema) as writer:
             writer.write_table(features)
         ids, label = pa.array(["a", "b"], pa.large_string()), np.array([0.0, 1.0])
-        with Snapshot("people", path, chosen, ids, label, ("no", "yes"), checksum=bytes(32)) as taken:
-            digest = taken.digest()
+        with Snapshot("people", path, chosen, ids, label, ("no", "yes"), checksum=bytes(32)) as obtained:
+            digest = obtained.digest()
     key = snapshot_key(bytes(32), "people", "people.csv", {"id": "id", "label": "late"}, [True, "numeric", None, False])
     return {"digest": digest.hex(), "key": key.hex()}
 
@@ -256,10 +256,10 @@ def checkpoint_bytes(vector: dict[str, Any]) -> bytes:
 def _write_files(folder: Path) -> None:
     arrays = {"share": WORDS, "scores": np.ones((4, 1))}
     CheckpointFolder(folder / "checkpoints", bytes(32)).write(Checkpoint(HELD, arrays, {"alpha": 0.5, "losses": [1.0]}))
-    drawn = FixedRandomness(folder, lambda: SECRET)
-    drawn.start_attempt(bytes(32))
-    drawn()
-    drawn.matches_commitment("card", bytes([6]) * 32)
+    draws = FixedRandomness(folder, lambda: SECRET)
+    draws.start_attempt(bytes(32))
+    draws()
+    draws.matches_commitment("card", bytes([6]) * 32)
     budget = BudgetFile(folder / "budget.log")
     budget.start_with([Spending("credit-0123abcd", "00" * 32, "people", "bank", {"scores": 3.0})])
     log = AuditLog(folder / "audit.log", "bank", identity(1), now=lambda: "2025-01-02T03:04:05.000+00:00")

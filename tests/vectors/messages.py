@@ -29,7 +29,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def drawn() -> list[dict[str, Any]]:
+def draws() -> list[dict[str, Any]]:
     """Fields and bytes of one message of each kind, drawn from the tests' strategies."""
     return [
         {"kind": model.kind, "item": model.item, "fields": plain(message), "body": encode(message).hex()}

@@ -118,8 +118,8 @@ def test_a_key_from_the_environment_is_a_text_or_a_path(tmp_path: Path) -> None:
     path, identity = tmp_path / "bank.key", Identity.generate()
     save_identity(identity, path)
     settings = Settings(party="bank", identity=tmp_path / "missing.key", state=tmp_path)
-    for given in (path.read_text(), str(path)):
-        environment = {IDENTITY: given}
+    for hidden in (path.read_text(), str(path)):
+        environment = {IDENTITY: hidden}
         assert str(own_identity(settings, environment).public) == str(identity.public)
         assert environment == {}
     path.chmod(0o640)

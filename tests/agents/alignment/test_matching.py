@@ -95,7 +95,7 @@ class Alignment:
         """The ids of a party's common rows, in the common order."""
         return [self.tables[party][row] for row in self.rows[party]]
 
-    def told(self, party: str) -> list[Any]:
+    def reported(self, party: str) -> list[Any]:
         """What a party has received."""
         return [message for address, message in self.said if address.receiver == party]
 
@@ -107,11 +107,13 @@ class Alignment:
 
     async def execute(self) -> "Alignment":
         """From the contexts to everybody's rows. Raises the first problem of any party."""
-        office = MemoryBroker(tap=self.envelopes.append)
+        memory_broker = MemoryBroker(tap=self.envelopes.append)
         with ExitStack() as executors:
             try:
                 async with asyncio.TaskGroup() as tasks:
-                    for context in [await self._context(office, name, executors) for name in self._job().parties]:
+                    for context in [
+                        await self._context(memory_broker, name, executors) for name in self._job().parties
+                    ]:
                         tasks.create_task(self._take_part(context))
             except ExceptionGroup as group:
                 raise group.exceptions[0] from None
@@ -141,7 +143,7 @@ class Alignment:
             return PredictionJob(**fields, kind="prediction", of="credit-01234567")
         return TrainingJob(**fields, model="logistic", training=Training(epochs=1, batch=32, rate=0.5))
 
-    async def _context(self, office: MemoryBroker, me: str, executors: ExitStack) -> JobContext:
+    async def _context(self, memory_broker: MemoryBroker, me: str, executors: ExitStack) -> JobContext:
         description = self._job()
         members = tuple(
             Member(name=name, role="helper" if name == NOTARY else "data", key=str(KEYS[name].public))
@@ -156,18 +158,18 @@ class Alignment:
             limits=self.limits,
             deadlines=DEADLINES,
         )
-        mailbox = await self._mailbox(office, me, job)
+        mailbox = await self._mailbox(memory_broker, me, job)
         executor = executors.enter_context(ThreadPoolExecutor(1))
-        drawn = FixedRandomness(Path("unused"), lambda: bytes(32))
+        draws = FixedRandomness(Path("unused"), lambda: bytes(32))
         audit = JobAudit(job, settings, Budget())
         return JobContext(
-            job, settings, KEYS[me], mailbox, executor, structlog.get_logger(), drawn, lambda: 0, 1, NOTARY,
+            job, settings, KEYS[me], mailbox, executor, structlog.get_logger(), draws, lambda: 0, 1, NOTARY,
             approval=Approval(me, is_required=False), audit=audit,
             snapshots=SnapshotStore(job, settings),
         )  # fmt: skip
 
-    async def _mailbox(self, office: MemoryBroker, me: str, job: Job) -> Mailbox:
-        connection = office.connect(me)
+    async def _mailbox(self, memory_broker: MemoryBroker, me: str, job: Job) -> Mailbox:
+        connection = memory_broker.connect(me)
         others = [name for name in job.description.parties if name != me]
         mailbox = Mailbox(
             Address(job.id, 1, Round.CONTROL, "", 0, 0, me, ""),
@@ -210,8 +212,8 @@ def refused(tables: Tables, **more: Any) -> JobProblem:
     """Align these tables and see it fail; no id is in what is said of it."""
     with pytest.raises(JobProblem) as caught:
         execute(tables, **more)
-    told = f"{caught.value.reason} {caught.value.detail}"
-    assert not [one for ids in tables.values() for one in ids if one in told]
+    reported = f"{caught.value.reason} {caught.value.detail}"
+    assert not [one for ids in tables.values() for one in ids if one in reported]
     return caught.value
 
 
@@ -271,8 +273,8 @@ def test_ids_in_two_of_three_tables_stay_unknown_to_every_data_party():
     """All that one receives are bits of its own list, 0 for these, and the count and digest of what all have."""
     done = execute(THREE, chunk=2)
     for party, ids in THREE.items():
-        presence = [message for message in done.told(party) if isinstance(message, Presence)]
-        rest = [message for message in done.told(party) if not isinstance(message, Presence)]
+        presence = [message for message in done.reported(party) if isinstance(message, Presence)]
+        rest = [message for message in done.reported(party) if not isinstance(message, Presence)]
         assert {type(message) for message in rest} == {AlignedRows}
         assert {message.rows for message in rest} == {2}
         assert len(presence) == -(-len(ids) // 2)
@@ -284,8 +286,10 @@ def test_what_a_data_party_receives_does_not_depend_on_how_long_the_others_lists
     """Nor on what they have in common without it."""
 
     def view(done: Alignment) -> list[tuple[object, ...]]:
-        told = [(a, m) for a, m in done.said if a.receiver == BANK]
-        return sorted((a.sender, a.item, a.step, len(getattr(m, "bits", b"")), getattr(m, "rows", 0)) for a, m in told)
+        reported = [(a, m) for a, m in done.said if a.receiver == BANK]
+        return sorted(
+            (a.sender, a.item, a.step, len(getattr(m, "bits", b"")), getattr(m, "rows", 0)) for a, m in reported
+        )
 
     few = {BANK: people(*range(20)), CARD: people(1, 2), TELCO: people(1, 2)}
     many = {BANK: few[BANK], CARD: people(1, 2, *range(100, 300)), TELCO: people(1, 2, *range(200, 999))}
@@ -312,9 +316,9 @@ def public_values(done: Alignment) -> list[bytes]:
 def test_the_helper_can_test_no_guess():
     """It sees nothing but pseudonyms in ascending order; whoever lacks the key finds none of them in a guess."""
     done = execute(THREE, chunk=2)
-    told = done.told(NOTARY)
-    assert {type(message) for message in told} == {Pseudonyms}
-    seen = {one for message in told for one in split(message.pseudonyms, 16)}
+    reported = done.reported(NOTARY)
+    assert {type(message) for message in reported} == {Pseudonyms}
+    seen = {one for message in reported for one in split(message.pseudonyms, 16)}
     everybody = {one for ids in THREE.values() for one in ids}
     assert len(seen) == len(everybody)
     guesses = hashes_without_the_key(sorted(everybody), *public_values(done))
@@ -327,7 +331,7 @@ def test_the_helper_can_test_no_guess():
 def test_two_runs_share_no_pseudonym():
     """Nobody can tell that a person was in both."""
     runs = [execute(THREE) for _ in range(2)]
-    first, second = ({one for m in run.told(NOTARY) for one in split(m.pseudonyms, 16)} for run in runs)
+    first, second = ({one for m in run.reported(NOTARY) for one in split(m.pseudonyms, 16)} for run in runs)
     assert len(first) == len(second) == 8
     assert first.isdisjoint(second)
 
@@ -408,11 +412,11 @@ def test_no_maths_runs_on_the_event_loop(mode, name):
     threads = set()
     original = getattr(matching, name)
 
-    def noted(*args: Any) -> Any:
+    def spy(*args: Any) -> Any:
         threads.add(threading.get_ident())
         return original(*args)
 
-    with patch.object(matching, name, noted):
+    with patch.object(matching, name, spy):
         execute(TWO, mode=mode)
     assert threads
     assert threading.get_ident() not in threads
@@ -424,12 +428,12 @@ def test_elements_are_raised_in_several_threads_that_end_with_the_alignment(name
     threads: set[threading.Thread] = set()
     original: Callable[..., bytes] = getattr(Blinding, name)
 
-    def noted(self: Blinding, pieces: Any) -> bytes:
+    def spy(self: Blinding, pieces: Any) -> bytes:
         threads.add(threading.current_thread())
         return original(self, pieces)
 
     small = patch.multiple(matching, PIECE=2, _processors=lambda: 3)
-    with patch.object(Blinding, name, noted), small:
+    with patch.object(Blinding, name, spy), small:
         execute({BANK: people(*range(200)), CARD: people(*range(100, 300))}, mode="ecdh")
     assert 2 < len(threads) <= 6
     assert threading.current_thread() not in threads
@@ -443,7 +447,7 @@ def test_after_an_invalid_element_no_more_are_raised():
     raised, over = [], threading.Event()
     original = Blinding.blind_again
 
-    def noted(self: Blinding, elements: bytes) -> bytes:
+    def spy(self: Blinding, elements: bytes) -> bytes:
         raised.append(elements)
         if elements != bytes(32):
             over.wait(5)
@@ -452,7 +456,7 @@ def test_after_an_invalid_element_no_more_are_raised():
     change = swapped(CARD, BlindedIds, lambda m: {"elements": bytes(32) + m.elements[32:]})
     tables: Tables = {BANK: [], CARD: people(*range(100))}
     small = patch.multiple(matching, PIECE=1, _processors=lambda: 2)
-    with patch.object(Blinding, "blind_again", noted), small:
+    with patch.object(Blinding, "blind_again", spy), small:
         assert refused(tables, mode="ecdh", change=change, hostile=CARD).culprit == CARD
         over.set()
         for thread in threading.enumerate():

@@ -27,7 +27,7 @@ def incomes(*odd: str, every: int = 96) -> Callable[[Rows], object]:
     return change
 
 
-async def told(
+async def reported(
     folder: Path, change: Callable[[Rows], object], **reading: Any
 ) -> tuple[dict[str, Any], list[Encoding], Scene]:
     """How a job ends that gives the bank the whole model, and what it is told of the card processor's columns."""
@@ -67,7 +67,7 @@ MIXED = incomes(*(f"class {letter}" for letter in "abcdefghijkl"), every=2)  # a
 )
 async def test_no_income_reaches_the_label_party_as_the_name_of_a_category(tmp_path, change):
     """The job ends before any share leaves, or the column is one of numbers."""
-    ended, heard, stage = await told(tmp_path, change)
+    ended, heard, stage = await reported(tmp_path, change)
     for encoding in heard:
         assert not set(INCOME) & set(encoding.model_dump_json().split('"'))
         assert encoding.kinds["income"] == "numeric"
@@ -81,7 +81,7 @@ async def test_no_income_reaches_the_label_party_as_the_name_of_a_category(tmp_p
 
 async def test_what_the_owner_calls_categories_is_told(tmp_path):
     """That is its word."""
-    ended, heard, _ = await told(tmp_path, incomes("not said", every=2), categorical=("income",))
+    ended, heard, _ = await reported(tmp_path, incomes("not said", every=2), categorical=("income",))
     assert {status.state for status in ended.values()} == {"done"}
     assert set(INCOME[1::2]) <= {
         category for column in heard[0].columns for category in getattr(column, "categories", ())
@@ -91,7 +91,7 @@ async def test_what_the_owner_calls_categories_is_told(tmp_path):
 async def test_the_test_sees_incomes_that_travel(tmp_path, monkeypatch):
     """Were the check not there."""
     monkeypatch.setattr("tercet.agents.roles.data_party.check_declared", lambda *_: None)
-    _, heard, _ = await told(tmp_path, MIXED)
+    _, heard, _ = await reported(tmp_path, MIXED)
     assert set(INCOME) & set(heard[0].model_dump_json().split('"'))
 
 
@@ -108,6 +108,6 @@ async def test_a_copy_of_the_label_is_told_the_label_party_and_nobody_else(tmp_p
         await stage.start()
         ended = await stage.ended(stage.submit(job()), seconds=60)
     assert {status.state for status in ended.values()} == {"done"}
-    told = {party: [one for one in status.warnings if "twin" in one] for party, status in ended.items()}
-    assert [party for party, found in told.items() if found] == [BANK]
-    assert "alone tells nearly every label" in told[BANK][0]
+    reported = {party: [one for one in status.warnings if "twin" in one] for party, status in ended.items()}
+    assert [party for party, found in reported.items() if found] == [BANK]
+    assert "alone tells nearly every label" in reported[BANK][0]

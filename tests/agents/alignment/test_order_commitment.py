@@ -92,11 +92,11 @@ async def test_nobody_opens_before_everybody_has_committed(tmp_path: Path, monke
     held: dict[str, set[str]] = {}
     remember, send = AlignedTable._note_commitment, Mailbox.send
 
-    def noted(self: AlignedTable, party: str, commitment: bytes) -> None:
+    def spy(self: AlignedTable, party: str, commitment: bytes) -> None:
         remember(self, party, commitment)
-        kept = FixedRandomness(self._context.randomness._path.parent, system_randomness)._read()
-        assert kept is not None
-        assert kept.partners[party] == commitment
+        stored = FixedRandomness(self._context.randomness._path.parent, system_randomness)._read()
+        assert stored is not None
+        assert stored.partners[party] == commitment
         held.setdefault(self._context.me, set()).add(party)
 
     async def watched(self: Mailbox, message: Message, to: Sequence[str], *more: Any, **named: Any) -> None:
@@ -105,7 +105,7 @@ async def test_nobody_opens_before_everybody_has_committed(tmp_path: Path, monke
             assert held[me] == {BANK, CARD} - {me}
         await send(self, message, to, *more, **named)
 
-    monkeypatch.setattr(AlignedTable, "_note_commitment", noted)
+    monkeypatch.setattr(AlignedTable, "_note_commitment", spy)
     monkeypatch.setattr(Mailbox, "send", watched)
     async with scene(three(tmp_path), tmp_path) as stage:
         ended = await stage.run(job_of())

@@ -68,10 +68,10 @@ def test_as_many_are_repeated_as_other_runs_have_had(
     found = marks(scored, asked)
     assert scored.repeated(found) == len(others & set(asked))
     assert scored.note(found, repeat=False) == len(others & set(asked))
-    noted = set[int]() if others & set(asked) else set(asked)
+    marked = set[int]() if others & set(asked) else set(asked)
     own = {person for run, had in past if run == 1 for person in had}
     beside = store(folder, 5)
-    assert beside.repeated(marks(beside, range(40))) == len(others | own | noted)
+    assert beside.repeated(marks(beside, range(40))) == len(others | own | marked)
     other = store(folder, 1, ("credit-01234567", "cd" * 16))
     assert other.repeated(marks(other, asked)) == 0
 
@@ -83,8 +83,8 @@ def test_what_is_kept_says_nothing_to_who_has_not_the_key(tmp_path: Path) -> Non
     scored.note(found, repeat=False)
     (path,) = scored.folder.iterdir()
     assert path.stat().st_size == 8 * 40
-    for kept in (path, tmp_path / "scored" / "key"):
-        assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    for path_of_key in (path, tmp_path / "scored" / "key"):
+        assert stat.S_IMODE(path_of_key.stat().st_mode) == 0o600
     others = [store(tmp_path / "elsewhere", 1), store(tmp_path, 1, ("credit-01234567", "cd" * 16))]
     assert not any(np.isin(marks(other, range(40)), found).any() for other in others)
 
@@ -137,9 +137,9 @@ async def test_rows_of_two_predictions_may_not_overlap(tmp_path: Path) -> None:
         trained = (await stage.run(job()))[CARD].job
         for name in ("first", "others"):
             assert (await stage.run(scoring(trained, name)))[CARD].state == "done"
-        told = off(await stage.run(scoring(trained, "some")), "policy.rescored", CARD)
-        assert "10 of the 40 rows" in told
-        assert "rescoring = true under [tables.some]" in told
+        reported = off(await stage.run(scoring(trained, "some")), "policy.rescored", CARD)
+        assert "10 of the 40 rows" in reported
+        assert "rescoring = true under [tables.some]" in reported
         assert [one for one in stage.said("partial scores") if "some" in one.address] == []
         second = (await stage.run(job("second")))[CARD].job
         assert (await stage.run(scoring(second, "some")))[CARD].state == "done"
@@ -155,8 +155,8 @@ async def test_held_out_rows_count_as_scored_under_the_model_of_their_training(t
     """The rows that were trained on do not, nor do any in a training that scored none."""
     async with scene(three(tmp_path), tmp_path) as stage:
         ended = await stage.run(job(release=release, evaluation=Evaluation(holdout=0.25)))
-        told = off(await stage.run(prediction(ended[CARD].job)), "policy.rescored", CARD)
-        assert f"{ended[CARD].held_out} of the {ROWS} rows" in told
+        reported = off(await stage.run(prediction(ended[CARD].job)), "policy.rescored", CARD)
+        assert f"{ended[CARD].held_out} of the {ROWS} rows" in reported
         unscored = await stage.run(job("unscored", release=release))
         assert (await stage.run(prediction(unscored[CARD].job, name="new")))[CARD].state == "done"
 

@@ -49,7 +49,7 @@ def short_job_in(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def kept(tmp_path_factory) -> tuple[Path, dict[str, Any]]:
+def stored(tmp_path_factory) -> tuple[Path, dict[str, Any]]:
     """What a traced run said, and the folder of its job, where everything was kept under `out`."""
     folder = tmp_path_factory.mktemp("kept")
     arguments = ["simulate", str(short_job_in(folder)), "--format", "json", "--trace", "--out", str(folder / "out")]
@@ -111,9 +111,9 @@ def test_simulate_prints_one_json_object(tercet, short_job):
     assert not {"model_parts", "scores", "reports"} & result.keys()  # they went nowhere that stays
 
 
-def test_simulate_tells_what_a_step_was_spent_on(tercet, kept, short_job):
+def test_simulate_tells_what_a_step_was_spent_on(tercet, stored, short_job):
     """At every party, if it is asked to; and nothing of what was computed."""
-    _, result = kept
+    _, result = stored
     assert result["trace"].keys() == {"bank", "card", "notary"}
     assert len({step["step"] for step in result["trace"].values()}) == 1
     bank, notary = (result["trace"][party]["events"] for party in ("bank", "notary"))
@@ -123,9 +123,9 @@ def test_simulate_tells_what_a_step_was_spent_on(tercet, kept, short_job):
     assert "score opening" in tercet("simulate", short_job, "--trace").stdout
 
 
-def test_simulate_keeps_the_parts_where_it_is_told(kept):
+def test_simulate_keeps_the_parts_where_it_is_told(stored):
     """One folder a party, readable by `model_part.load`."""
-    _, result = kept
+    _, result = stored
     for party in ("bank", "card"):
         part, arrays = load(Path(result["model_parts"][party]))
         assert part.party == party
@@ -144,9 +144,9 @@ def test_a_failed_job_exits_with_1_and_says_whose_fault_it_is(tercet, short_job)
     assert "card" in result["details"]
 
 
-def test_simulate_scores_new_rows_with_a_model_of_the_same_folder(tercet, kept):
+def test_simulate_scores_new_rows_with_a_model_of_the_same_folder(tercet, stored):
     """An id and a score for each customer whom both know, at the bank alone, in the order of its file."""
-    folder, trained = kept
+    folder, trained = stored
     out, predict = folder / "out", folder / "predict.toml"
     predict.write_text(re.sub('of = "[^"]*"', f'of = "{trained["job"]}"', predict.read_text()))
     done = tercet("simulate", predict, "--format", "json", "--out", out)
@@ -235,9 +235,9 @@ def test_table_says_what_is_odd_about_one(tercet, people):
     """As a job would say it to its owner."""
     (people.parent / "people.csv").write_text("number,owes,height\n1,1,1.5\n2,0,?\n3,0,2.5\n")
     people.write_text(people.read_text().replace('categorical = ["shoe"]\n', ""))
-    told = "column 'height' has 1 value read as missing: a sign such as ? or None (line 3)"
-    assert json.loads(tercet("table", people, "people", "--format", "json").stdout)["people"]["warnings"] == [told]
-    assert f"warning: {told}" in tercet("table", people, "people").stderr
+    reported = "column 'height' has 1 value read as missing: a sign such as ? or None (line 3)"
+    assert json.loads(tercet("table", people, "people", "--format", "json").stdout)["people"]["warnings"] == [reported]
+    assert f"warning: {reported}" in tercet("table", people, "people").stderr
 
 
 def test_table_prints_for_people_too(tercet, people):
@@ -408,7 +408,7 @@ def test_the_demo_trains_a_network_as_well_as_plaintext_does(tercet, tmp_path, m
 
 def test_a_status_survives_its_json():
     """What `--format json` prints is what the agent knows."""
-    told: dict[str, Any] = {
+    reported: dict[str, Any] = {
         "job": "a-1",
         "state": "done",
         "kind": "training",
@@ -416,5 +416,5 @@ def test_a_status_survives_its_json():
         "label": "a",
         "helper": "h",
     }
-    status = JobStatus(**told, parties=(), submitted="now", metrics={"rmse": 0.5}, loss=1.5, scores="s.csv")
+    status = JobStatus(**reported, parties=(), submitted="now", metrics={"rmse": 0.5}, loss=1.5, scores="s.csv")
     assert JobStatus.model_validate_json(status.model_dump_json()) == status

@@ -30,8 +30,8 @@ async def loaded(*arguments: str) -> tuple[int | None, set[str]]:
     """The exit code of a command in a process of its own, and the packages and modules that it has loaded."""
     command = [sys.executable, "-c", THEN_MODULES, *arguments]
     process = await asyncio.create_subprocess_exec(*command, stdout=DEVNULL, stderr=PIPE)
-    _, told = await process.communicate()
-    modules = json.loads(told.splitlines()[-1])
+    _, reported = await process.communicate()
+    modules = json.loads(reported.splitlines()[-1])
     return process.returncode, {*modules, *(name.partition(".")[0] for name in modules)}
 
 

@@ -40,13 +40,13 @@ def written(beginning: str) -> str:
 def tables(folder: Path, claims: dict[str, Any]) -> None:
     """The shop's orders, and the insurer's claims with these columns."""
     ids, spent = np.arange(CUSTOMERS), RNG.gamma(2.0, 60.0, CUSTOMERS)
-    late = RNG.poisson(1.5, CUSTOMERS)
+    delays = RNG.poisson(1.5, CUSTOMERS)
     orders = {
         "customer": ids,
         "spent": spent,
-        "late": late,
+        "late": delays,
         "region": RNG.choice(["north", "south", "east"], CUSTOMERS),
-        "returned": (0.01 * spent + 0.5 * late + RNG.normal(size=CUSTOMERS) > 2.0).astype(np.int64),
+        "returned": (0.01 * spent + 0.5 * delays + RNG.normal(size=CUSTOMERS) > 2.0).astype(np.int64),
     }
     parquet.write_table(pa.table(orders), folder / "orders.parquet")
     parquet.write_table(pa.table({"customer": ids[::-1], **claims}), folder / "claims.parquet")
@@ -69,8 +69,8 @@ def run(folder: Path, **changes: Any) -> Simulation:
         "insurer": Settings.model_validate({"party": "insurer"} | insurer | common),
         "notary": Settings.model_validate({"party": "notary", "role": "helper"} | common),
     }
-    drawn = {party: lambda number=number: bytes([number]) * 32 for number, party in enumerate(("shop", "insurer"))}
-    return virtual_time.run(simulate_job(description.model_copy(update=changes), settings, folder, contribute=drawn))
+    draws = {party: lambda number=number: bytes([number]) * 32 for number, party in enumerate(("shop", "insurer"))}
+    return virtual_time.run(simulate_job(description.model_copy(update=changes), settings, folder, contribute=draws))
 
 
 def numbers() -> dict[str, Any]:
@@ -135,12 +135,12 @@ def test_the_readmes_table_is_as_the_demo_prints_it() -> None:
 
 def test_the_readmes_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over a whole model of the columns that it names, in the folder that it names."""
-    late = RNG.gamma(1.5, 1.0, CUSTOMERS)
+    delays = RNG.gamma(1.5, 1.0, CUSTOMERS)
     orders: dict[str, Any] = {"customer": np.arange(CUSTOMERS), "age": RNG.uniform(18, 90, CUSTOMERS)}
-    orders["returned"] = (late + RNG.normal(size=CUSTOMERS) > 2.0).astype(np.int64)
+    orders["returned"] = (delays + RNG.normal(size=CUSTOMERS) > 2.0).astype(np.int64)
     orders["region"] = np.full(CUSTOMERS, "north")
     parquet.write_table(pa.table(orders), tmp_path / "orders.parquet")
-    parquet.write_table(pa.table({"customer": np.arange(CUSTOMERS), "delays": late}), tmp_path / "claims.parquet")
+    parquet.write_table(pa.table({"customer": np.arange(CUSTOMERS), "delays": delays}), tmp_path / "claims.parquet")
     changes: dict[str, Any] = {"release": "label", "evaluation": Evaluation(), "early_stopping": None}
     changes |= {"training": Training(epochs=2), "columns": (("shop", ("age",)),)}
     simulation = run(tmp_path, **changes)

@@ -38,13 +38,13 @@ def test_a_purpose_cannot_change_what_a_person_decides_by(tmp_path: Path) -> Non
     """Somebody else wrote it, and the lines below it say what the job would tell whom."""
     asked = job(purpose=HOSTILE)
     settings = party_settings(tmp_path, CARD)
-    told = summarize_revelations(
+    reported = summarize_revelations(
         Job(id=asked.id, run=bytes(32), description=asked, members=(), submitter=CARD), settings
     )
-    page = printed(rendering.reveals_table(asked.id, told))
+    page = printed(rendering.reveals_table(asked.id, reported))
     assert SHOWN in page
     assert "\x1b[2J" not in page
-    assert page.count("\n") == printed(rendering.reveals_table(asked.id, ["x" * 40] * len(told))).count("\n")
+    assert page.count("\n") == printed(rendering.reveals_table(asked.id, ["x" * 40] * len(reported))).count("\n")
 
 
 def test_the_audit_log_is_shown_as_words() -> None:

@@ -62,7 +62,7 @@ def refuse(stage: Scene, job_id: str, number: int = 1) -> None:
     """Send the bank something of this attempt that it refuses, in a callback of its control queue."""
     forged = stage.forge(CARD, BANK, job_id, "accept", "accept", b"no message")
     address = forged.address.replace("/1/", f"/{number}/", 1)
-    stage.office.accept(replace(forged, address=address, body=b"not even sealed"), CARD)
+    stage.memory_broker.accept(replace(forged, address=address, body=b"not even sealed"), CARD)
 
 
 @pytest.mark.usefixtures("talkative")
@@ -151,11 +151,11 @@ async def test_a_librarys_line_is_filled_in_and_holds_no_data(log: StringIO) -> 
     other.warning("%(what)s", {"what": SECRET})
     pika.error("failed", exc_info=ValueError(SECRET))
     texts = [(line["level"], line["text"], line["error"]) for line in lines(log)]
-    address, told = "amqp://bank:******@127.0.0.1:5/", "AMQPConnectionError: Server connection reset"
+    address, reported = "amqp://bank:******@127.0.0.1:5/", "AMQPConnectionError: Server connection reset"
     assert texts == [
-        ("warning", f'Connection attempt to "{address}" failed: {told}. Reconnecting after 1 seconds.', None),
+        ("warning", f'Connection attempt to "{address}" failed: {reported}. Reconnecting after 1 seconds.', None),
         ("error", "Got frame for closed channel 3: <ContentBody>", None),
-        ("warning", "Cancelling cause reader exited abnormally", told),
+        ("warning", "Cancelling cause reader exited abnormally", reported),
         ("warning", "row 7: <str> is odd, ValueError", None),
         ("warning", "d of s", None),
         ("warning", "<str>", None),

@@ -127,7 +127,7 @@ async def test_a_repeated_announcement_changes_nothing(tmp_path: Path) -> None:
     async with scene(three(tmp_path), tmp_path) as stage:
         ended = await stage.run(job())
         for envelope in stage.said("job"):
-            stage.office.accept(envelope, BANK)
+            stage.memory_broker.accept(envelope, BANK)
         await asyncio.sleep(0.05)
         assert {stage.state(party, ended[BANK].job) for party in PARTIES} == {"done"}
         assert all(agent.jobs.runs == {} for agent in stage.agents.values())
@@ -224,7 +224,7 @@ async def test_a_restarted_agent_fails_its_earlier_jobs_and_tells_the_others(tmp
         job_id = stage.submit(job(epochs=LONG))
         await stage.until(lambda: all(stage.state(p, job_id) == "training" for p in PARTIES))
         await stage.crash(party)
-        assert any(f".{party}.{job_id}" in name for name in stage.office.queues)
+        assert any(f".{party}.{job_id}" in name for name in stage.memory_broker.queues)
         await stage.start(party)
         ended = await stage.ended(job_id, *PARTIES)
         assert "--again" in off(ended, "agent.restarted", party)
@@ -252,7 +252,7 @@ async def test_a_second_agent_of_one_name_stops_and_harms_nothing(tmp_path: Path
         job_id = stage.submit(job(epochs=40))
         await stage.until(lambda: stage.state(CARD, job_id) == "training")
         settings, identity = stage.parties[CARD]
-        twin = stage.office.connect(CARD)
+        twin = stage.memory_broker.connect(CARD)
         with pytest.raises(ExceptionGroup) as caught:
             await Agent(settings, identity, twin).serve(asyncio.Event())
         assert caught.group_contains(Occupied, match="another agent of this name")
@@ -283,10 +283,10 @@ def test_a_state_folder_that_cannot_be_used_is_a_sentence_and_no_supervisor_star
     with pytest.raises(typer.Exit) as left:
         run(live())
     assert left.value.exit_code == UNUSABLE_FILE
-    told = capsys.readouterr().err
-    assert told.startswith("error: ")
-    assert str(state) in told
-    assert "let `state` be a folder" in told
+    reported = capsys.readouterr().err
+    assert reported.startswith("error: ")
+    assert str(state) in reported
+    assert "let `state` be a folder" in reported
 
 
 async def test_a_record_that_cannot_be_written_does_not_stop_a_job(tmp_path: Path) -> None:
@@ -331,7 +331,9 @@ async def test_an_agent_lives_through_whatever_comes_to_its_standing_queue(tmp_p
             (progress.address, "progress", progress.body),
         ]:
             if address:
-                stage.office.accept(Envelope(announcement.exchange, key, body, kind, address, job_id, BANK), BANK)
+                stage.memory_broker.accept(
+                    Envelope(announcement.exchange, key, body, kind, address, job_id, BANK), BANK
+                )
         assert states(await stage.ended(stage.submit(job().with_new_id()))) == {"done"}
         assert len(stage.agents[CARD].status()) == 2
 
@@ -357,7 +359,7 @@ async def test_a_job_under_a_wrong_id_or_in_anothers_name_is_not_taken(tmp_path:
                 "",
                 BANK,
             )
-            stage.office.accept(routed, BANK)
+            stage.memory_broker.accept(routed, BANK)
         await asyncio.sleep(0.05)
         assert stage.agents[CARD].status() == ()
 
@@ -374,7 +376,7 @@ async def test_a_job_whose_members_are_not_its_parties_is_refused(tmp_path: Path
         for announced in (sign(one, stage.parties[BANK][1], time.time()) for one in (without, elsewhere)):
             envelope = stage.forge(BANK, CARD, announced.id, "job", "announcement", encode(announced))
             key = f"job.{announced.id}.announce.to.card"
-            stage.office.accept(
+            stage.memory_broker.accept(
                 Envelope(envelope.exchange, key, envelope.body, "job", envelope.address, announced.id, BANK), BANK
             )
             failure = (await stage.ended(announced.id, CARD))[CARD].failure

@@ -92,7 +92,7 @@ async def test_a_broker_that_takes_nothing_is_not_taken_for_an_agent_that_does_n
     async with scene(three(tmp_path), tmp_path) as stage:
         await stage.start(CARD)
         async with stage.console(CARD) as console:
-            with stage.office.shortage(), pytest.raises(Blocked, match="low on memory; have its operator"):
+            with stage.memory_broker.shortage(), pytest.raises(Blocked, match="low on memory; have its operator"):
                 await console.query()
             assert (await console.query()).problem is None
 
@@ -121,13 +121,13 @@ async def test_a_console_that_is_killed_changes_nothing(tmp_path: Path) -> None:
     """Its queue goes with its connection; the agent's answer finds nobody, and the job goes on."""
     async with scene(three(tmp_path), tmp_path) as stage:
         await stage.start()
-        connection = stage.office.connect(BANK)
+        connection = stage.memory_broker.connect(BANK)
         console = await BrokerConsole(BANK, stage.parties[BANK][1], connection).__aenter__()
         asking = asyncio.create_task(console.submit(job()))
         await stage.until(lambda: bool(stage.said("submit")))
         asking.cancel()
         await connection.close()
-        assert not any(".console." in name for name in stage.office.queues)
+        assert not any(".console." in name for name in stage.memory_broker.queues)
         ended = await stage.ended(job().id)
         assert {status.state for status in ended.values()} == {"done"}
 
@@ -160,8 +160,8 @@ async def test_a_request_that_the_partys_own_key_has_not_sealed_is_refused(tmp_p
         for message in (Query(job=job_id, cancel=True), stolen):
             for sender in (CARD, BANK):
                 forged = request(message, stage.parties[BANK][1], stage, sender, CARD)
-                stage.office.accept(forged, sender)
-            stage.office.accept(request(message, Identity.generate(), stage, CARD, CARD), CARD)
+                stage.memory_broker.accept(forged, sender)
+            stage.memory_broker.accept(request(message, Identity.generate(), stage, CARD, CARD), CARD)
         await asyncio.sleep(0.05)
         assert stage.state(CARD, job_id) == "training"
         assert [status.job for status in stage.agents[CARD].status()] == [job_id]
@@ -182,7 +182,7 @@ async def test_an_answer_to_another_question_does_not_reach_the_console(tmp_path
             for number in (2, 3):
                 for earlier in stage.said("status"):
                     key = topology.console_key(console._token, BANK)
-                    stage.office.accept(replace(earlier, routing_key=key), BANK)
+                    stage.memory_broker.accept(replace(earlier, routing_key=key), BANK)
                 answer = await console.query(f"credit-0000000{number}")
                 assert answer.problem == f"bank knows no job credit-0000000{number}"
 
@@ -197,6 +197,6 @@ async def test_a_forged_answer_does_not_reach_the_console(tmp_path: Path) -> Non
             key = topology.console_key(console._token, BANK)
             own = stage.parties[BANK][1].public
             forged = control_envelope(Status(problem="pay first"), address, mallory, own, routing_key=key)
-            stage.office.accept(forged, BANK)
+            stage.memory_broker.accept(forged, BANK)
             answer = await console.query()
             assert (answer.jobs, answer.problem) == ((), None)

@@ -63,8 +63,8 @@ async def test_all_that_a_console_does_goes_over_the_socket_too(tmp_path: Path) 
             assert {answer.answered for answer in (await console.partners()).partners} == {True}
             await console.query(submitted.job, cancel=True, who="mallory")
             assert {found.cancelled_by for found in (await stage.ended(submitted.job)).values()} == {BANK}
-    told = {entry.event: entry.fields.get("by") for entry in entries((tmp_path / BANK / "audit.log").read_bytes())}
-    assert (told["received"], told["cancelled"]) == (ME, ME)
+    reported = {entry.event: entry.fields.get("by") for entry in entries((tmp_path / BANK / "audit.log").read_bytes())}
+    assert (reported["received"], reported["cancelled"]) == (ME, ME)
 
 
 async def test_it_answers_while_the_broker_is_away(tmp_path: Path) -> None:
@@ -86,12 +86,12 @@ async def test_it_answers_while_the_broker_is_away(tmp_path: Path) -> None:
 async def test_the_files_rights_say_who_may_speak(tmp_path: Path, group: str | None) -> None:
     """Its own user alone, or the group that the settings name; the file goes with the agent."""
     settings = settings_of(tmp_path, socket=tmp_path / "s", group=group)
-    async with ConsoleSocket(settings, silent) as desk:
+    async with ConsoleSocket(settings, silent) as socket_server:
         found = settings.socket.stat()
         assert stat.S_IMODE(found.st_mode) == (0o600 if group is None else 0o660)
         assert (found.st_uid, found.st_gid) == (os.geteuid(), os.getegid())
-        assert desk._is_allowed(NOBODY) is (group is not None)
-        assert desk._is_allowed(os.geteuid())
+        assert socket_server._is_allowed(NOBODY) is (group is not None)
+        assert socket_server._is_allowed(os.geteuid())
     assert not settings.socket.exists()
 
 

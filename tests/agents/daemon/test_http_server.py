@@ -142,7 +142,7 @@ async def test_a_failure_and_a_refused_message_are_counted(tmp_path: Path) -> No
         stage.runs[BANK, job().id].failure = failure.model_copy(update={"code": "made.up"})
         stage.agents[BANK].jobs.counters.count_job(stage.runs[BANK, job().id])
         forged = stage.forge(CARD, BANK, job().id, "job", "announcement", b"no message")
-        stage.office.accept(replace(forged, routing_key=topology.announce_key(job().id, BANK)), CARD)
+        stage.memory_broker.accept(replace(forged, routing_key=topology.announce_key(job().id, BANK)), CARD)
         await stage.until(lambda: bool(stage.agents[BANK].refused))
         async with watched(stage) as server:
             found = samples((await get(server, "/metrics"))[1])
@@ -166,13 +166,13 @@ async def test_an_agent_is_ready_while_it_is_connected_and_not_leaving(tmp_path:
             assert await get(server, "/healthz") == (200, "ok\n")
             stage.connection(BANK).reconnect()
             assert (await get(server, "/readyz"))[0] == 200
-            with stage.office.shortage("low on disk"):
+            with stage.memory_broker.shortage("low on disk"):
                 assert await get(server, "/readyz") == (503, "the broker takes no messages: it is low on disk\n")
                 assert await get(server, "/healthz") == (200, "ok\n")
                 assert samples((await get(server, "/metrics"))[1])["tercet_broker_blocked", ()] == 1
             assert samples((await get(server, "/metrics"))[1])["tercet_broker_blocked", ()] == 0
             assert (await get(server, "/readyz"))[0] == 200
-            standing = stage.office.queues[topology.standing_queue(BANK, ()).name]
+            standing = stage.memory_broker.queues[topology.standing_queue(BANK, ()).name]
             consumer, standing.consumer = standing.consumer, None
             assert (await get(server, "/readyz")) == (503, "its standing queue is not consumed\n")
             standing.consumer = consumer
@@ -204,7 +204,7 @@ async def test_an_agent_whose_handler_has_failed_is_not_alive(tmp_path: Path) ->
     """A supervisor should start it anew."""
     async with scene(three(tmp_path), tmp_path) as stage:
         await stage.start(BANK)
-        broker = stage.office.connect(CARD)
+        broker = stage.memory_broker.connect(CARD)
         broker.failed.set_exception(RuntimeError("a bug"))
         async with Monitor(ANY_PORT, pages_of(stage.agents[BANK], broker, LoopMonitor())) as server:
             assert (await get(server, "/healthz"))[0] == 503
@@ -262,8 +262,8 @@ async def test_who_comes_in_crowds_is_turned_away(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(http_server, "SECONDS", 600)
     async with Monitor(ANY_PORT, {}) as server:
         crowd = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(http_server.MOST_CONNECTIONS)]
-        late, closing = await asyncio.open_connection("127.0.0.1", server.port)
-        assert await asyncio.wait_for(late.read(), 10) == b""
+        overdue, closing = await asyncio.open_connection("127.0.0.1", server.port)
+        assert await asyncio.wait_for(overdue.read(), 10) == b""
         closing.close()
         first, asking = crowd[0]
         asking.write(b"GET / HTTP/1.1\r\n\r\n")

@@ -18,8 +18,8 @@ LONG = 7200.0  # seconds, far beyond every deadline of an answer
 
 async def heard_late(*, announces: bool = False) -> tuple[list[str], list[str]]:
     """The kinds that reach the card processor's agent when it is back, and its dead letters."""
-    office, kinds = MemoryBroker(), list[str]()
-    bank, card = office.connect(BANK), office.connect(CARD)
+    memory_broker, kinds = MemoryBroker(), list[str]()
+    bank, card = memory_broker.connect(BANK), memory_broker.connect(CARD)
     await card.declare(topology.standing_queue(CARD, [BANK]))
     announced, settings = announcing(job()), settings_of(BANK)
     announcer = Announcer(settings, KEYS[BANK], bank)
@@ -32,18 +32,18 @@ async def heard_late(*, announces: bool = False) -> tuple[list[str], list[str]]:
         def spawn(work: Coroutine[Any, Any, None]) -> None:
             tasks.create_task(work)
 
-        greeter = Pinger(settings, KEYS[BANK], bank, spawn)
-        await greeter.ping_partners()
+        pinger = Pinger(settings, KEYS[BANK], bank, spawn)
+        await pinger.ping_partners()
     await asyncio.sleep(LONG)
 
-    async def take(delivery: Delivery) -> None:
+    async def receive(delivery: Delivery) -> None:
         kinds.append(delivery.envelope.kind)
         await delivery.ack()
 
-    consumer = await card.consume(topology.standing_queue(CARD, [BANK]).name, take, Lane.ONLINE)
+    consumer = await card.consume(topology.standing_queue(CARD, [BANK]).name, receive, Lane.ONLINE)
     await asyncio.sleep(1)
     await consumer.cancel()
-    return kinds, [letter.kind for _, letter in office.dead_letters]
+    return kinds, [letter.kind for _, letter in memory_broker.dead_letters]
 
 
 def test_questions_reach_an_agent_that_is_back_however_late() -> None:

@@ -66,8 +66,8 @@ async def test_a_ping_that_no_partner_has_sealed_is_not_answered(tmp_path: Path)
     """Neither a stranger's in a partner's name, nor one in the party's own."""
     async with scene(three(tmp_path), tmp_path) as stage:
         await stage.start(BANK)
-        stage.office.accept(letter(stage, PING, Identity.generate(), CARD, BANK), CARD)
-        stage.office.accept(letter(stage, PING, stage.parties[BANK][1], BANK, BANK), BANK)
+        stage.memory_broker.accept(letter(stage, PING, Identity.generate(), CARD, BANK), CARD)
+        stage.memory_broker.accept(letter(stage, PING, stage.parties[BANK][1], BANK, BANK), BANK)
         async with stage.console(BANK) as console:  # whose question comes after them
             await console.query()
         assert stage.said("pong") == []
@@ -78,7 +78,7 @@ async def test_a_partner_that_pings_without_end_is_answered_a_few_times(tmp_path
     async with scene(three(tmp_path), tmp_path) as stage:
         await stage.start()
         for _ in range(3 * ping.MOST_ANSWERS):
-            stage.office.accept(letter(stage, PING, stage.parties[CARD][1], CARD, BANK), CARD)
+            stage.memory_broker.accept(letter(stage, PING, stage.parties[CARD][1], CARD, BANK), CARD)
         await stage.until(lambda: len(stage.said("pong")) == ping.MOST_ANSWERS)
         async with stage.console(BANK) as console:
             await console.query()
@@ -91,9 +91,9 @@ async def test_an_answer_that_nobody_asked_for_is_dropped(tmp_path: Path) -> Non
     async with scene(three(tmp_path), tmp_path) as stage:
         stage.change(CARD, partners={BANK: stranger()})  # so that it does not answer by itself
         await stage.start(BANK, CARD)
-        stage.office.accept(letter(stage, PONG, stage.parties[CARD][1], CARD, BANK), CARD)
+        stage.memory_broker.accept(letter(stage, PONG, stage.parties[CARD][1], CARD, BANK), CARD)
         async with stage.console(BANK) as console:
             asking = asyncio.create_task(console.partners())
             await stage.until(lambda: bool(stage.said("ping")))
-            stage.office.accept(letter(stage, PONG, stage.parties[CARD][1], CARD, BANK), CARD)
+            stage.memory_broker.accept(letter(stage, PONG, stage.parties[CARD][1], CARD, BANK), CARD)
             assert not any(found.answered for found in (await asking).partners)

@@ -65,9 +65,9 @@ async def test_a_bad_file_keeps_the_settings_and_says_so(tmp_path: Path, wrong: 
     async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
         await stage.start()
         before = stage.agents[CARD].settings
-        (told,) = await reloaded(stage, CARD, write(stage, tmp_path, CARD, table="others", more=wrong))
-        assert (told["event"], told["log_level"]) == (UNCHANGED, "error")
-        assert "card" in told["why"] or "partners.x" in told["why"]
+        (reported,) = await reloaded(stage, CARD, write(stage, tmp_path, CARD, table="others", more=wrong))
+        assert (reported["event"], reported["log_level"]) == (UNCHANGED, "error")
+        assert "card" in reported["why"] or "partners.x" in reported["why"]
         assert stage.agents[CARD].settings is before
         ended = await stage.ended(stage.submit(job()), seconds=60)
         assert {status.state for status in ended.values()} == {"done"}
@@ -94,11 +94,11 @@ async def test_a_signal_reads_the_file_again(tmp_path: Path) -> None:
     """Each time that the agent is told to."""
     async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
         await stage.start()
-        told = asyncio.Event()
-        reading = asyncio.create_task(reload_on_signal(told, stage.agents[CARD], write(stage, tmp_path, CARD)))
+        reported = asyncio.Event()
+        reading = asyncio.create_task(reload_on_signal(reported, stage.agents[CARD], write(stage, tmp_path, CARD)))
         for table in ("others", "customers"):
             write(stage, tmp_path, CARD, table=table)
-            told.set()
+            reported.set()
             await stage.until(lambda table=table: table in stage.agents[CARD].settings.tables)  # type: ignore[misc]
         reading.cancel()
 

@@ -114,7 +114,7 @@ async def test_an_agent_tells_when_it_is_ready_what_it_does_and_that_it_leaves(
 async def attended(stage: Scene, notifier: Notifier) -> tuple["asyncio.Task[None]", asyncio.Event]:
     """The bank's agent as a service, once it is up."""
     settings, identity = stage.parties[BANK]
-    broker, stop = stage.office.connect(BANK), asyncio.Event()
+    broker, stop = stage.memory_broker.connect(BANK), asyncio.Event()
     agent = Agent(settings, identity, broker)
 
     async def serve() -> None:

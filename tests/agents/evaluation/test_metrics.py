@@ -174,9 +174,9 @@ def test_expected_labels_however_far_out_have_finite_metrics_and_curves(link, lo
     found = metrics(link, np.array(labels), np.array(logs))
     assert set(found) - {"d2"} == {"deviance", "rmse", "mae"}
     assert all(math.isfinite(value) for value in found.values())
-    drawn: Any = curves(link, np.array(labels), np.array(logs))
-    assert np.isfinite(drawn.actual).all()
-    assert drawn.residuals.counts.sum() == 2
+    draws: Any = curves(link, np.array(labels), np.array(logs))
+    assert np.isfinite(draws.actual).all()
+    assert draws.residuals.counts.sum() == 2
 
 
 @UNHURRIED
@@ -370,8 +370,8 @@ def test_a_regression_is_compared_by_decile_and_every_residual_is_counted(rows):
     assert actual @ count == pytest.approx(labels.sum(), rel=1e-6, abs=1e-3)
     assert found.residuals.counts.sum() == len(labels)
     if np.ptp(labels - scores) > 1e-3:
-        ends = [np.min(labels - scores), np.max(labels - scores)]
-        np.testing.assert_allclose(found.residuals.edges[[0, -1]], ends)
+        extremes = [np.min(labels - scores), np.max(labels - scores)]
+        np.testing.assert_allclose(found.residuals.edges[[0, -1]], extremes)
 
 
 @UNHURRIED

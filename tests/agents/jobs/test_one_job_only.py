@@ -97,4 +97,4 @@ async def test_queues_are_cleared_when_the_broker_is_back(tmp_path: Path) -> Non
         assert (failure.code, failure.culprit) == ("party.cut-off", CARD)
         connection.reconnect()
         await stage.ended(job_id)
-        assert not [name for name in stage.office.queues if job_id in name]
+        assert not [name for name in stage.memory_broker.queues if job_id in name]

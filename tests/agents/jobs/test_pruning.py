@@ -43,9 +43,9 @@ async def test_old_jobs_go_and_what_bounds_others_stays(tmp_path: Path, models: 
         age(stage, BANK, old, 40)
         age(stage, BANK, young, 20)
         before = left(tmp_path, BANK)
-        (told,) = (await prune(stage, BANK, 30, models=models, remove=False)).pruned
-        assert (told.job, told.state, round(told.days)) == (old, "done", 40)
-        assert (told.bytes > 0) is models
+        (reported,) = (await prune(stage, BANK, 30, models=models, remove=False)).pruned
+        assert (reported.job, reported.state, round(reported.days)) == (old, "done", 40)
+        assert (reported.bytes > 0) is models
         assert left(tmp_path, BANK) == before
         assert [one.job for one in (await prune(stage, BANK, 30, models=models)).pruned] == [old]
         gone = before - left(tmp_path, BANK)

@@ -92,9 +92,9 @@ def lossy(envelope: Envelope, _queue: str) -> list[Drop]:
     return [Drop()] if envelope.kind == "pre-activation share" and envelope.sender == CARD else []
 
 
-async def given_up(stage: Recovering, submitter: str = BANK) -> str:
+async def failed_job(stage: Recovering, submitter: str = BANK) -> str:
     """A job that has failed, all its attempts having come to nothing."""
-    stage.office.faults = lossy
+    stage.memory_broker.faults = lossy
     await stage.start()
     name = stage.submit(long_job(), submitter)
     off(await stage.ended(name), "transport.lost", "broker")
@@ -106,13 +106,13 @@ async def given_up(stage: Recovering, submitter: str = BANK) -> str:
 async def test_a_job_that_has_used_up_its_attempts_gets_as_many_again(tmp_path: Path) -> None:
     """First the same happens again, and when what was wrong is mended it goes well."""
     async with recovering(tmp_path, recovery=TWICE) as stage:
-        name = await given_up(stage)
+        name = await failed_job(stage)
         stage.agents[CARD].resume(name)
         ended = await stage.ended(name)
         off(ended, "transport.lost", "broker")
         assert ended[BANK].attempt == 4
         stage.runs.clear()
-        stage.office.faults = no_faults
+        stage.memory_broker.faults = no_faults
         stage.agents[BANK].resume(name)
         assert states(await stage.ended(name)) == {"done"}
 
@@ -157,7 +157,7 @@ async def test_only_a_failed_job_is_taken_up_again(tmp_path: Path) -> None:
 async def test_where_a_fault_ends_a_job_none_is_taken_up_again(tmp_path: Path) -> None:
     """There is no checkpoint either."""
     async with recovering(tmp_path, recovery=ONCE) as stage:
-        stage.office.faults = lossy
+        stage.memory_broker.faults = lossy
         off(await stage.run(job()), "transport.lost", "broker")
         assert files(stage.state_folder(BANK), job().id) == []
         with pytest.raises(JobProblem, match="attempts of more than 1"):
@@ -184,7 +184,7 @@ async def test_an_old_or_foreign_request_is_not_heeded(tmp_path: Path) -> None:
     """Of another run, recorded a while ago, from one without a part in the job, or from one that may not submit."""
     async with recovering(tmp_path, *FOUR, recovery=TWICE) as stage:
         stage.pin(CARD, NOTARY, may_submit=False)
-        stage.office.faults = lossy
+        stage.memory_broker.faults = lossy
         await stage.start()
         name = stage.submit(long_job())
         off(await stage.ended(name, *THREE), "transport.lost", "broker")
@@ -197,13 +197,13 @@ async def test_an_old_or_foreign_request_is_not_heeded(tmp_path: Path) -> None:
         ]
         with capture_logs() as logs:
             for envelope in asked:
-                stage.office.accept(envelope, envelope.sender)
+                stage.memory_broker.accept(envelope, envelope.sender)
             refusals = {"a resumption is not heeded", "a partner speaks of a run that is not known"}
             await stage.until(lambda: sum(line["event"] in refusals for line in logs) == len(asked))
         assert stage.agents[CARD].runs == ()
-        stage.office.faults = no_faults
+        stage.memory_broker.faults = no_faults
         fresh = resumption(stage, BANK, name)
-        stage.office.accept(fresh, BANK)
+        stage.memory_broker.accept(fresh, BANK)
         await stage.at("recovering", name, CARD)
         stage.agents[BANK].resume(name)
         await stage.until(lambda: stage.where(name, *THREE) == {"done"})
@@ -212,14 +212,14 @@ async def test_an_old_or_foreign_request_is_not_heeded(tmp_path: Path) -> None:
 async def test_a_repeated_request_changes_nothing(tmp_path: Path) -> None:
     """While the job runs, and when it is done."""
     async with recovering(tmp_path, recovery=TWICE) as stage:
-        name = await given_up(stage)
-        stage.office.faults = no_faults
+        name = await failed_job(stage)
+        stage.memory_broker.faults = no_faults
         stage.agents[BANK].resume(name)
         await stage.at("training", name, CARD)
         again = resumption(stage, BANK, name)
-        stage.office.accept(again, BANK)
+        stage.memory_broker.accept(again, BANK)
         assert states(await stage.ended(name)) == {"done"}
-        stage.office.accept(again, BANK)
+        stage.memory_broker.accept(again, BANK)
         with capture_logs() as logs:
             await stage.until(lambda: any("is done at card" in line.get("why", "") for line in logs))
         assert stage.where(name) == {"done"}

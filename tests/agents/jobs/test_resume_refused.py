@@ -7,7 +7,7 @@ import pytest
 
 from tercet.agents.core.problems import JobProblem
 from tercet.broker.memory.memory_queue import no_faults
-from tests.agents.jobs.test_resume import TWICE, given_up
+from tests.agents.jobs.test_resume import TWICE, failed_job
 from tests.agents.recovering import THREE, Recovering, long_job, recovering, states
 from tests.agents.scenes import BANK, CARD, NOTARY, off
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
@@ -22,7 +22,7 @@ async def test_a_label_party_that_may_not_submit_is_told_who_may(tmp_path: Path)
     """At once: it was in the partner's log alone, and the job waited for that partner until a deadline."""
     async with recovering(tmp_path, recovery=TWICE) as stage:
         stage.pin(CARD, BANK, may_submit=False)
-        name = await given_up(stage, NOTARY)
+        name = await failed_job(stage, NOTARY)
         stage.agents[BANK].resume(name)
         reason = off(await stage.ended(name, BANK, NOTARY), "job.resume", CARD)
         assert "let notary resume it" in reason
@@ -34,8 +34,8 @@ async def test_another_party_is_told_too_and_the_label_party_brings_the_partner_
     """What is missing between two parties does not end a job that all take up in the end."""
     async with recovering(tmp_path, recovery=TWICE) as stage:
         stage.pin(CARD, NOTARY, may_submit=False)
-        name = await given_up(stage)
-        stage.office.faults = no_faults
+        name = await failed_job(stage)
+        stage.memory_broker.faults = no_faults
         stage.agents[NOTARY].resume(name)
         ended = await stage.ended(name)
         assert states(ended) == {"done"}
@@ -45,7 +45,7 @@ async def test_another_party_is_told_too_and_the_label_party_brings_the_partner_
 async def test_a_partner_that_has_no_record_says_so(tmp_path: Path) -> None:
     """It was pruned there, say; another run is what is left."""
     async with recovering(tmp_path, recovery=TWICE) as stage:
-        name = await given_up(stage)
+        name = await failed_job(stage)
         jobs = stage.agents[CARD].jobs
         jobs.records.forget(name)
         stage.agents[BANK].resume(name)
@@ -64,7 +64,7 @@ def write_by_version_5(stage: Recovering, party: str, name: str) -> None:
 async def test_a_failed_job_of_an_earlier_version_is_not_taken_up_again(tmp_path: Path) -> None:
     """Its description means another training now: the helper saw scores by default."""
     async with recovering(tmp_path, recovery=TWICE) as stage:
-        name = await given_up(stage)
+        name = await failed_job(stage)
         write_by_version_5(stage, BANK, name)
         with pytest.raises(JobProblem, match=r"began at bank with version 5.*speaks 6.*--again"):
             stage.agents[BANK].resume(name)

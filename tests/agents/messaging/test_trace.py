@@ -63,8 +63,8 @@ def test_what_is_remembered_is_bounded() -> None:
 def test_all_parties_tell_of_the_same_step() -> None:
     """The one that is the median at the party that leads; who does not remember it is left out."""
     traces = {"bank": traced(0.1, 0.2, 0.3), "card": traced(9.0, 0.1, 0.2), "notary": traced(0.1)}
-    told = step_of_all(traces, "bank")
-    assert {party: step.step for party, step in told.items()} == {"bank": 2, "card": 2}
+    reported = step_of_all(traces, "bank")
+    assert {party: step.step for party, step in reported.items()} == {"bank": 2, "card": 2}
 
 
 def test_an_event_belongs_to_the_loop_that_noted_it() -> None:
@@ -118,8 +118,8 @@ async def test_maths_of_a_network_are_named_by_what_they_make(tmp_path):
 
 def maths_of(trace: Trace, party: str) -> set[str]:
     """What the maths of all steps that are remembered are called."""
-    told = [trace.step_trace(party, kept.step) for kept in trace._steps]
-    return {event.what for step in told if step for event in step.events if event.kind == "maths"}
+    reported = [trace.step_trace(party, stored.step) for stored in trace._steps]
+    return {event.what for step in reported if step for event in step.events if event.kind == "maths"}
 
 
 def printed(trace: StepTrace, width: int) -> str:

@@ -327,8 +327,8 @@ def test_a_part_of_before_the_rule_of_spelling_loads_unless_two_categories_are_o
     """It says which version wrote it, and what to do."""
     older = ENCODING.model_dump_json().replace('"f"', '" F"')
     loads, clashes = (Encoding.model_validate_json(text) for text in (older, older.replace('"m"', '"F"')))
-    kept = save(tmp_path / "loads", part(encoding=loads, columns=tuple(loads.names)), owned())
-    assert load(tmp_path / "loads")[0] == kept
+    stored = save(tmp_path / "loads", part(encoding=loads, columns=tuple(loads.names)), owned())
+    assert load(tmp_path / "loads")[0] == stored
     save(tmp_path / "clashes", part(encoding=clashes, columns=tuple(clashes.names)), owned())
     with pytest.raises(ModelPartProblem, match=r"column 'sex' has categories that are one .* tercet 0\.1\.0 wrote it"):
         load(tmp_path / "clashes")

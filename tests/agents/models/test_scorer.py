@@ -168,11 +168,11 @@ def onnx_outputs(path: Path, encoded: Floats) -> tuple[Any, NDArray[Any], NDArra
 
 def check_onnx(scorer: Any, path: Path, encoded: Floats) -> None:
     """Scores, and probabilities or means."""
-    told, scores, predictions = onnx_outputs(path, encoded)
+    reported, scores, predictions = onnx_outputs(path, encoded)
     assert np.allclose(scores, scorer.scores(encoded), rtol=1e-9, atol=1e-9)
     said = scorer.predict_proba(encoded) if is_classifier(scorer) else scorer.predict(encoded)[:, np.newaxis]
     assert np.allclose(predictions, said, rtol=1e-9, atol=1e-9)
-    assert told["link"] == scorer.model.description.link
+    assert reported["link"] == scorer.model.description.link
 
 
 def test_so_does_an_onnx_file_from_encoded_columns_on(trained, tmp_path):
@@ -218,8 +218,8 @@ def check_whitened_onnx(trained: Trained, scorer: Any, path: Path) -> None:
     )
     plain.model = replace(plain.model, description=plain.model.description.model_copy(update={"columns": columns}))
     encoded = plain.encode(trained.table)
-    told, scores, _ = onnx_outputs(path, encoded)
-    assert json.loads(told["columns"]) == [f"{c.party}/{n}" for c in columns for n in c.encoding.column_names]
+    reported, scores, _ = onnx_outputs(path, encoded)
+    assert json.loads(reported["columns"]) == [f"{c.party}/{n}" for c in columns for n in c.encoding.column_names]
     word = 2.0**-scorer.model.description.fx  # a product that another library adds up may be rounded to the next one
     near = word * max(float(np.abs(block).sum()) for block in scorer.model.blocks)
     found, expected = scores, scorer.scores(trained.table)
@@ -375,10 +375,10 @@ def test_without_its_library_there_is_no_onnx_file_and_a_word_on_how_to_get_it(c
 def test_the_command_writes_the_file_and_says_whose_it_is(classes, tmp_path):
     """Or what is wrong, with the exit code of files."""
     out = tmp_path / "model.safetensors"
-    told = CliRunner().invoke(app, ["export", str(classes.part), "--out", str(out)])
-    assert told.exit_code == 0, told.output
-    assert "it stays with you" in told.output
+    reported = CliRunner().invoke(app, ["export", str(classes.part), "--out", str(out)])
+    assert reported.exit_code == 0, reported.output
+    assert "it stays with you" in reported.output
     assert load(out).model.description.job == classes.part.name
-    told = CliRunner().invoke(app, ["export", str(classes.parts["bank"]), "--out", str(out)])
-    assert told.exit_code == UNUSABLE_FILE
-    assert "not the whole model" in " ".join(told.output.split())
+    reported = CliRunner().invoke(app, ["export", str(classes.parts["bank"]), "--out", str(out)])
+    assert reported.exit_code == UNUSABLE_FILE
+    assert "not the whole model" in " ".join(reported.output.split())

@@ -140,14 +140,14 @@ async def test_a_job_that_waits_can_be_cancelled_at_every_party(tmp_path: Path, 
         assert {(found.state, found.cancelled_by, found.release) for found in ended.values()} == {
             ("cancelled", party, "")
         }
-        told = StringIO()
+        reported = StringIO()
         for found in ended.values():
-            Paper(file=told, width=120).print(job_table([found]), job_details(found))
-        assert told.getvalue().count(f"cancelled by {party}") == 2 * len(ended)
+            Paper(file=reported, width=120).print(job_table([found]), job_details(found))
+        assert reported.getvalue().count(f"cancelled by {party}") == 2 * len(ended)
     for one in PARTIES:
-        noted = {entry.event: entry.fields for entry in entries((tmp_path / one / "audit.log").read_bytes())}
-        assert noted["ended"]["cancelled_by"] == party
-        assert noted.get("cancelled") == ({"by": "anna"} if one == party else None)
+        audited = {entry.event: entry.fields for entry in entries((tmp_path / one / "audit.log").read_bytes())}
+        assert audited["ended"]["cancelled_by"] == party
+        assert audited.get("cancelled") == ({"by": "anna"} if one == party else None)
 
 
 @pytest.mark.parametrize("party", [BANK, CARD])
@@ -235,8 +235,8 @@ async def test_nobody_but_the_partys_own_console_decides(tmp_path: Path) -> None
         for sender in (BANK, NOTARY):
             own = stage.parties[sender][1]
             for named in (sender, CARD):
-                stage.office.accept(request(yes, own, stage, named, CARD), sender)
-        stage.office.accept(request(yes, Identity.generate(), stage, CARD, CARD), CARD)
+                stage.memory_broker.accept(request(yes, own, stage, named, CARD), sender)
+        stage.memory_broker.accept(request(yes, Identity.generate(), stage, CARD, CARD), CARD)
         await asyncio.sleep(0.05)
         assert approval(stage, CARD, job_id) == APPROVAL
         stage.agents[CARD].cancel(job_id)
@@ -253,9 +253,9 @@ async def test_a_console_is_told_what_a_job_tells_whom(tmp_path: Path) -> None:
         await waiting(stage, job_id, CARD)
         async with stage.console(CARD) as console:
             assert (await console.query(job_id)).reveals == ()
-            told = "\n".join((await console.reveals(job_id)).reveals)
-        assert "credit scoring" in told
-        assert "bank learns the scores of held-out rows, 25% of all, once (protection: noise of each" in told
+            reported = "\n".join((await console.reveals(job_id)).reveals)
+        assert "credit scoring" in reported
+        assert "bank learns the scores of held-out rows, 25% of all, once (protection: noise of each" in reported
         stage.agents[BANK].cancel(job_id)
         await stage.ended(job_id)
 

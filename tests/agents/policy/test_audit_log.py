@@ -221,29 +221,29 @@ def test_verify_prints_the_last_hash_and_finds_what_was_cut_off(tmp_path: Path) 
     path = tmp_path / "audit.log"
     content = written(path)
     last = list(entries(content))[-1].hash
-    code, told = tercet("verify", str(path))
-    assert (code, "OK, 7 entries" in told, last in told, str(ME.public) in told) == (0, True, True, True)
+    code, reported = tercet("verify", str(path))
+    assert (code, "OK, 7 entries" in reported, last in reported, str(ME.public) in reported) == (0, True, True, True)
     log(path).append("received")
-    code, told = tercet("verify", str(path), "--expect", last)
-    assert (code, "1 entries after it" in told) == (0, True)
+    code, reported = tercet("verify", str(path), "--expect", last)
+    assert (code, "1 entries after it" in reported) == (0, True)
     path.write_bytes(b"".join(content.splitlines(keepends=True)[:-1]))
     assert tercet("verify", str(path))[0] == 0
-    code, told = tercet("verify", str(path), "--expect", last)
-    assert (code, "cut off" in told) == (3, True)
+    code, reported = tercet("verify", str(path), "--expect", last)
+    assert (code, "cut off" in reported) == (3, True)
     path.write_bytes(content[:-3])
-    code, told = tercet("verify", str(path))
-    assert (code, "line 7 has no end" in told) == (3, True)
+    code, reported = tercet("verify", str(path))
+    assert (code, "line 7 has no end" in reported) == (3, True)
 
 
 def test_show_tells_one_job_or_all(tmp_path: Path) -> None:
     """As text for people and JSON for scripts."""
     path = tmp_path / "audit.log"
     written(path)
-    _, told = tercet("show", "--path", str(path), "--format", "json")
-    assert len(json.loads(told)) == 7
-    _, told = tercet("show", "credit-01234567", "--path", str(path), "--format", "json")
-    assert {line["job"] for line in json.loads(told)} == {"credit-01234567"}
-    code, told = tercet("show", "--path", str(path))
-    assert (code, "ended" in told) == (0, True)
-    code, told = tercet("verify", str(tmp_path / "none.log"))
-    assert (code, "audit.log" in told) == (3, True)
+    _, reported = tercet("show", "--path", str(path), "--format", "json")
+    assert len(json.loads(reported)) == 7
+    _, reported = tercet("show", "credit-01234567", "--path", str(path), "--format", "json")
+    assert {line["job"] for line in json.loads(reported)} == {"credit-01234567"}
+    code, reported = tercet("show", "--path", str(path))
+    assert (code, "ended" in reported) == (0, True)
+    code, reported = tercet("verify", str(tmp_path / "none.log"))
+    assert (code, "audit.log" in reported) == (3, True)

@@ -239,9 +239,9 @@ def spendings() -> st.SearchStrategy[list[Spending]]:
     return st.lists(st.builds(Spending, st.just(OF), st.sampled_from(["01", "02", "03"]), *names, amounts), max_size=6)
 
 
-def everything(told: Budget) -> list[Any]:
+def everything(reported: Budget) -> list[Any]:
     """All that a budget says."""
-    return list(told.entries(settings_of(CARD)))
+    return list(reported.entries(settings_of(CARD)))
 
 
 @given(spendings(), spendings(), st.data())
@@ -257,16 +257,16 @@ def test_whatever_was_appended_is_read_again_and_a_torn_end_costs_only_itself(
         file.append(one)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert BudgetFile(path).open() == read(path) == first + more
-    whole, kept = path.read_bytes(), (first + more)[:-1]
+    whole, stored = path.read_bytes(), (first + more)[:-1]
     start = whole[:-1].rfind(b"\n") + 1
-    if not kept and not (first + more):
+    if not stored and not (first + more):
         return
     cut = data.draw(st.integers(start + 1, len(whole) - 1))
     hole = whole[:start] + bytes(cut - start) + whole[cut:]
     for torn in (whole[:cut], hole):
         path.write_bytes(torn)
         again = BudgetFile(path)
-        assert read(path) == again.open() == kept
+        assert read(path) == again.open() == stored
         again.append((first + more)[-1])
         assert BudgetFile(path).open() == first + more
 
@@ -293,8 +293,8 @@ def test_any_other_damage_is_refused_with_what_to_do(
 
 def entry(stage: str, run: str = "01", **fields: Any) -> Entry:
     """A line of an audit log."""
-    told = {"stage": stage, "label": BANK, "table": "customers", **fields}
-    return Entry(1, "", "revealing", OF, run, told, "", "")
+    reported = {"stage": stage, "label": BANK, "table": "customers", **fields}
+    return Entry(1, "", "revealing", OF, run, reported, "", "")
 
 
 def test_lines_of_earlier_releases_count_for_what_follows_from_them() -> None:
@@ -302,9 +302,9 @@ def test_lines_of_earlier_releases_count_for_what_follows_from_them() -> None:
     log = [entry("alignment"), entry("training", rows=70, held_out=20, scorings=4), entry("release", released=True),
            entry("training", held_out=20, scorings=4), entry("alignment", "02"), entry("scoring", "02", rows=90),
            entry("release", "03", released=False)]  # fmt: skip
-    told = {one.name: one.spent for one in Budget.from_spendings(audited_spendings(log)).entries(settings_of(CARD))}
+    reported = {one.name: one.spent for one in Budget.from_spendings(audited_spendings(log)).entries(settings_of(CARD))}
     expected = {"models": 1, "releases": 1, "alignments": 2, "scorings": 5, "bits": 95, "scored_rows": 170}
-    assert told == expected | {"predictions": 1, "losses": 0, "profiles": 0}
+    assert reported == expected | {"predictions": 1, "losses": 0, "profiles": 0}
 
 
 # --- agents
@@ -402,7 +402,7 @@ async def test_an_agent_does_not_start_with_a_damaged_budget(tmp_path: Path) -> 
 
 
 async def _serve(stage: Scene, settings: Settings, identity: Any) -> None:
-    connection = stage.office.connect(CARD)
+    connection = stage.memory_broker.connect(CARD)
     try:
         await Agent(settings, identity, connection).serve(asyncio.Event())
     finally:
@@ -450,9 +450,9 @@ async def test_the_budget_can_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr("tercet.agents.cli.audit.settings_of", lambda _: settings)
     arguments = ["audit", "budget", "--settings", str(tmp_path / "any.toml")]
     for _ in range(2):
-        told = CliRunner().invoke(app, [*arguments, "--format", "json"])
-        assert told.exit_code == 0, told.output
-        rows = {row["name"]: row for row in json.loads(told.stdout)}
+        reported = CliRunner().invoke(app, [*arguments, "--format", "json"])
+        assert reported.exit_code == 0, reported.output
+        rows = {row["name"]: row for row in json.loads(reported.stdout)}
         assert set(rows) == {count.name for count in COUNTS}
         expected = {"table": "customers", "label": BANK, "name": "losses", "setting": "max_losses", "spent": 4}
         assert rows["losses"] == expected | {"bound": 10_000, "left": 9_996}

@@ -28,14 +28,14 @@ CASES: list[tuple[Any, JobFacts]] = [
 ]
 
 
-def told(description: Any, known: JobFacts) -> list[Disclosure]:
+def reported(description: Any, known: JobFacts) -> list[Disclosure]:
     """The rows that hold for a job."""
     return list(disclosures(Case(description, known)))
 
 
 def test_every_row_is_told_by_some_job() -> None:
     """A condition that is never true would hide what is told."""
-    reached = {row.what for case in CASES for row in told(*case)}
+    reached = {row.what for case in CASES for row in reported(*case)}
     assert {row.what for group in DISCLOSURES for row in group.rows} == reached
 
 
@@ -70,8 +70,8 @@ def test_a_blind_job_shows_the_helper_no_score(model: str) -> None:
         f"{NOTARY} learns in which order rows are used, by number (protection: no id or value with a number)",
         f"{NOTARY} learns how many steps are done",
     ]
-    told_more = helpers_lines(job(model=model, privacy=SHOWN, **everything), JobFacts(exposed="few"))
-    assert any("score" in line for line in told_more)
+    reported_more = helpers_lines(job(model=model, privacy=SHOWN, **everything), JobFacts(exposed="few"))
+    assert any("score" in line for line in reported_more)
 
 
 @pytest.mark.parametrize("hidden", [True, False])

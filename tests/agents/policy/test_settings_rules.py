@@ -295,10 +295,10 @@ async def test_the_audit_log_tells_what_was_revealed_to_whom_before_it_was(tmp_p
     received, training, release, ended = log[1], log[5], log[6], log[7]
     assert (received.fields["submitter"], received.fields["purpose"]) == (BANK, "credit scoring")
     assert (training.fields["stage"], training.fields["counts"]["scorings"]) == ("training", 1)
-    told = {(one["to"], one["what"]) for one in training.fields["revelations"]}
-    assert any(to == BANK and "training loss" in what for to, what in told)
-    assert any(to == NOTARY and "how many steps are done" in what for to, what in told)
-    assert not any(to == NOTARY and "score" in what for to, what in told)
+    reported = {(one["to"], one["what"]) for one in training.fields["revelations"]}
+    assert any(to == BANK and "training loss" in what for to, what in reported)
+    assert any(to == NOTARY and "how many steps are done" in what for to, what in reported)
+    assert not any(to == NOTARY and "score" in what for to, what in reported)
     assert (release.fields["stage"], release.fields["counts"]) == ("release", {"releases": 1})
     assert ended.fields["state"] == "done"
     assert {entry.job for entry in log[1:]} == {description.id}

@@ -136,7 +136,7 @@ async def test_a_job_that_is_unsigned_or_expired_begins_nothing_and_is_audited(t
         await stage.start()
         honest = stage.agents[BANK].jobs.announcer.make_announcement(job())
         bad = BAD[expected](honest, stage.parties[BANK][1])
-        stage.office.accept(announcement(stage, bad), BANK)
+        stage.memory_broker.accept(announcement(stage, bad), BANK)
         await stage.until(lambda: len(audited(stage, CARD)) == 3)
         assert stage.agents[CARD].status() == ()
         assert stage.left_queues() == set()
@@ -154,7 +154,7 @@ async def test_a_flood_of_unsigned_jobs_does_not_fill_the_log(tmp_path: Path) ->
         honest = stage.agents[BANK].jobs.announcer.make_announcement(job("flood"))
         for number in range(3 * BURST):
             bad = honest.model_copy(update={"run": number.to_bytes(32, "big"), "signature": b""})
-            stage.office.accept(announcement(stage, bad), BANK)
+            stage.memory_broker.accept(announcement(stage, bad), BANK)
         assert {status.state for status in (await stage.run(job())).values()} == {"done"}
         refused = [entry for entry in audited(stage, CARD) if entry.fields.get("code") == "job.signature"]
         assert 0 < len(refused) <= BURST + 1
@@ -167,8 +167,8 @@ async def test_a_submitter_whose_clock_is_wrong_is_told_by_those_who_refuse(
     async with scene(three(tmp_path), tmp_path) as stage:
         await stage.start()
         own = stage.agents[BANK].jobs.announcer
-        late = sign(own.make_announcement(job()), stage.parties[BANK][1], time.time() - 2 * VALID_SECONDS)
-        monkeypatch.setattr(own, "make_announcement", lambda _: late)
+        overdue = sign(own.make_announcement(job()), stage.parties[BANK][1], time.time() - 2 * VALID_SECONDS)
+        monkeypatch.setattr(own, "make_announcement", lambda _: overdue)
         ended = await stage.ended(stage.submit(job()), BANK)
         assert "compare the clocks" in off(ended, "job.expired", BANK)
 
@@ -180,12 +180,12 @@ class SlowQueues(Scene):
         """See `Scene.broker_of`."""
         declare = connection.declare
 
-        async def late(queue: Queue) -> None:
+        async def overdue(queue: Queue) -> None:
             if connection.party == BANK and not queue.name.endswith(".jobs"):
                 await asyncio.sleep(0.4)
             await declare(queue)
 
-        connection.declare = late  # type: ignore[method-assign]
+        connection.declare = overdue  # type: ignore[method-assign]
         return connection
 
 
@@ -212,7 +212,7 @@ async def test_a_repeated_announcement_begins_nothing_while_it_is_known(tmp_path
         await stage.start(CARD)
         before = len(audited(stage, CARD))
         for _ in range(3):
-            stage.office.accept(again, BANK)
+            stage.memory_broker.accept(again, BANK)
         await asyncio.sleep(0.05)
         assert len(audited(stage, CARD)) == before
         assert [status.state for status in stage.agents[CARD].status()] == ["done"]

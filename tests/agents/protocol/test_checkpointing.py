@@ -190,7 +190,7 @@ async def test_what_is_told_of_a_training_that_goes_on_is_what_would_have_been(t
         history = stage.runs[BANK, name].context.history
         assert (history.losses, history.metrics) == (same.history.losses, same.history.metrics)
         assert history.held_out_losses == same.history.held_out_losses
-        opened = told_again(stage, HeldOutLossShare)
+        opened = reported_again(stage, HeldOutLossShare)
         assert len(opened) == len(same.history.held_out_losses), "an epoch without its loss, or one too many"
         assert history.best_epoch == same.history.best_epoch
         assert np.array_equal(some(history.scores), some(same.history.scores))
@@ -198,7 +198,7 @@ async def test_what_is_told_of_a_training_that_goes_on_is_what_would_have_been(t
         assert history.losses or history.metrics or history.held_out_losses
 
 
-def told_again(stage: Recovering, model: type[Message]) -> set[int]:
+def reported_again(stage: Recovering, model: type[Message]) -> set[int]:
     """The epochs of which this was said, in any attempt."""
     return {address.epoch for address, message in stage.said_openly if type(message) is model}
 
@@ -263,20 +263,20 @@ async def test_each_attempt_masks_the_same_values_with_fresh_masks(
 def assert_fresh(stage: Recovering) -> None:
     """Check that every kind of what is masked was said in two attempts, with not a word in common."""
     for kind in MASKED:
-        told = words_of(stage, kind)
-        for first, *again in told.values():
+        reported = words_of(stage, kind)
+        for first, *again in reported.values():
             assert not any(np.any(first == each) for each in again), kind
-        assert any(len(each) > 1 for each in told.values()), kind
+        assert any(len(each) > 1 for each in reported.values()), kind
 
 
 def words_of(stage: Recovering, kind: str) -> dict[tuple[str, str, int, int], list[NDArray[np.uint64]]]:
     """What was said of a kind, attempt by attempt: by sender, receiver, epoch and step."""
-    told: dict[tuple[str, str, int, int], list[NDArray[np.uint64]]] = {}
+    reported: dict[tuple[str, str, int, int], list[NDArray[np.uint64]]] = {}
     for address, message in stage.said_openly:
         if message.kind == kind:
             place = (address.sender, address.receiver, address.epoch, address.step)
-            told.setdefault(place, []).append(message.words)  # type: ignore[attr-defined]
-    return told
+            reported.setdefault(place, []).append(message.words)  # type: ignore[attr-defined]
+    return reported
 
 
 def test_what_is_noted_of_a_history_does_not_go_on_with_it() -> None:

@@ -27,14 +27,14 @@ def manifest(folder: Path, party: str, name: str) -> Any:
     return json.loads((folder / party / "models" / name / MANIFEST).read_text())
 
 
-def check_parts(folder: Path, name: str, told: ModelCommitments) -> None:
+def check_parts(folder: Path, name: str, reported: ModelCommitments) -> None:
     """All parts have what the helper has told, each its own seed, which no other file has."""
     for number, party in enumerate(DATA):
         found = manifest(folder, party, name)
-        assert (found["score_exponent"], found["seeds"]) == (told.exponent, [one.hex() for one in told.seeds])
+        assert (found["score_exponent"], found["seeds"]) == (reported.exponent, [one.hex() for one in reported.seeds])
         part, arrays = model_part.load(folder / party / "models" / name)
         seed = arrays[SEED].tobytes()
-        assert commitment(seed) == told.seeds[number]
+        assert commitment(seed) == reported.seeds[number]
         assert arrays[f"opened/{DATA[1 - number]}"].shape == (len(part.columns), 1)
         for path in (folder / party / "models" / name).iterdir():
             assert (seed in path.read_bytes()) == (path.name == part.weights_file)
@@ -52,8 +52,10 @@ async def test_an_attempt_without_a_step_left_knows_how_far_scores_may_go(tmp_pa
         name = stage.submit(SHARED)
         on(stage, scoring, lambda: stage.tasks.create_task(stage.crash(NOTARY)))
         assert states(await stage.ended(name, BANK, CARD, STANDBY, seconds=60)) == {"done"}
-        told = [(a.attempt, m) for a, m in stage.said_openly if isinstance(m, ModelCommitments) and a.receiver == BANK]
-        (first, before), *_, (last, after) = told
+        reported = [
+            (a.attempt, m) for a, m in stage.said_openly if isinstance(m, ModelCommitments) and a.receiver == BANK
+        ]
+        (first, before), *_, (last, after) = reported
         assert (before.exponent, first < last) == (after.exponent, True)
         assert not set(before.seeds) & set(after.seeds)
         bounds = {message.exponent for _, message in stage.said_openly if isinstance(message, ScoreBound)}
@@ -71,9 +73,9 @@ async def test_a_part_has_what_predictions_need(tmp_path: Path, release: str) ->
     async with recovering(tmp_path) as stage:
         await stage.start()
         name = (await stage.run(job(release=release)))[BANK].job
-        told = next(message for _, message in stage.said_openly if isinstance(message, ModelCommitments))
+        reported = next(message for _, message in stage.said_openly if isinstance(message, ModelCommitments))
         if release == "shared":
-            check_parts(tmp_path, name, told)
+            check_parts(tmp_path, name, reported)
         else:
             assert manifest(tmp_path, CARD, name)["seeds"] == []
             assert SEED not in model_part.load(tmp_path / CARD / "models" / name)[1]

@@ -72,7 +72,7 @@ def test_the_label_party_reads_the_weights_of_all_columns(runs):
     if trained.sample.model == "logistic":
         shown = [one.encoding.centre(part) for one, part in zip(whole.description.columns, whole.blocks, strict=True)]
         assert list(data.weights.values()) == pytest.approx(np.vstack([part for part, _ in shown])[:, 0].tolist())
-        assert data.intercept == pytest.approx(float(whole.biases[0][0, 0] + sum(taken[0] for _, taken in shown)))
+        assert data.intercept == pytest.approx(float(whole.biases[0][0, 0] + sum(obtained[0] for _, obtained in shown)))
     assert "The weights of all parties' columns" in text
     assert "bank/bank_quantity_0" in text
 

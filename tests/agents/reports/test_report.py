@@ -106,7 +106,7 @@ def of_prediction(**more) -> ReportData:
     return header(**(fields | more))
 
 
-NOTHING_DRAWN: dict[str, Any] = {"curves": None, "losses": ()}
+NOTHING_DRAWS: dict[str, Any] = {"curves": None, "losses": ()}
 
 
 class Page(HTMLParser):
@@ -225,20 +225,20 @@ def test_the_label_party_sees_how_good_the_model_is():
 def test_a_better_loss_is_a_smaller_one():
     """The verdict knows in which direction a metric is better."""
     data = of_label_party(
-        metrics={0: {"auc": 0.8, "log_loss": 0.4}}, alone={"auc": 0.7, "log_loss": 0.5}, **NOTHING_DRAWN
+        metrics={0: {"auc": 0.8, "log_loss": 0.4}}, alone={"auc": 0.7, "log_loss": 0.5}, **NOTHING_DRAWS
     )
     text = Page(render(data)).text
     assert "0.800 0.700 +0.100 better" in text
     assert f"0.400 0.500 {MINUS}0.100 better" in text
     worse = of_label_party(
-        metrics={0: {"auc": 0.6, "log_loss": 0.6}}, alone={"auc": 0.7, "log_loss": 0.5}, **NOTHING_DRAWN
+        metrics={0: {"auc": 0.6, "log_loss": 0.6}}, alone={"auc": 0.7, "log_loss": 0.5}, **NOTHING_DRAWS
     )
     assert Page(render(worse)).text.count("worse") == 2
 
 
 def test_the_metrics_without_a_best_epoch_are_the_last_ones():
     """Where the job did not stop early, the last model is the one that is kept."""
-    data = of_label_party(best_epoch=None, **NOTHING_DRAWN)
+    data = of_label_party(best_epoch=None, **NOTHING_DRAWS)
     assert data.result["auc"] == 0.7
     assert "The model after 8 epochs was kept." in Page(render(data)).text
 

@@ -61,7 +61,7 @@ WITHIN = 2.0**-10
 NETWORKS_WITHIN = 0.01
 
 
-def told(said: Sequence[tuple[Address, Message]], party: str) -> list[Message]:
+def reported(said: Sequence[tuple[Address, Message]], party: str) -> list[Message]:
     """What a party received, heartbeats and all."""
     return [message for address, message in said if address.receiver == party]
 
@@ -73,7 +73,7 @@ def holds_a_tensor(message: Message) -> bool:
 
 def check_helpers_view(run: Heard, *more: str) -> None:
     """No tensor, and of kinds beside control those alone that are named; nor does anything else reach its queue."""
-    received = told(run.ear.said, HELPER)
+    received = reported(run.ear.said, HELPER)
     crossed = {one.kind for one in run.ear.envelopes if parse_address(one.address).receiver == HELPER}
     tensors = [message.kind for message in received if holds_a_tensor(message) and not isinstance(message, Pseudonyms)]
     assert tensors == []
@@ -116,7 +116,7 @@ def test_who_says_what_to_whom_is_what_is_promised(run: Heard, check: Callable[[
 def test_the_helper_receives_no_tensor_in_a_training_of_a_network(network_run: Heard) -> None:
     """However many layers there are."""
     check_helpers_view(network_run, "steps done", "epoch decision")
-    check_scores_are_told_to_the_label_party(network_run)
+    check_the_label_party_alone_gets_scores(network_run)
 
 
 @pytest.mark.parametrize("check", [check_kinds, check_roles, check_keys, check_split])
@@ -140,7 +140,7 @@ def test_scores_of_a_network_are_the_plaintext_models(release: str, tmp_path: Pa
     tables = newcomers(sample)
     scored = hear_prediction(sample, tmp_path, tables)
     check_helpers_view(scored, WeightMaskSeed.kind)
-    check_scores_are_told_to_the_label_party(scored)
+    check_the_label_party_alone_gets_scores(scored)
     check_roles(scored)
     expected, found = plain_network_scores(tmp_path, sample, tables), scores_of(scored.simulation)
     scores = np.array([expected[one] for one in found["id"].to_pylist()])
@@ -158,7 +158,7 @@ def test_a_tensor_that_reached_the_helper_would_be_found(run: Heard) -> None:
         run.ear.said.pop()
 
 
-def check_scores_are_told_to_the_label_party(run: Heard) -> None:
+def check_the_label_party_alone_gets_scores(run: Heard) -> None:
     """Every other data party sends it its share, and nobody gets one from anybody else."""
     shares = [address for address, message in run.ear.said if isinstance(message, MaskedScores)]
     label = run.sample.parties[run.sample.label]
@@ -169,7 +169,7 @@ def check_scores_are_told_to_the_label_party(run: Heard) -> None:
 
 def test_held_out_scores_go_to_the_label_party_alone(run: Heard) -> None:
     """After each epoch."""
-    check_scores_are_told_to_the_label_party(run)
+    check_the_label_party_alone_gets_scores(run)
 
 
 # --- predictions
@@ -195,7 +195,7 @@ def test_without_noise_scores_are_the_plaintext_models(model: str, tmp_path: Pat
     tables = newcomers(sample)
     scored = hear_prediction(sample, tmp_path, tables)
     check_helpers_view(scored, WeightMaskSeed.kind)
-    check_scores_are_told_to_the_label_party(scored)
+    check_the_label_party_alone_gets_scores(scored)
     check_roles(scored)
     assert differences(scored, tmp_path, tables).max() <= WITHIN * max(1.0, unit(scored))
 
@@ -212,6 +212,6 @@ def test_with_noise_scores_are_within_it(run: Heard, folder: Path) -> None:
     tables = newcomers(TRAINED)
     scored = hear_prediction(noisy, folder, tables)
     check_helpers_view(scored, WeightMaskSeed.kind)
-    check_scores_are_told_to_the_label_party(scored)
+    check_the_label_party_alone_gets_scores(scored)
     off = differences(scored, folder, tables)
     assert noise / 2 < off.max() <= 2 * noise + WITHIN

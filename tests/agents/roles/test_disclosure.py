@@ -147,9 +147,9 @@ def test_ids_that_two_of_three_share_stay_unknown(tmp_path):
         assert {tables[party]["person_number"][row] for row in role.own.rows} == common
     for check in (check_roles, check_amounts, check_ledger, check_said, check_split, check_sealed, check_keys):
         check(run)
-    told = [repr(message.model_dump()) for _, message in run.ear.said]
+    reported = [repr(message.model_dump()) for _, message in run.ear.said]
     everything = b"".join(envelope.body + envelope.address.encode() for envelope in run.ear.envelopes)
-    assert not any(one in text for text in told for one in people)
+    assert not any(one in text for text in reported for one in people)
     assert not any(one.encode() in everything for one in people)
 
 
@@ -177,21 +177,21 @@ def omitted(*names: str) -> Plant:
 
 def zeros(masks: Masks, name: str, purpose: str = "") -> Masks:
     """All masks of a name zero, or those that are for this purpose."""
-    return {mask: 0 * words for mask, words in masks.items() if is_called(mask, name) and purpose in ("", mask.purpose)}
+    return {mask: 0 * words for mask, words in masks.items() if is_named(mask, name) and purpose in ("", mask.purpose)}
 
 
 def repeated(masks: Masks, name: str) -> Masks:
     """Each mask of a name has the words of the first step of its epoch, as far as they go."""
     first: dict[Mask, Words] = {}
     changed = {}
-    for mask in sorted(filter(lambda one: is_called(one, name), masks), key=lambda one: one.step):
+    for mask in sorted(filter(lambda one: is_named(one, name), masks), key=lambda one: one.step):
         words = first.setdefault(replace(mask, mask=name, step=0), masks[mask])
         if words is not masks[mask]:
             changed[mask] = np.resize(words, masks[mask].shape)
     return changed
 
 
-def is_called(mask: Mask, name: str) -> bool:
+def is_named(mask: Mask, name: str) -> bool:
     """Whatever digest keys it."""
     return mask.mask.partition(ONCE)[0] == name
 
@@ -230,7 +230,7 @@ def no_q(patch: pytest.MonkeyPatch) -> None:
     """Shares of the loss without the words that keep them apart; the loss still comes out right."""
     terms, add = tercet.mpc.linear.loss.LossHelper.terms, tercet.mpc.linear.loss.LossParty._add
 
-    def told(self, step, scores):
+    def reported(self, step, scores):
         words = terms(self, step, scores).copy()
         outputs = self._plan.outputs
         words[-1:] -= sum(self._masks[j]("Q", self._label, j, step, (1, outputs)) for j in self._others)
@@ -241,7 +241,7 @@ def no_q(patch: pytest.MonkeyPatch) -> None:
         q = 0 if self._me == self._label else self._masks("Q", self._label, self._me, step, of_all).sum()
         add(self, step, words + q)
 
-    patch.setattr(tercet.mpc.linear.loss.LossHelper, "terms", told)
+    patch.setattr(tercet.mpc.linear.loss.LossHelper, "terms", reported)
     patch.setattr(tercet.mpc.linear.loss.LossParty, "_add", added)
 
 
@@ -306,20 +306,20 @@ def scores_in_the_terms(patch: pytest.MonkeyPatch) -> None:
     def masks_of(role, step, others):
         return sum(others[j]("N", role._label, j, step, (step.rows, role._plan.outputs)) for j in others)
 
-    kept = {}
+    stored = {}
 
-    def told(self, step, scores):
+    def reported(self, step, scores):
         words = terms(self, step, scores).copy()
         if isinstance(self._plan, HeldOutNumbers):
-            kept[step.epoch, step.index] = masks_of(self, step, {j: self._masks[j] for j in self._others})
-            words[:-1] += kept[step.epoch, step.index]
+            stored[step.epoch, step.index] = masks_of(self, step, {j: self._masks[j] for j in self._others})
+            words[:-1] += stored[step.epoch, step.index]
         return words
 
     def absorbed(self, step, p, g):
-        more = kept.get((step.epoch, step.index), 0) if isinstance(self._plan, HeldOutNumbers) else np.uint64(0)
+        more = stored.get((step.epoch, step.index), 0) if isinstance(self._plan, HeldOutNumbers) else np.uint64(0)
         absorb(self, step, p - more, g)
 
-    patch.setattr(tercet.mpc.linear.loss.LossHelper, "terms", told)
+    patch.setattr(tercet.mpc.linear.loss.LossHelper, "terms", reported)
     patch.setattr(tercet.mpc.linear.loss.LossParty, "absorb_terms", absorbed)
 
 
@@ -514,9 +514,9 @@ def test_masks_left_out_show_in_what_is_said(tmp_path):
         mistaken = recorded(LONG, tmp_path)
     with pytest.raises(AssertionError, match="gave the same word"):
         check_masks_once(mistaken)
-    with pytest.raises(AssertionError, match="not uniform") as told:
+    with pytest.raises(AssertionError, match="not uniform") as reported:
         check_uniform(mistaken)
-    assert all(f"'{kind}'" in str(told.value) for kind in SEEN.values()), told.value
+    assert all(f"'{kind}'" in str(reported.value) for kind in SEEN.values()), reported.value
 
 
 def test_a_second_value_under_one_mask_is_noticed(short):

@@ -26,17 +26,17 @@ def out_of_range(_: Address, message: Message) -> Message:
 @pytest.mark.parametrize("alignment", ["helper", "ecdh", "aligned"])
 def test_nothing_about_the_order_or_the_keys_of_ids_is_ever_told_to_the_helper(alignment: str) -> None:
     """It has a queue for pseudonyms, into which nothing else of the alignment may go."""
-    told: dict[type[Message], set[str]] = {}
+    reported: dict[type[Message], set[str]] = {}
 
     def look(address: Address, message: Message) -> Message:
-        told.setdefault(type(message), set()).add(address.receiver)
+        reported.setdefault(type(message), set()).add(address.receiver)
         return message
 
     sample = Sample(alignment=alignment, evaluation=Evaluation(holdout=0.2, metrics="epoch", loss=True))
     simulation, same = exact(sample, tap=look)
     assert (simulation.done, same) == (True, True)
     for model in (OrderCommitment, OrderContribution, OrderConfirmation, AlignedRows):
-        assert told[model] == set(sample.parties)
+        assert reported[model] == set(sample.parties)
 
 
 def test_a_divergence_is_told_with_its_step_and_its_remedy_once() -> None:

@@ -239,17 +239,17 @@ def test_a_planted_mistake_is_noticed(plant, checks, sample, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory) -> Heard:
+def draws(tmp_path_factory) -> Heard:
     """An honest run that draws every kind of mask, in more steps than one."""
     return recorded(replace(SMOOTH_GELU, rows=200), tmp_path_factory.mktemp("drawn"))
 
 
 @pytest.mark.parametrize("spoil", [pytest.param(spoil, id=name) for name, spoil in SPOILT])
-def test_a_mistake_in_masks_is_noticed(spoil, drawn):
+def test_a_mistake_in_masks_is_noticed(spoil, draws):
     """In the record of an honest run; that mistakes of the code get into it, the planted ones show."""
-    check_masks_apart(drawn)
+    check_masks_apart(draws)
     with pytest.raises(AssertionError, match="two addresses of masks gave the same word"):
-        check_masks_apart(with_masks(drawn, spoil(drawn.ear.masks)))
+        check_masks_apart(with_masks(draws, spoil(draws.ear.masks)))
 
 
 @pytest.mark.parametrize("model", [MaskedInputs, WeightOpening, HiddenAnswer])

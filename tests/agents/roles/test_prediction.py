@@ -159,10 +159,10 @@ def scores_of(run: Simulation) -> pa.Table:
 
 def check_scores(run: Heard, folder: Path, tables: Tables) -> None:
     """All rows that every party has, in the order of the label party's table, with the plaintext's scores."""
-    check_told(run, tables, plain_scores(folder, run.sample, tables))
+    check_reported(run, tables, plain_scores(folder, run.sample, tables))
 
 
-def check_told(run: Heard, tables: Tables, expected: Mapping[str, Floats]) -> None:
+def check_reported(run: Heard, tables: Tables, expected: Mapping[str, Floats]) -> None:
     """The same against scores by id, (outputs,)."""
     sample, found = run.sample, scores_of(run.simulation)
     mine = [one for one in tables[sample.parties[sample.label]][PERSON] if one in expected]
@@ -234,9 +234,9 @@ def test_words_of_a_prediction_are_uniform(sample, tmp_path):
     run = hear_prediction(sample, tmp_path, newcomers(sample, 1200))
     check_uniform(run)
     check_masks_once(run)
-    told = {type(message) for address, message in run.ear.said if address.receiver == HELPER}
+    reported = {type(message) for address, message in run.ear.said if address.receiver == HELPER}
     if sample.release == "owners":
-        assert {kind for kind in told if kind.round not in {"control", "handshake"}} == {Pseudonyms}
+        assert {kind for kind in reported if kind.round not in {"control", "handshake"}} == {Pseudonyms}
 
 
 def test_a_lone_partner_of_a_label_party_without_columns_ranks_as_the_model_does(tmp_path):
@@ -435,13 +435,13 @@ def test_categories_that_are_spelt_otherwise_change_no_score_and_unknown_ones_ar
     second = predict(sample, folder, tables)
     assert scores_of(first) == scores_of(second)
     for simulation in (first, second):
-        told = [warning for warning in simulation.runs["telco"].status().warnings if "telco" in warning]
-        assert len(told) == 1
-        assert told[0].startswith(f"column 'telco_housing': {castles} of ")
+        reported = [warning for warning in simulation.runs["telco"].status().warnings if "telco" in warning]
+        assert len(reported) == 1
+        assert reported[0].startswith(f"column 'telco_housing': {castles} of ")
         others = [simulation.runs[party].status() for party in (*sample.parties, HELPER) if party != "telco"]
         assert "telco_housing" not in "".join(status.model_dump_json() for status in others)
         pages = {party: report_data(run.context, run.role, None) for party, run in simulation.runs.items() if run.role}
-        assert {party for party, page in pages.items() if told[0] in page.preprocessing} == {"telco"}
+        assert {party for party, page in pages.items() if reported[0] in page.preprocessing} == {"telco"}
 
 
 def test_an_id_that_stands_twice_is_refused(place):

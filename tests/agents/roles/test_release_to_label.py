@@ -81,7 +81,7 @@ def test_nobody_but_the_label_party_receives_anything_that_shared_weights_would_
     runs = [Sample(**plain | {"release": name}) for name in ("label", "shared")]
     released, shared = (hear(one, tmp_path, tables=people(one, 170, 1)) for one in runs)
 
-    def told(one: Heard, *, to_label: bool) -> Counter[Any]:
+    def reported(one: Heard, *, to_label: bool) -> Counter[Any]:
         said = [(address, message) for address, message in one.ear.said if not isinstance(message, Progress)]
         return Counter(
             (type(message), address._replace(job=""), getattr(message, "words", np.empty(0)).shape)
@@ -89,8 +89,8 @@ def test_nobody_but_the_label_party_receives_anything_that_shared_weights_would_
             if (address.receiver == CARD) == to_label
         )
 
-    assert told(released, to_label=False) == told(shared, to_label=False)
-    more = told(released, to_label=True) - told(shared, to_label=True)
+    assert reported(released, to_label=False) == reported(shared, to_label=False)
+    more = reported(released, to_label=True) - reported(shared, to_label=True)
     assert Counter(kind for kind, *_ in more.elements()) == {ModelShare: 2, ColumnEncoding: 2}
 
 
@@ -104,8 +104,8 @@ def test_a_covariance_goes_to_the_label_party_with_its_owners_word_only(tmp_path
     assert {encoding.whitening is not None for encoding in part.encodings.values()} == {asked is True}
     assert part.encoding.whitening is not None
     owned = replace(SAMPLE, release="owners")
-    kept = hear(owned, tmp_path / "owners", tables=people(owned, 170, 1), reading={"whiten": asked})
-    assert all(part_of(kept.simulation, party)[0].encoding.whitening for party in owned.parties)
+    stored = hear(owned, tmp_path / "owners", tables=people(owned, 170, 1), reading={"whiten": asked})
+    assert all(part_of(stored.simulation, party)[0].encoding.whitening for party in owned.parties)
 
 
 def test_what_is_said_of_columns_has_no_share_of_rows_in_it(heard):
@@ -128,13 +128,13 @@ def test_shares_for_others_and_an_encoding_that_says_more_are_noticed(
 ):
     """A data party that sends its share of the model to everybody, or its encoding as it is."""
 
-    async def give(context: JobContext, shares: Any, encoding: Encoding) -> None:
+    async def supply(context: JobContext, shares: Any, encoding: Encoding) -> None:
         to, deadline = {"partners": context.partners, "label": [context.label]}[receivers], context.deadline("release")
         text = stripped(encoding).model_dump_json().encode()
         await context.mailbox.send(ModelShare(words=release_to_label.pack_shares(context, shares)), to, deadline)
         await context.mailbox.send(ColumnEncoding(encoding=text), [context.label], deadline)
 
-    monkeypatch.setattr(release, "send_model", give)
+    monkeypatch.setattr(release, "send_model", supply)
     spoilt = hear(SAMPLE, tmp_path, tables=people(SAMPLE, 170, 1), reading={"rare": 37})
     with pytest.raises(AssertionError):
         check(spoilt)

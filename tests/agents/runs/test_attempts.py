@@ -89,7 +89,9 @@ async def test_no_checkpoint_holds_a_key(tmp_path: Path) -> None:
             secret |= {run.role.key, *run.context.secrets.pairs.values(), run.context.secrets.transcript}
         for party in DATA:
             assert files(stage.state_folder(party), name)
-            kept = [p.read_bytes() for p in checkpoint_folder(stage.state_folder(party), name).iterdir() if p.is_file()]
-            assert not [key for key in secret for content in kept if key in content or key.hex().encode() in content]
+            stored = [
+                p.read_bytes() for p in checkpoint_folder(stage.state_folder(party), name).iterdir() if p.is_file()
+            ]
+            assert not [key for key in secret for content in stored if key in content or key.hex().encode() in content]
         stage.agents[BANK].cancel(name)
         await stage.ended(name)

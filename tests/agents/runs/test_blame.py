@@ -58,13 +58,13 @@ def test_the_culprit_is_at_the_end_of_a_chain_that_begins_with_the_complaint(
     known: dict[str, Report], start: str
 ) -> None:
     """Everybody named is reached from the start, and waits for nobody as far as is known."""
-    ends = culprits(known, start)
+    culprits_found = culprits(known, start)
     reached, new = set(), {start}
     while new:
         reached |= new
         new = {other for party in new if party in known for other in known[party].waits_for} - reached
-    assert set(ends) <= reached
-    assert all(party not in known or not known[party].waits_for for party in ends)
+    assert set(culprits_found) <= reached
+    assert all(party not in known or not known[party].waits_for for party in culprits_found)
 
 
 @given(reports, names)

@@ -115,9 +115,9 @@ async def test_whoever_hangs_at_a_message_of_a_step_is_named_by_every_other_part
     async def one(shape: str, point: Point) -> None:
         try:
             async with places:
-                told = await hang(SHAPES[shape], point, tmp_path / f"{shape} {point}")
-            assert told is not None, "never said"
-            assert f"waits for {point.party}" in told
+                reported = await hang(SHAPES[shape], point, tmp_path / f"{shape} {point}")
+            assert reported is not None, "never said"
+            assert f"waits for {point.party}" in reported
         except* (AssertionError, TimeoutError) as errors:
             wrong.append(f"{shape}, {point}: {errors.exceptions}")
 
@@ -174,7 +174,7 @@ async def hang_in(shape: Shape, place: tuple[str, str, type[Message], int], fold
         job_id = stage.submit(prediction(trained) if shape.predicts else shape.job())
         others = [party for party in shape.parties if party != place[0]]
         ended = await stage.ended(job_id, *others, seconds=DEADLINES.start + 4 * DEADLINES.verdict + 4.0)
-        assert stage.office.is_held(place[0]), "never said"
+        assert stage.memory_broker.is_held(place[0]), "never said"
         return off(ended, "party.silent", place[0])
 
 
@@ -186,8 +186,8 @@ async def test_whoever_hangs_at_what_travels_along_or_in_a_prediction_is_named(t
         label = f"{name} {place[0]} {place[2].__name__} {place[3]} {place[1]}"
         try:
             async with places:
-                told = await hang_in(SHAPES[name], place, tmp_path / label)
-            assert f"waits for {place[0]}" in told, told
+                reported = await hang_in(SHAPES[name], place, tmp_path / label)
+            assert f"waits for {place[0]}" in reported, reported
         except* (AssertionError, TimeoutError) as errors:
             wrong.append(f"{label}: {errors.exceptions}")
 

@@ -15,7 +15,7 @@ from tercet.mpc.plan.plan import Plan
 from tercet.schemas.files.job import Evaluation, Network, TrainingJob
 from tercet.schemas.messages.address import parse_address
 from tests.agents.recovering import FOUR, STANDBY, THREE, Recovering, long_job, recovering, roles, states
-from tests.agents.runs.test_takeover import ABLE, comes_back, crashes, hangs, told
+from tests.agents.runs.test_takeover import ABLE, comes_back, crashes, hangs, reported
 from tests.agents.scenes import BANK, CARD, NOTARY, on
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.agents.world import NOTHING
@@ -27,7 +27,7 @@ SHAPES = {
     "linear": long_job(privacy=NOTHING, epochs=12, batch=16, model="linear", rate=0.05, release="shared"),
     "network": long_job(privacy=NOTHING, epochs=12, batch=16, **NETWORK),
 }
-TAKEN = long_job(privacy=NOTHING, standby=(STANDBY,))
+OBTAINED = long_job(privacy=NOTHING, standby=(STANDBY,))
 
 
 def plan_of(stage: Recovering, name: str) -> Plan:
@@ -99,7 +99,7 @@ async def test_a_network_is_narrowed_again_by_new_masks_after_a_fault_before_its
 
 @pytest.mark.parametrize(
     ("falls_silent", "description"),
-    [(crashes, TAKEN), (hangs, TAKEN), (crashes, TAKEN.model_copy(update=NETWORK))],
+    [(crashes, OBTAINED), (hangs, OBTAINED), (crashes, OBTAINED.model_copy(update=NETWORK))],
     ids=["crashes", "hangs", "crashes in a network"],
 )
 async def test_a_second_helper_ends_what_the_first_has_begun(
@@ -122,5 +122,5 @@ async def test_a_second_helper_ends_what_the_first_has_begun(
         runs = {party: stage.runs[party, name] for party in ABLE}
         assert bit_exact(Simulation(description.helped_by(STANDBY), runs))
         openings = {"masked inputs", "masked weights", "score opening", "output error opening", "dealt shares"}
-        assert not told(stage, STANDBY) & openings
-        assert not told(stage, NOTARY) & openings
+        assert not reported(stage, STANDBY) & openings
+        assert not reported(stage, NOTARY) & openings

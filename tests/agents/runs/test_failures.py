@@ -544,8 +544,8 @@ async def test_a_malformed_message_is_its_senders_fault(tmp_path: Path, body: by
     async with scene(three(tmp_path), tmp_path) as stage:
         await stage.start(BANK, NOTARY)
         job_id = stage.submit(job())
-        await stage.until(lambda: f"tercet.bank.{job_id}.control" in stage.office.queues)
-        stage.office.accept(stage.forge(CARD, BANK, job_id, "received", "received", body), CARD)
+        await stage.until(lambda: f"tercet.bank.{job_id}.control" in stage.memory_broker.queues)
+        stage.memory_broker.accept(stage.forge(CARD, BANK, job_id, "received", "received", body), CARD)
         ended = await stage.ended(job_id)
         reason = off(ended, "message.malformed", CARD)
         assert "version" in reason
@@ -558,12 +558,12 @@ async def test_a_message_that_was_changed_on_the_way_is_as_good_as_lost(tmp_path
     async with scene(three(tmp_path), tmp_path) as stage:
         await stage.start(BANK, NOTARY)
         job_id = stage.submit(job())
-        await stage.until(lambda: f"tercet.bank.{job_id}.control" in stage.office.queues)
+        await stage.until(lambda: f"tercet.bank.{job_id}.control" in stage.memory_broker.queues)
         whole = stage.forge(CARD, BANK, job_id, "received", "received", encode(HEARD))
         body = bytearray(whole.body)
         body[-20] ^= 1
         forged = type(whole)(whole.exchange, whole.routing_key, bytes(body), "received", whole.address, job_id, CARD)
-        stage.office.accept(forged, CARD)
+        stage.memory_broker.accept(forged, CARD)
         await stage.start(CARD)
         assert {status.state for status in (await stage.ended(job_id)).values()} == {"done"}
 
@@ -593,10 +593,10 @@ async def test_two_different_messages_for_one_address_are_a_fault(tmp_path: Path
     async with scene(three(tmp_path), tmp_path) as stage:
         await stage.start(BANK, NOTARY)
         job_id = stage.submit(job())
-        await stage.until(lambda: f"tercet.bank.{job_id}.control" in stage.office.queues)
+        await stage.until(lambda: f"tercet.bank.{job_id}.control" in stage.memory_broker.queues)
         for lowest in (1, 2):
             body = encode(Received(lowest=lowest, highest=PROTOCOL_VERSION, asks=False))
-            stage.office.accept(stage.forge(CARD, BANK, job_id, "received", "received", body), CARD)
+            stage.memory_broker.accept(stage.forge(CARD, BANK, job_id, "received", "received", body), CARD)
         off(await stage.ended(job_id), "message.malformed", CARD)
 
 

@@ -67,14 +67,14 @@ EVALUATED = Evaluation(holdout=0.25, metrics="epoch", loss=True)
 
 def hang_when(stage: Scene, party: str, trigger: Trigger) -> None:
     """Let a party hang from the first envelope on that is so."""
-    look = stage.office.tap
+    look = stage.memory_broker.tap
 
     def tap(envelope: Envelope) -> None:
         look(envelope)
         if trigger(envelope):
             stage.hang(party)
 
-    stage.office.tap = tap
+    stage.memory_broker.tap = tap
 
 
 async def hang_one(folder: Path, party: str, when: str) -> None:
@@ -221,7 +221,7 @@ async def test_a_broker_that_is_short_of_memory_is_blamed_and_no_party(tmp_path:
     async with scene(three(tmp_path), tmp_path) as stage:
         with ExitStack() as shortage:
             trigger = said_by(CARD, "masked inputs", epoch=1)
-            on(stage, trigger, lambda: shortage.enter_context(stage.office.shortage("low on disk")))
+            on(stage, trigger, lambda: shortage.enter_context(stage.memory_broker.shortage("low on disk")))
             ended = await stage.run(job())
         assert "it is low on disk; have its operator" in off(ended, "transport.broker", BROKER)
 
@@ -233,10 +233,10 @@ async def test_a_party_that_has_left_the_broker_is_named(tmp_path: Path) -> None
 
         def leave(envelope: Envelope) -> None:
             if said_by(CARD, "masked inputs", epoch=1)(envelope):
-                for name in [name for name in stage.office.queues if name.startswith("tercet.card.")]:
-                    stage.office.delete(name)
+                for name in [name for name in stage.memory_broker.queues if name.startswith("tercet.card.")]:
+                    stage.memory_broker.delete(name)
 
-        stage.office.tap = leave
+        stage.memory_broker.tap = leave
         ended = await stage.ended(stage.submit(job()), BANK, NOTARY)
         failure = ended[BANK].failure
         assert failure is not None
@@ -248,10 +248,10 @@ async def test_a_envelope_that_comes_late_but_in_time_changes_nothing(tmp_path: 
     """Deadlines are for waits, not for the whole job."""
     slow = {"masked weights", "masked activation"}
 
-    def late(envelope: Envelope, queue: str) -> Sequence[Fault]:
+    def overdue(envelope: Envelope, queue: str) -> Sequence[Fault]:
         return [Delay(0.05)] if envelope.kind in slow else []
 
-    async with scene(three(tmp_path), tmp_path, faults=late) as stage:
+    async with scene(three(tmp_path), tmp_path, faults=overdue) as stage:
         ended: dict[str, JobStatus] = await stage.run(job())
         assert {status.state for status in ended.values()} == {"done"}
 

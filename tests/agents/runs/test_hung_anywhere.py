@@ -43,7 +43,7 @@ DEADLINES = QUICK.model_copy(
     update={"accept": 1.2, "ready": 1.2, "start": 2.4, "handshake": 1.2, "alignment": 1.2, "fit": 1.2, "terms": 2.4}
     | {"step": 4.0, "release": 1.2, "verdict": 0.8, "heartbeat": 0.2, "recover": 2.5, "takeover": 1.0}
 )
-LATE = 10.0  # seconds: who wakes up asks the others after some heartbeats
+OVERDUE = 10.0  # seconds: who wakes up asks the others after some heartbeats
 EVALUATED = Evaluation(holdout=0.25, metrics="epoch", loss=True)
 NETWORK = Network(hidden=(5, 4), activation="tanh")
 FOUR = ((BANK, "customers"), (CARD, "customers"), (TELCO, "customers"))
@@ -111,7 +111,7 @@ def points(envelopes: Sequence[Envelope]) -> list[Point]:
 
 def hang_at(stage: Scene, point: Point) -> None:
     """Let a party hang there."""
-    seen, look = 0, stage.office.tap
+    seen, look = 0, stage.memory_broker.tap
 
     def tap(envelope: Envelope) -> None:
         nonlocal seen
@@ -124,7 +124,7 @@ def hang_at(stage: Scene, point: Point) -> None:
         elif seen == point.number:
             stage.hang(point.party)
 
-    stage.office.tap = tap
+    stage.memory_broker.tap = tap
 
 
 async def well(shape: Shape, folder: Path) -> list[Point]:
@@ -152,7 +152,7 @@ async def hang(shape: Shape, point: Point, folder: Path) -> str | None:
         job_id = stage.submit(prediction(trained) if shape.predicts else shape.job())
         ended = await stage.ended(job_id, *others, seconds=DEADLINES.start + 4 * DEADLINES.verdict + 4.0)
         if {status.state for status in ended.values()} == {"done"}:
-            return "" if stage.office.is_held(point.party) else None
+            return "" if stage.memory_broker.is_held(point.party) else None
         return off(ended, "party.silent", point.party)
 
 
@@ -175,9 +175,9 @@ async def test_whoever_hangs_at_any_message_is_named_by_every_other_party(
     async def one(name: str, point: Point) -> None:
         try:
             async with places:
-                told = await hang(SHAPES[name], point, tmp_path / f"{name} {point}")
+                reported = await hang(SHAPES[name], point, tmp_path / f"{name} {point}")
             needless = point.after or point.kind == "released"
-            assert told is None or f"waits for {point.party}" in told or (told == "" and needless), told
+            assert reported is None or f"waits for {point.party}" in reported or (reported == "" and needless), reported
         except* (AssertionError, TimeoutError) as errors:
             wrong.append(f"{name}, {point}: {errors.exceptions}")
 
@@ -210,15 +210,15 @@ async def wait_to_recover(point: Point, folder: Path) -> None:
         await stage.start()
         job_id = stage.submit(job(epochs=4))
 
-        def told(party: str) -> tuple[str, tuple[str, ...]]:
+        def reported(party: str) -> tuple[str, tuple[str, ...]]:
             found = stage.agents[party].status(job_id)  # nothing while it is on its way there
             return (found[0].state, found[0].waits_for) if found else ("", ())
 
-        await stage.until(lambda: all(told(party) == ("recovering", (point.party,)) for party in others), 8.0)
+        await stage.until(lambda: all(reported(party) == ("recovering", (point.party,)) for party in others), 8.0)
         ended = await stage.ended(job_id, *others, seconds=4 * DEADLINES.recover + 10)
         off(ended, "party.silent", point.party)
         stage.wake()
-        await stage.ended(job_id, seconds=LATE)  # and the one that hung ends with it, whatever it makes of that
+        await stage.ended(job_id, seconds=OVERDUE)  # and the one that hung ends with it, whatever it makes of that
 
 
 @pytest.mark.parametrize("half", [0, 1])

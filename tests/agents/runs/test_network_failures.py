@@ -258,8 +258,8 @@ async def test_a_cancelled_job_leaves_nothing_wherever_it_was(
                 cancelled.append(envelope.job)
                 asyncio.get_running_loop().call_soon(stage.agents[CARD].cancel, envelope.job)
 
-        own = stage.office.tap
-        stage.office.tap = look
+        own = stage.memory_broker.tap
+        stage.memory_broker.tap = look
         with capture_logs() as logs:
             ended = await stage.run(network_job())
         assert cancelled
@@ -340,8 +340,8 @@ async def test_labels_that_do_not_fit_the_output_are_refused_before_any_share_le
         failure = ended[BANK].failure
         assert failure is not None
         reason = off(ended, code, BANK)
-        told = reason + (ended[BANK].detail or "")
-        assert all(word in told for word in words), told
+        reported = reason + (ended[BANK].detail or "")
+        assert all(word in reported for word in words), reported
         nothing_left(stage)
 
 

@@ -76,8 +76,8 @@ class Place:
     @property
     def consumed(self) -> set[str]:
         """The names of the job's queues that have a consumer."""
-        office = self.connection.broker
-        return {name for name, queue in office.queues.items() if queue.consumer is not None}
+        memory_broker = self.connection.broker
+        return {name for name, queue in memory_broker.queues.items() if queue.consumer is not None}
 
     @property
     def all(self) -> set[str]:
@@ -90,8 +90,8 @@ def place(folder: Path) -> Place:
     folder.mkdir(exist_ok=True)
     make_table(folder / f"{BANK}.csv", label=True)
     settings = {party: party_settings(folder, party) for party in (BANK, CARD, NOTARY)}
-    office, (own, _) = MemoryBroker(), introduce(settings, folder)[BANK]
-    connection, heard = office.connect(BANK), list[str]()
+    memory_broker, (own, _) = MemoryBroker(), introduce(settings, folder)[BANK]
+    connection, heard = memory_broker.connect(BANK), list[str]()
 
     async def deliver(delivery: Delivery) -> None:
         heard.append(delivery.envelope.address)
@@ -214,7 +214,7 @@ class Far(Scene):
         """The card processor's is slow."""
         return Disturbed(connection, self) if connection.party == CARD else connection
 
-    def anew(self) -> None:
+    def restart(self) -> None:
         """What the label party does after a fault that may pass: its next heartbeat tells of another attempt."""
         for run in self.agents[BANK].runs:
             run._put_outcome(Restart(run.attempts.number + 1, NOTARY))
@@ -231,7 +231,7 @@ class Disturbed(Slow):
         for _ in range(TURNS):
             self._stage.turn -= 1
             if self._stage.turn == 0:
-                self._stage.anew()
+                self._stage.restart()
             await asyncio.sleep(0.0005)  # what the label party says meanwhile arrives
 
 

@@ -184,7 +184,7 @@ def lossy(envelope: Envelope, _queue: str) -> list[Drop]:
 async def test_when_the_attempts_are_used_up_everybody_says_the_same(tmp_path: Path, attempts: int) -> None:
     """The reason of the last one, after as many as the label party's settings say."""
     async with recovering(tmp_path, recovery=Recovery(attempts=attempts)) as stage:
-        stage.office.faults = lossy
+        stage.memory_broker.faults = lossy
         ended = await stage.run(job())
         off(ended, "transport.lost", "broker")
         assert {status.attempt for status in ended.values()} == {attempts}
@@ -248,7 +248,7 @@ async def test_a_party_that_was_down_learns_that_the_job_was_cancelled_though_th
     async with recovering(tmp_path) as stage:
         name = await begun(stage)
         await crashed(stage, name)
-        stage.office.faults = lambda envelope, _: [Drop()] if envelope.kind == "cancel" else []
+        stage.memory_broker.faults = lambda envelope, _: [Drop()] if envelope.kind == "cancel" else []
         stage.agents[BANK].cancel(name)
         assert states(await stage.ended(name)) >= {"cancelled"}
         await stage.start(CARD)

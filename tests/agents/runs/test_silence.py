@@ -119,22 +119,22 @@ def written(simulation: Simulation, folder: Path, said: list[Message]) -> Iterat
     yield from map(str, said)
 
 
-def check_silent(told: Recorded) -> None:
+def check_silent(reported: Recorded) -> None:
     """Search all that was written for all that is secret."""
-    for where, text in (("log", told.log), ("states, records and representations", told.rest)):
+    for where, text in (("log", reported.log), ("states, records and representations", reported.rest)):
         assert text
         plain = text.replace("\\\\", "\\")  # as it was before JSON
-        for secret in secrets(told):
+        for secret in secrets(reported):
             assert secret not in text + plain, f"a secret in {where}"
-        assert not set(re.findall(r"-?\d{7,}", text)) & words(told), f"a word in {where}"
-        assert not set(re.findall(r"-?\d+\.\d{3,}(?:e-?\d+)?", text)) & numbers(told), f"a value in {where}"
+        assert not set(re.findall(r"-?\d{7,}", text)) & words(reported), f"a word in {where}"
+        assert not set(re.findall(r"-?\d+\.\d{3,}(?:e-?\d+)?", text)) & numbers(reported), f"a value in {where}"
 
 
-def secrets(told: Recorded) -> Iterator[str]:
+def secrets(reported: Recorded) -> Iterator[str]:
     """Texts that must not be found: ids, and keys and seeds in every spelling."""
     for table in SAMPLE.tables().values():
         yield from table[PERSON]
-    for secret in secret_bytes(told.simulation):
+    for secret in secret_bytes(reported.simulation):
         yield from (secret.hex(), repr(secret)[2:-1], base64.b64encode(secret).decode().rstrip("="))
         yield base64.urlsafe_b64encode(secret).decode().rstrip("=")
 
@@ -159,19 +159,19 @@ def secret_bytes(simulation: Simulation) -> Iterator[bytes]:
         yield secret_order.order_key(context.shape_digest, mine)
 
 
-def words(told: Recorded) -> set[str]:
+def words(reported: Recorded) -> set[str]:
     """Every word of every tensor and every encoded feature, as a number with or without a sign."""
-    blocks = [message.words for message in told.said if "words" in type(message).model_fields]  # type: ignore[attr-defined]
-    stored = [role.words for role in data_roles(told.simulation).values() if role.words is not None]
+    blocks = [message.words for message in reported.said if "words" in type(message).model_fields]  # type: ignore[attr-defined]
+    stored = [role.words for role in data_roles(reported.simulation).values() if role.words is not None]
     blocks += [view.read_rows(np.arange(view.shape[0])) for view in stored]
     found = np.concatenate([block.ravel() for block in blocks]) if blocks else np.zeros(0, np.uint64)
     return {str(number) for number in (*found.tolist(), *found.view(np.int64).tolist()) if abs(number) >= 10**6}
 
 
-def numbers(told: Recorded) -> set[str]:
+def numbers(reported: Recorded) -> set[str]:
     """Every value of the tables, as written there and as encoded."""
     texts = {v for t in SAMPLE.tables().values() for c, values in t.items() if c != PERSON for v in values}
-    for role in data_roles(told.simulation).values():
+    for role in data_roles(reported.simulation).values():
         texts |= set(map(repr, features(role)))
     return {text for text in texts if len(text) > 5}
 
@@ -191,11 +191,11 @@ def features(role: DataPartyRole) -> list[float]:
 @pytest.mark.parametrize("sample", [SAMPLE, ALIGNED, replace(SAMPLE, release="shared")])
 def test_a_run_that_ends_well_says_nothing_it_should_not(sample, log, tmp_path):
     """From the announcement to the model parts, with every message's representation."""
-    told = tell(log, tmp_path, sample=sample)
-    assert told.simulation.done
-    assert told.log.count('"state"') >= 4 * 6
-    assert any(isinstance(message, OrderContribution) for message in told.said)
-    check_silent(told)
+    reported = tell(log, tmp_path, sample=sample)
+    assert reported.simulation.done
+    assert reported.log.count('"state"') >= 4 * 6
+    assert any(isinstance(message, OrderContribution) for message in reported.said)
+    check_silent(reported)
 
 
 # --- jobs that fail
@@ -250,14 +250,14 @@ TABLES: dict[Any, tuple[str, Sample, dict[str, Any]]] = {
 def test_a_job_that_fails_for_a_table_quotes_nothing_of_it(edit, log, tmp_path):
     """Its owner reads columns and lines in its own log; nobody reads a value, and others not even a column's name."""
     code, sample, reading = TABLES[edit]
-    told = tell(log, tmp_path, edit=edit, sample=sample, reading=reading)
-    failures = [one.failure for one in told.simulation.runs.values()]
+    reported = tell(log, tmp_path, edit=edit, sample=sample, reading=reading)
+    failures = [one.failure for one in reported.simulation.runs.values()]
     assert {failure.code for failure in failures if failure} == {code}
-    check_silent(told)
-    assert "diagnosis" not in told.log + told.rest
-    assert "stranger" not in told.log + told.rest
-    assert "telco_quantity" not in told.lines(but="telco") + repr(failures)
-    assert PERSON not in told.lines(but="telco") + repr(failures)
+    check_silent(reported)
+    assert "diagnosis" not in reported.log + reported.rest
+    assert "stranger" not in reported.log + reported.rest
+    assert "telco_quantity" not in reported.lines(but="telco") + repr(failures)
+    assert PERSON not in reported.lines(but="telco") + repr(failures)
 
 
 HARMLESS = [missing, other_ids, fewer_rows]
@@ -266,10 +266,10 @@ HARMLESS = [missing, other_ids, fewer_rows]
 @pytest.mark.parametrize("edit", HARMLESS, ids=lambda edit: edit.__name__)
 def test_a_job_that_makes_do_with_a_table_quotes_nothing_of_it(edit, log, tmp_path):
     """A value that is missing or a category, rows in another order or not at all: what is in common is trained on."""
-    told = tell(log, tmp_path, edit=edit)
-    assert told.simulation.done
-    check_silent(told)
-    assert "diagnosis" not in told.log + told.rest
+    reported = tell(log, tmp_path, edit=edit)
+    assert reported.simulation.done
+    check_silent(reported)
+    assert "diagnosis" not in reported.log + reported.rest
 
 
 def test_a_label_that_is_no_class_is_not_quoted(log, tmp_path):
@@ -279,11 +279,11 @@ def test_a_label_that_is_no_class_is_not_quoted(log, tmp_path):
     def third_class(table: Table) -> None:
         table[OUTCOME][3] = "2.7182818"
 
-    told = tell(log, tmp_path, edit=third_class, sample=sample)
-    assert {one.failure.code for one in told.simulation.runs.values() if one.failure} == {"table.label"}
-    assert "2.718" not in told.log + told.rest
-    assert OUTCOME not in told.lines(but="telco")
-    check_silent(told)
+    reported = tell(log, tmp_path, edit=third_class, sample=sample)
+    assert {one.failure.code for one in reported.simulation.runs.values() if one.failure} == {"table.label"}
+    assert "2.718" not in reported.log + reported.rest
+    assert OUTCOME not in reported.lines(but="telco")
+    check_silent(reported)
 
 
 def shifted(model: type[Message], name: str = "words") -> Hook:
@@ -320,9 +320,9 @@ CHANGES = {
 def test_a_job_that_fails_for_a_message_quotes_nothing_of_it(name, log, tmp_path):
     """Whatever is wrong with it."""
     change, code = CHANGES[name]
-    told = tell(log, tmp_path, change=change)
-    assert {one.failure.code for one in told.simulation.runs.values() if one.failure} == {code}
-    check_silent(told)
+    reported = tell(log, tmp_path, change=change)
+    assert {one.failure.code for one in reported.simulation.runs.values() if one.failure} == {code}
+    check_silent(reported)
 
 
 class Garbling(MemoryBroker):
@@ -337,12 +337,12 @@ class Garbling(MemoryBroker):
 def test_a_forged_message_is_not_quoted(log, tmp_path):
     """Its address is, which the broker's operator knows."""
 
-    async def office() -> MemoryBroker:
+    async def memory_broker() -> MemoryBroker:
         return Garbling()
 
-    told = tell(log, tmp_path, broker=virtual_time.run(office()))
-    assert {one.failure.code for one in told.simulation.runs.values() if one.failure} == {"transport.lost"}
-    check_silent(told)
+    reported = tell(log, tmp_path, broker=virtual_time.run(memory_broker()))
+    assert {one.failure.code for one in reported.simulation.runs.values() if one.failure} == {"transport.lost"}
+    check_silent(reported)
 
 
 def test_a_mistake_of_our_own_leaves_a_traceback_without_values(log, tmp_path, monkeypatch):
@@ -352,34 +352,34 @@ def test_a_mistake_of_our_own_leaves_a_traceback_without_values(log, tmp_path, m
         raise ArithmeticError("planted")
 
     monkeypatch.setattr(DataParty, "update", broken)
-    told = tell(log, tmp_path)
-    assert {one.failure.code for one in told.simulation.runs.values() if one.failure} == {"agent.error"}
-    assert "ArithmeticError: planted" in told.log
-    check_silent(told)
+    reported = tell(log, tmp_path)
+    assert {one.failure.code for one in reported.simulation.runs.values() if one.failure} == {"agent.error"}
+    assert "ArithmeticError: planted" in reported.log
+    check_silent(reported)
 
 
 def test_a_secret_that_is_refused_is_not_quoted(log, tmp_path):
     """A contribution to the order key of 31 bytes is a mistake of our own, and its traceback holds none of them."""
-    told = tell(log, tmp_path, contribute=contributions(5) | {"telco": lambda: b"seed" * 7 + b"see"})
-    assert {one.failure.code for one in told.simulation.runs.values() if one.failure} == {"agent.error"}
-    assert "at least 32 bytes" in told.log
-    assert "seeds" not in told.log + told.rest
+    reported = tell(log, tmp_path, contribute=contributions(5) | {"telco": lambda: b"seed" * 7 + b"see"})
+    assert {one.failure.code for one in reported.simulation.runs.values() if one.failure} == {"agent.error"}
+    assert "at least 32 bytes" in reported.log
+    assert "seeds" not in reported.log + reported.rest
 
 
 def test_the_search_finds_what_it_looks_for(log, tmp_path):
     """Each kind of secret, were it written, would be found."""
-    told = tell(log, tmp_path)
-    role = next(iter(data_roles(told.simulation).values()))
+    reported = tell(log, tmp_path)
+    role = next(iter(data_roles(reported.simulation).values()))
     assert role.words is not None
     words_of_it = role.words.read_rows(np.arange(3))
     leaks = [
         role.own.table.ids[7].as_py(),
-        f"key={next(secret_bytes(told.simulation)).hex()}",
-        json.dumps({"event": repr(list(secret_bytes(told.simulation))[-1])}),
+        f"key={next(secret_bytes(reported.simulation)).hex()}",
+        json.dumps({"event": repr(list(secret_bytes(reported.simulation))[-1])}),
         f"share {int(words_of_it.max())}",
         f"value {SAMPLE.tables()['bank']['bank_quantity_1'][3]} is odd",
         repr(features(role)[:2]),
     ]
     for leak in leaks:
         with pytest.raises(AssertionError, match="in log"):
-            check_silent(told._replace(log=f"{told.log}\n{leak}"))
+            check_silent(reported._replace(log=f"{reported.log}\n{leak}"))

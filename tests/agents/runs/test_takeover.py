@@ -32,7 +32,7 @@ WHEN = {
 }
 
 
-def told(stage: Recovering, party: str) -> set[str]:
+def reported(stage: Recovering, party: str) -> set[str]:
     """The kinds of what has been sent to a party."""
     return {envelope.kind for envelope in stage.envelopes if parse_address(envelope.address).receiver == party}
 
@@ -90,7 +90,7 @@ async def test_the_first_helper_keeps_its_place_if_it_is_back_in_time(tmp_path: 
         ended = await stage.ended(name)
         assert states(ended) == {"done"}
         assert ended[BANK].helper == NOTARY
-        assert not told(stage, STANDBY) & SHARES
+        assert not reported(stage, STANDBY) & SHARES
 
 
 async def test_a_label_party_that_is_back_takes_the_helper_that_is_there(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ async def test_a_helper_that_missed_everything_asks_how_the_job_ended(tmp_path: 
         await stage.crash(NOTARY)
         assert states(await stage.ended(name, *ABLE)) == {"done"}
         for queue in stage.left_queues():
-            stage.office.delete(queue)
+            stage.memory_broker.delete(queue)
         await stage.start(NOTARY)
         assert states(await stage.ended(name, NOTARY)) == {"done"}
 
@@ -131,7 +131,7 @@ async def test_who_stands_by_hears_that_a_job_lives_and_nothing_of_it(tmp_path: 
         await asyncio.sleep(1.6)
         stage.agents[BANK].cancel(name)
         assert states(await stage.ended(name)) == {"cancelled"}
-        assert told(stage, STANDBY) == {"job", "progress", "cancel"}
+        assert reported(stage, STANDBY) == {"job", "progress", "cancel"}
         assert stage.agents[BANK].status(name)[0].attempt == 1
 
 

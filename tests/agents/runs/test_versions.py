@@ -14,7 +14,7 @@ from tercet.schemas.messages.kinds import Message, Start
 from tests.agents.scenes import BANK, CARD, NOTARY, Scene, job, nothing_left, off, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
-ranges = st.tuples(st.integers(0, 9), st.integers(0, 9)).map(lambda ends: Range(min(ends), max(ends)))
+ranges = st.tuples(st.integers(0, 9), st.integers(0, 9)).map(lambda pair: Range(min(pair), max(pair)))
 
 
 @given(st.dictionaries(st.sampled_from([BANK, CARD, NOTARY, "telco"]), ranges, min_size=2))

@@ -85,10 +85,10 @@ async def test_what_an_agent_keeps_is_for_its_owner_only(tmp_path: Path) -> None
         trained = (await stage.run(job()))[BANK].job
         await stage.run(prediction(trained))
     for party in PARTIES:
-        kept = list((tmp_path / party).rglob("*"))
-        folders = {tmp_path / party, *(path.parent for path in kept if not path.is_dir())}
+        stored = list((tmp_path / party).rglob("*"))
+        folders = {tmp_path / party, *(path.parent for path in stored if not path.is_dir())}
         assert {stat.S_IMODE(path.stat().st_mode) for path in folders} == {0o700}
-        assert {stat.S_IMODE(path.stat().st_mode) for path in kept if not path.is_dir()} == {0o600}
+        assert {stat.S_IMODE(path.stat().st_mode) for path in stored if not path.is_dir()} == {0o600}
 
 
 @pytest.mark.parametrize("party", PARTIES)
@@ -118,7 +118,7 @@ async def test_a_prediction_that_is_cancelled_leaves_nothing_but_the_model(tmp_p
             assert files(tmp_path / party) == before[party] | {f"jobs/{ended[party].job}.json"}
 
 
-def mark(default: str, rows: list[dict[str, str]]) -> None:
+def spoil_label(default: str, rows: list[dict[str, str]]) -> None:
     """Spoil a label."""
     rows[5]["default"] = default
 
@@ -128,7 +128,7 @@ async def test_a_job_that_fails_leaves_nothing(tmp_path: Path) -> None:
     for name, spoil in {"text": "many", "label": "2"}.items():
         folder = tmp_path / name
         settings = three(folder)
-        make_table(folder / "bank.csv", seed=1, label=True, change=partial(mark, spoil))
+        make_table(folder / "bank.csv", seed=1, label=True, change=partial(spoil_label, spoil))
         async with scene(settings, folder) as stage:
             ended = await stage.run(job())
             assert {status.state for status in ended.values()} == {"failed"}
@@ -219,8 +219,10 @@ async def test_every_party_finds_a_page_about_the_job_where_its_status_says(tmp_
     async with scene(three(tmp_path), tmp_path) as stage:
         for party in PARTIES:
             stage.change(party, report=True)
-        anew = {name: one.model_copy(update={"rescoring": True}) for name, one in stage.parties[CARD][0].tables.items()}
-        stage.change(CARD, tables=anew)
+        again = {
+            name: one.model_copy(update={"rescoring": True}) for name, one in stage.parties[CARD][0].tables.items()
+        }
+        stage.change(CARD, tables=again)
         trained = await stage.run(job(evaluation=Evaluation(holdout=0.25)))
         scored = await stage.run(prediction(trained[BANK].job))
         failed = await stage.run(job("failing", rate=1e9))

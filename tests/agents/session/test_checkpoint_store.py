@@ -58,10 +58,10 @@ def checkpoint(steps: int = 4, lineage: bytes = LINEAGE, *, over: bool = False, 
 
 def store(folder: Path, *steps: int, belongs: bytes = BELONGS) -> CheckpointFolder:
     """A job's folder with checkpoints of these steps."""
-    kept = CheckpointFolder(folder / "job", belongs)
+    stored = CheckpointFolder(folder / "job", belongs)
     for count in steps:
-        kept.write(checkpoint(count))
-    return kept
+        stored.write(checkpoint(count))
+    return stored
 
 
 def held_of(folder: CheckpointFolder) -> tuple[list[int], list[str]]:
@@ -108,13 +108,13 @@ def test_what_is_read_is_what_was_written(
 
 def test_only_the_last_few_are_kept_the_latest_first(tmp_path: Path) -> None:
     """And after an attempt has chosen one, only that."""
-    kept = store(tmp_path, 2, 4, 6, 8, 10)
-    assert held_of(kept) == ([10, 8, 6][:MOST_CHECKPOINTS], [])
-    (eight,) = [held for held in kept.list_held() if held.steps == 8]
-    kept.keep_only(eight)
-    assert held_of(kept) == ([8], [])
-    kept.keep_only(None)
-    assert held_of(kept) == ([], [])
+    stored = store(tmp_path, 2, 4, 6, 8, 10)
+    assert held_of(stored) == ([10, 8, 6][:MOST_CHECKPOINTS], [])
+    (eight,) = [held for held in stored.list_held() if held.steps == 8]
+    stored.keep_only(eight)
+    assert held_of(stored) == ([8], [])
+    stored.keep_only(None)
+    assert held_of(stored) == ([], [])
 
 
 def test_only_the_agents_own_user_may_read_them(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_only_the_agents_own_user_may_read_them(tmp_path: Path) -> None:
 
 def test_a_file_is_either_there_as_a_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that fills up leaves what was there, and no half of anything."""
-    kept = store(tmp_path, 2, 4)
+    stored = store(tmp_path, 2, 4)
     before = {path: path.read_bytes() for path in (tmp_path / "job").iterdir()}
 
     def full(_descriptor: int) -> None:
@@ -138,17 +138,17 @@ def test_a_file_is_either_there_as_a_whole_or_not_at_all(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        kept.write(checkpoint(6))
+        stored.write(checkpoint(6))
     assert {path: path.read_bytes() for path in (tmp_path / "job").iterdir()} == before
 
 
 def test_a_write_that_the_machine_did_not_survive_is_no_obstacle(tmp_path: Path) -> None:
     """Its half is overwritten, and never taken for a checkpoint."""
-    kept = store(tmp_path, 2)
+    stored = store(tmp_path, 2)
     half = last(tmp_path).with_name(f".{last(tmp_path).name}.unfinished")
     half.write_bytes(b"half")
-    assert held_of(kept) == ([2], [])
-    kept.write(checkpoint(2))
+    assert held_of(stored) == ([2], [])
+    stored.write(checkpoint(2))
     assert not half.exists()
 
 
@@ -168,7 +168,7 @@ def test_a_job_that_is_over_for_good_leaves_nothing(tmp_path: Path) -> None:
 def test_one_that_is_torn_anywhere_is_passed_over(data: st.DataObject) -> None:
     """Cut off after any byte, or with any byte changed: the one before it counts."""
     with tempfile.TemporaryDirectory() as place:
-        kept = store(Path(place), 2, 4)
+        stored = store(Path(place), 2, 4)
         path = last(Path(place))
         content = bytearray(path.read_bytes())
         where = data.draw(st.integers(0, len(content) - 1))
@@ -177,7 +177,7 @@ def test_one_that_is_torn_anywhere_is_passed_over(data: st.DataObject) -> None:
         else:
             content[where] ^= data.draw(st.integers(1, 255))
         path.write_bytes(content)
-        steps, why = held_of(kept)
+        steps, why = held_of(stored)
     assert steps == [2]
     assert why == ["it is torn or was changed"]
 
@@ -194,9 +194,9 @@ def test_one_that_is_torn_anywhere_is_passed_over(data: st.DataObject) -> None:
 def test_any_bytes_with_a_right_digest_are_a_checkpoint_or_passed_over(content: bytes) -> None:
     """Nothing but the documented problem comes out of it."""
     with tempfile.TemporaryDirectory() as place:
-        kept = store(Path(place), 2, 4)
+        stored = store(Path(place), 2, 4)
         last(Path(place)).write_bytes(hashlib.sha256(content).digest() + content)
-        steps, why = held_of(kept)
+        steps, why = held_of(stored)
     assert steps == [2]
     assert len(why) == 1
 
@@ -222,46 +222,46 @@ RIGHT = {"lineage": LINEAGE.hex(), "steps": 4, "over": False}
 )
 def test_facts_that_are_none_are_passed_over(tmp_path: Path, facts: str) -> None:
     """However wrong they are."""
-    kept = store(tmp_path, 2, 4)
+    stored = store(tmp_path, 2, 4)
     content = save({"a": np.zeros(2)}, {"format": "1", "belongs": BELONGS.hex(), "facts": facts})
     last(tmp_path).write_bytes(hashlib.sha256(content).digest() + content)
-    assert held_of(kept) == ([2], ["it does not hold what a checkpoint holds"])
+    assert held_of(stored) == ([2], ["it does not hold what a checkpoint holds"])
 
 
 def test_one_of_another_run_or_of_other_rows_is_passed_over(tmp_path: Path) -> None:
     """Whatever lies in the folder, under whatever name."""
-    kept = store(tmp_path, 2, 4)
+    stored = store(tmp_path, 2, 4)
     other = CheckpointFolder(tmp_path / "other", b"o" * 32)
     other.write(checkpoint(8))
     for path in (tmp_path / "other").iterdir():
         shutil.copy(path, tmp_path / "job")
-    steps, why = held_of(kept)
+    steps, why = held_of(stored)
     assert steps == [4, 2]
     assert why == ["it is of another run, of other rows or of another version of tercet"]
     with pytest.raises(CheckpointProblem, match="another run"):
-        kept.read(checkpoint(8).held)
+        stored.read(checkpoint(8).held)
 
 
 @pytest.mark.parametrize("steps", [2, 9])
 def test_one_under_anothers_name_is_passed_over(tmp_path: Path, steps: int) -> None:
     """Else one history's shares could be taken for another's."""
-    kept = store(tmp_path, 2, 4)
+    stored = store(tmp_path, 2, 4)
     moved = tmp_path / "job" / last(tmp_path).name.replace(f"{4:012d}", f"{steps:012d}")
     last(tmp_path).rename(moved)
-    found, why = held_of(kept)
+    found, why = held_of(stored)
     assert found == [2] * (steps != 2)
     assert why == ["it stands under the name of another one"]
     with pytest.raises(CheckpointProblem, match="another one"):
-        kept.read(checkpoint(steps).held)
+        stored.read(checkpoint(steps).held)
 
 
 def test_a_folder_in_its_place_is_passed_over(tmp_path: Path) -> None:
     """What cannot be read is told in the system's own words."""
-    kept = store(tmp_path, 2, 4)
+    stored = store(tmp_path, 2, 4)
     path = last(tmp_path)
     path.unlink()
     path.mkdir()
-    steps, why = held_of(kept)
+    steps, why = held_of(stored)
     assert steps == [2]
     assert why == ["Is a directory"]
 

@@ -22,40 +22,40 @@ ROWS, OTHER = b"r" * 32, b"o" * 32
 
 def numbers() -> Callable[[], bytes]:
     """A source that never says the same twice."""
-    drawn = count(1)
-    return lambda: next(drawn).to_bytes(32, "big")
+    counter = count(1)
+    return lambda: next(counter).to_bytes(32, "big")
 
 
 def test_an_attempt_draws_what_the_ones_before_have_drawn(tmp_path: Path) -> None:
     """In order, whatever the source would say now; and then anew."""
     first = FixedRandomness(tmp_path / "job", numbers())
     assert first.start_attempt(ROWS)
-    drawn = [first(), first()]
-    assert drawn[0] != drawn[1]
+    counter = [first(), first()]
+    assert counter[0] != counter[1]
     second = FixedRandomness(tmp_path / "job", system_randomness)
     assert second.start_attempt(ROWS)
-    assert [second(), second()] == drawn
+    assert [second(), second()] == counter
     third = second()
-    assert third not in drawn
+    assert third not in counter
     assert second.start_attempt(ROWS)
-    assert [second(), second(), second()] == [*drawn, third]
+    assert [second(), second(), second()] == [*counter, third]
 
 
 def test_other_rows_are_noticed(tmp_path: Path) -> None:
     """Also where nothing had been drawn yet."""
-    drawn = FixedRandomness(tmp_path / "job", numbers())
-    assert drawn.start_attempt(ROWS)
-    assert not drawn.start_attempt(OTHER)
+    counter = FixedRandomness(tmp_path / "job", numbers())
+    assert counter.start_attempt(ROWS)
+    assert not counter.start_attempt(OTHER)
     assert not FixedRandomness(tmp_path / "job", numbers()).start_attempt(OTHER)
     assert FixedRandomness(tmp_path / "job", numbers()).start_attempt(ROWS)
 
 
 def test_a_partner_that_commits_to_something_else_is_noticed(tmp_path: Path) -> None:
     """In a later attempt; each partner for itself."""
-    drawn = FixedRandomness(tmp_path / "job", numbers())
-    drawn.start_attempt(ROWS)
-    assert drawn.matches_commitment(CARD, b"1" * 32)
-    assert drawn.matches_commitment("telco", b"2" * 32)
+    counter = FixedRandomness(tmp_path / "job", numbers())
+    counter.start_attempt(ROWS)
+    assert counter.matches_commitment(CARD, b"1" * 32)
+    assert counter.matches_commitment("telco", b"2" * 32)
     again = FixedRandomness(tmp_path / "job", numbers())
     again.start_attempt(ROWS)
     assert again.matches_commitment(CARD, b"1" * 32)
@@ -65,9 +65,9 @@ def test_a_partner_that_commits_to_something_else_is_noticed(tmp_path: Path) -> 
 
 def test_only_the_agents_own_user_may_read_what_was_drawn(tmp_path: Path) -> None:
     """With everybody's, the secret order follows from it."""
-    drawn = FixedRandomness(tmp_path / "job", numbers())
-    drawn.start_attempt(ROWS)
-    drawn()
+    counter = FixedRandomness(tmp_path / "job", numbers())
+    counter.start_attempt(ROWS)
+    counter()
     assert stat.S_IMODE((tmp_path / "job" / FILE).stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "job").stat().st_mode) == 0o700
 
@@ -77,9 +77,9 @@ def test_a_file_that_is_none_counts_as_nothing_drawn(tmp_path_factory: pytest.Te
     """The partners notice that then."""
     folder = tmp_path_factory.mktemp("drawn")
     (folder / FILE).write_bytes(content)
-    drawn = FixedRandomness(folder, numbers())
-    assert drawn.start_attempt(ROWS)
-    assert drawn() == (1).to_bytes(32, "big")
+    counter = FixedRandomness(folder, numbers())
+    assert counter.start_attempt(ROWS)
+    assert counter() == (1).to_bytes(32, "big")
 
 
 def test_a_disk_that_takes_nothing_is_told(tmp_path: Path) -> None:

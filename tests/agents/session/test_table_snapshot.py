@@ -77,7 +77,7 @@ def table(stage: Recovering, party: str, job_id: str) -> list[Path]:
     return table_files(stage.state_folder(party), job_id)
 
 
-def nothing_kept(stage: Recovering, job_id: str) -> bool:
+def nothing_stored(stage: Recovering, job_id: str) -> bool:
     """Whether no party has anything of a table."""
     return not any(table_folder(stage.state_folder(party), job_id).exists() for party in stage.parties)
 
@@ -103,7 +103,7 @@ async def test_a_table_that_changes_while_a_job_runs_does_not_end_it(
         assert states(await stage.ended(name, seconds=20)) == {"done"}
         assert stage.runs[BANK, name].attempts.furthest > 0
         assert same_parts(parts(tmp_path, name), undisturbed(JOB).parts)
-        assert nothing_kept(stage, name)
+        assert nothing_stored(stage, name)
 
 
 async def test_a_table_goes_along_to_another_machine(tmp_path: Path) -> None:
@@ -126,28 +126,30 @@ async def test_a_table_goes_along_to_another_machine(tmp_path: Path) -> None:
 async def test_a_prediction_has_one_table_too(tmp_path: Path) -> None:
     """Its scores are those of the rows that were there when it began."""
     async with recovering(tmp_path) as stage:
-        anew = {name: one.model_copy(update={"rescoring": True}) for name, one in stage.parties[CARD][0].tables.items()}
-        stage.change(CARD, tables=anew, policy=PolicySettings(narrow=True, helper_sees="scores", score_noise=0.0))
+        rescored = {
+            name: one.model_copy(update={"rescoring": True}) for name, one in stage.parties[CARD][0].tables.items()
+        }
+        stage.change(CARD, tables=rescored, policy=PolicySettings(narrow=True, helper_sees="scores", score_noise=0.0))
         trained = (await stage.run(job()))[BANK].job
         first = stage.submit(prediction(trained))
         assert states(await stage.ended(first)) == {"done"}
         stage.hang(NOTARY)  # at the latest in the alignment
         second = stage.submit(prediction(trained, name="again"))
         stage.wake()
-        stage.office.faults = lambda envelope, _: [Drop()] if envelope.kind == "partial scores" else []
+        stage.memory_broker.faults = lambda envelope, _: [Drop()] if envelope.kind == "partial scores" else []
         await stage.until(lambda: bool(stage.said("partial scores")[1:]), seconds=20)
         assert all(table(stage, party, second) for party in DATA)
         for party in DATA:
             replaced(party)(stage, tmp_path)()
         await stage.crash(CARD)
-        stage.office.faults = no_faults
+        stage.memory_broker.faults = no_faults
         await stage.start(CARD)
         assert states(await stage.ended(second, seconds=20)) == {"done"}
         assert stage.runs[BANK, second].attempts.number > 1
         scores = [tmp_path / BANK / "predictions" / name / "scores.csv" for name in (first, second)]
         assert len(scores[0].read_text().splitlines()) == ROWS + 1
         assert scores[0].read_bytes() == scores[1].read_bytes()
-        assert nothing_kept(stage, second)
+        assert nothing_stored(stage, second)
 
 
 async def test_without_what_was_kept_another_table_ends_the_run(tmp_path: Path) -> None:
@@ -162,7 +164,7 @@ async def test_without_what_was_kept_another_table_ends_the_run(tmp_path: Path) 
         shutil.rmtree(table_folder(stage.state_folder(CARD), name))
         await stage.start(CARD)
         off(await stage.ended(name), "table.changed", CARD)
-        assert nothing_kept(stage, name)
+        assert nothing_stored(stage, name)
 
 
 async def test_a_kept_table_that_was_damaged_is_told_and_read_again(tmp_path: Path) -> None:
@@ -237,14 +239,14 @@ async def test_another_run_of_the_same_job_reads_its_own(tmp_path: Path) -> None
     asked = ("customers", said, [False, "categorical", None, False])
     with SnapshotStore(run, copied).snapshot(*asked, pytest.fail) as again:
         assert again.rows == ROWS
-    another, taken = run.model_copy(update={"run": bytes(32)}), []
+    another, snapshots = run.model_copy(update={"run": bytes(32)}), []
 
-    def take() -> Snapshot:
-        taken.append(take_snapshot("customers", said, tmp_path / "copy" / "work", with_label=False))
-        return taken[0]
+    def take_one() -> Snapshot:
+        snapshots.append(take_snapshot("customers", said, tmp_path / "copy" / "work", with_label=False))
+        return snapshots[0]
 
-    with SnapshotStore(another, copied).snapshot(*asked, take) as own:
-        assert own is taken[0]
+    with SnapshotStore(another, copied).snapshot(*asked, take_one) as own:
+        assert own is snapshots[0]
     assert len(table_files(tmp_path / "copy", name)) == 3
 
 
@@ -257,7 +259,7 @@ async def test_where_the_first_fault_ends_a_job_no_table_is_kept(tmp_path: Path)
         await stage.start()
         name = stage.submit(JOB)
         await stage.at("training", name)
-        assert nothing_kept(stage, name)
+        assert nothing_stored(stage, name)
         assert all((tmp_path / party / "work" / name).is_dir() for party in DATA)
         assert states(await stage.ended(name)) == {"done"}
         assert not any(checkpoint_folder(stage.state_folder(party), name).exists() for party in DATA)
@@ -276,7 +278,7 @@ async def test_a_kept_table_goes_with_the_run_however_that_ends(tmp_path: Path) 
             else:
                 stage.agents[party].cancel(name)
             assert states(await stage.ended(name, *DATA)) == {end}
-            assert nothing_kept(stage, name)
+            assert nothing_stored(stage, name)
         assert all(files(stage.state_folder(party), name) for party in DATA)
         await stage.start(NOTARY)
         await stage.ended(name)
@@ -284,7 +286,7 @@ async def test_a_kept_table_goes_with_the_run_however_that_ends(tmp_path: Path) 
         stage.runs.clear()
         stage.agents[BANK].resume(name)
         off(await stage.ended(name), "table.changed", CARD)
-        assert nothing_kept(stage, name)
+        assert nothing_stored(stage, name)
 
 
 async def test_an_agent_begins_by_removing_tables_of_runs_that_are_over(tmp_path: Path) -> None:
@@ -294,13 +296,13 @@ async def test_an_agent_begins_by_removing_tables_of_runs_that_are_over(tmp_path
         name = stage.submit(JOB)
         await stage.saved(name)
         await stage.crash(CARD)
-        kept, left = table(stage, CARD, name), [table_folder(tmp_path / CARD, one) for one in (over, "unknown")]
+        stored, left = table(stage, CARD, name), [table_folder(tmp_path / CARD, one) for one in (over, "unknown")]
         for folder in left:
             folder.mkdir(parents=True)
             (folder / "0.features").write_text("rows")
         await stage.start(CARD)
         assert not any(folder.exists() for folder in left)
-        assert set(table(stage, CARD, name)) >= set(kept) != set()
+        assert set(table(stage, CARD, name)) >= set(stored) != set()
         assert states(await stage.ended(name, seconds=20)) == {"done"}
 
 
@@ -329,11 +331,11 @@ async def test_a_table_that_a_thread_is_at_when_its_run_ends_is_removed_behind_i
 
     real, fsync = SnapshotStore.snapshot, os.fsync
 
-    def watched(kept: SnapshotStore, *how: Any) -> Snapshot:
+    def watched(stored: SnapshotStore, *how: Any) -> Snapshot:
         try:
-            return real(kept, *how)
+            return real(stored, *how)
         finally:
-            if CARD in kept._state.parts:
+            if CARD in stored._state.parts:
                 through.set()
 
     monkeypatch.setattr(tercet.agents.access.table, "take_snapshot", slow)
@@ -363,9 +365,9 @@ async def test_attempts_of_a_run_take_turns_at_its_table(tmp_path: Path, monkeyp
             assert go_on.wait(10.0)
         return take_snapshot(name, settings, folder, **how)
 
-    def watched(kept: SnapshotStore, *how: Any) -> Snapshot:
-        asked.append(kept)
-        return real(kept, *how)
+    def watched(stored: SnapshotStore, *how: Any) -> Snapshot:
+        asked.append(stored)
+        return real(stored, *how)
 
     asked: list[SnapshotStore] = []
     real = SnapshotStore.snapshot
@@ -398,5 +400,5 @@ async def test_a_disk_that_is_full_while_a_table_is_kept_ends_the_job(
         ended = await stage.run(job())
         off(ended, "disk.write", CARD)
         assert "No space left on device" in (ended[CARD].detail or "")
-        assert nothing_kept(stage, ended[CARD].job)
+        assert nothing_stored(stage, ended[CARD].job)
         assert not list((tmp_path / CARD / "work").glob("*"))

@@ -92,8 +92,8 @@ async def test_the_login_to_a_database_comes_from_a_file(tmp_path: Path, filled:
         credentials = login(tmp_path / "login.toml", *filled.login)
         read_from(stage, database=filled.address, credentials=credentials)
         await all_is_done(stage)
-    kept = b"".join(path.read_bytes() for path in (tmp_path / CARD).rglob("*") if path.is_file())
-    assert filled.password.encode() not in kept
+    stored = b"".join(path.read_bytes() for path in (tmp_path / CARD).rglob("*") if path.is_file())
+    assert filled.password.encode() not in stored
 
 
 async def test_a_wrong_password_is_told_to_its_owner_and_quoted_to_nobody(

@@ -26,6 +26,6 @@ def test_two_classes_are_trained_on_as_0_and_1(sample, classes, positive, tmp_pa
     assert run.label.labels.centred is not None
     assert run.label.labels.centred[:, 0].tolist() == (numbers[run.label.own.rows] - 0.5).tolist()
     notes = {one: run.simulation.runs[one].status().warnings for one in run.names}
-    told = [note for note in notes.pop(party) if "positive class" in note]
-    assert bool(told) == (positive is None)
+    reported = [note for note in notes.pop(party) if "positive class" in note]
+    assert bool(reported) == (positive is None)
     assert not any("positive class" in note for others in notes.values() for note in others)

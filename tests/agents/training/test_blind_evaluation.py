@@ -10,7 +10,7 @@ from tercet.agents.evaluation.metrics import metrics
 from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.schemas.files.job import EarlyStopping, Evaluation
 from tests.agents.recording import Heard, hear
-from tests.agents.training.test_epoch_evaluation import labels_of, plain_scores, told, unit_of
+from tests.agents.training.test_epoch_evaluation import labels_of, plain_scores, reported, unit_of
 from tests.agents.world import NOTHING, Sample
 
 NEAR = 0.01  # of so few rows, each of whose losses is off by a few hundredths at random
@@ -65,7 +65,7 @@ def test_losses_and_scores_are_those_of_plaintext(sample: Sample, tmp_path: Path
     assert history.scores is not None
     scaling = run.label.labels.scaling
     near = 2.0**-10 * (1.0 if scaling is None or scaling.log else scaling.scale)
-    assert np.abs(history.scores - told(run, plain)).max() <= near
+    assert np.abs(history.scores - reported(run, plain)).max() <= near
     assert history.metrics[sample.epochs - 1] == metrics(sample.model, labels_of(run), history.scores)
     others = [role.context.history for role in run.roles if role is not run.label]
     assert all(other.scores is None and not other.metrics for other in others)

@@ -91,7 +91,7 @@ def labels_of(run: Heard) -> Floats:
     return raw - 0.5 if run.sample.link == "logistic" else raw
 
 
-def told(run: Heard, scores: Floats) -> Floats:
+def reported(run: Heard, scores: Floats) -> Floats:
     """Scores, (rows, outputs), in the label's own terms: (rows,), but for classes."""
     scaling, link = run.label.labels.scaling, run.sample.link
     if link in OF_CLASSES:
@@ -156,8 +156,8 @@ def check_losses(run: Heard) -> None:
     if run.sample.evaluation.held_out_loss:
         found = [held_out_loss_after(run, epoch) for epoch in range(run.sample.epochs)]
         for role in run.roles:
-            told_to = [mean * unit_of(run, role) for mean in found] if role is run.label or everybody else []
-            assert role.context.history.held_out_losses == told_to
+            reported_to = [mean * unit_of(run, role) for mean in found] if role is run.label or everybody else []
+            assert role.context.history.held_out_losses == reported_to
     if not run.sample.evaluation.loss:
         assert not any(role.context.history.losses for role in run.roles)
         return
@@ -173,10 +173,14 @@ def check_scores(run: Heard) -> None:
     """Of each pass; only the label party has any."""
     plan, history, model = run.plan, run.label.context.history, run.sample.model
     each = run.sample.evaluation.metrics == "epoch"
-    ends = {epoch: (epoch + 1) * plan.steps_per_epoch for epoch in range(run.sample.epochs)}
+    last_steps = {epoch: (epoch + 1) * plan.steps_per_epoch for epoch in range(run.sample.epochs)}
     scored = run.label.context.training.scored_after
-    passes = {e: steps for e, steps in ends.items() if scored(e)} if each else {run.sample.epochs - 1: plan.steps_total}
-    scores = {epoch: told(run, scores_after(run, steps, epoch)) for epoch, steps in passes.items()}
+    passes = (
+        {e: steps for e, steps in last_steps.items() if scored(e)}
+        if each
+        else {run.sample.epochs - 1: plan.steps_total}
+    )
+    scores = {epoch: reported(run, scores_after(run, steps, epoch)) for epoch, steps in passes.items()}
     labels = labels_of(run)
     assert history.metrics == {epoch: metrics(model, labels, found) for epoch, found in scores.items()}
     assert history.scores is not None
@@ -193,7 +197,7 @@ def test_the_metrics_are_scikit_learns_on_plaintext_scores(model, tmp_path):
     """Scores by the released weights of the parties' own tables, without any of the protocol's arithmetic."""
     sample = Sample((5, 4, 4), rows=400, batch=64, epochs=4, label=2, rate=0.06, model=model, evaluation=AT_THE_END)
     run = hear(sample, tmp_path)
-    scores = told(run, plain_scores(run)[run.label.held_out])
+    scores = reported(run, plain_scores(run)[run.label.held_out])
     truth, found = labels_of(run), run.label.context.history.last_metrics
     assert set(found) == set(METRICS[model])
     if model in {"poisson", "gamma"}:
@@ -300,11 +304,11 @@ def test_early_stopping_keeps_the_best_epochs_model_and_ends_everywhere_at_once(
         assert not any(one.context.mailbox._parts)
     assert {role.context.history.best_epoch for role in run.roles} == {best}
     epoch = best if sample.evaluation.metrics == "epoch" else sample.epochs - 1
-    kept = told(run, scores_after(run, (best + 1) * per_epoch, epoch))
+    stored = reported(run, scores_after(run, (best + 1) * per_epoch, epoch))
     history = run.label.context.history
     assert history.scores is not None
-    assert np.array_equal(history.scores, kept)
-    assert history.last_metrics == metrics(sample.model, labels_of(run), kept)
+    assert np.array_equal(history.scores, stored)
+    assert history.last_metrics == metrics(sample.model, labels_of(run), stored)
 
 
 def test_early_stopping_on_a_metric_looks_where_it_is_known(tmp_path):
@@ -338,8 +342,8 @@ def decided(run: Heard) -> tuple[int, int]:
         words = reference.losses(run.xs, run.y, plan, run.order)
         values = [float(decode(word, plan.loss_bits.total)[0, 0]) / plan.request.rows for word in words]
     else:
-        ends = [(epoch, (epoch + 1) * plan.steps_per_epoch) for epoch in range(run.sample.epochs)]
-        found = [told(run, scores_after(run, steps, epoch)) for epoch, steps in ends]
+        last_steps = [(epoch, (epoch + 1) * plan.steps_per_epoch) for epoch in range(run.sample.epochs)]
+        found = [reported(run, scores_after(run, steps, epoch)) for epoch, steps in last_steps]
         values = [metrics(model, labels_of(run), scores)[rule.on] for scores in found]
     gains = np.array(values) if METRICS[model].get(rule.on, False) else -np.array(values)
     best = 0

@@ -326,10 +326,10 @@ def test_a_broker_that_changes_one_bit_is_noticed(model):
     """Whatever is sealed in the envelope, its seal does not open. It is as good as lost: the job fails everywhere."""
 
     async def disturbed(folder: Path) -> tuple[MemoryBroker, Simulation]:
-        office = Flipping(model.round, model.item)
-        simulation = await run(FLIPPED, folder, settings=impatient(folder), broker=office)
-        assert office.flips == 1
-        return office, simulation
+        memory_broker = Flipping(model.round, model.item)
+        simulation = await run(FLIPPED, folder, settings=impatient(folder), broker=memory_broker)
+        assert memory_broker.flips == 1
+        return memory_broker, simulation
 
     with tempfile.TemporaryDirectory() as folder:
         _, simulation = virtual_time.run(disturbed(Path(folder)))
@@ -343,9 +343,9 @@ def test_a_broker_that_changes_one_bit_of_what_is_evaluated_is_noticed(model):
     """In the same way."""
 
     async def disturbed(folder: Path) -> Simulation:
-        office = Flipping(model.round, model.item)
-        simulation = await run(LOOKED_AT, folder, settings=impatient(folder, LOOKED_AT), broker=office)
-        assert office.flips == 1
+        memory_broker = Flipping(model.round, model.item)
+        simulation = await run(LOOKED_AT, folder, settings=impatient(folder, LOOKED_AT), broker=memory_broker)
+        assert memory_broker.flips == 1
         return simulation
 
     with tempfile.TemporaryDirectory() as folder:
@@ -358,8 +358,8 @@ def test_a_changed_last_word_is_made_up_for_by_another():
     """Who cannot read that one party has its model part hears from a third that all have: nobody is done before."""
 
     async def disturbed(folder: Path) -> Simulation:
-        office = Flipping(Released.round, Released.item)
-        return await run(FLIPPED, folder, settings=impatient(folder), broker=office)
+        memory_broker = Flipping(Released.round, Released.item)
+        return await run(FLIPPED, folder, settings=impatient(folder), broker=memory_broker)
 
     with tempfile.TemporaryDirectory() as folder:
         simulation = virtual_time.run(disturbed(Path(folder)))
@@ -388,11 +388,11 @@ def test_a_changed_announcement_starts_nothing():
             party: own.model_copy(update={"deadlines": DEADLINES.model_copy(update={"accept": 0.5})})
             for party, own in FLIPPED.settings(folder).items()
         }
-        office = Flipping("control", "announcement")
+        memory_broker = Flipping("control", "announcement")
         try:
-            await run(FLIPPED, folder, settings=hasty, tap=note, broker=office, watch=watch)
+            await run(FLIPPED, folder, settings=hasty, tap=note, broker=memory_broker, watch=watch)
         except* LookupError:
-            assert office.flips == 1
+            assert memory_broker.flips == 1
         return code
 
     with tempfile.TemporaryDirectory() as folder:

@@ -31,8 +31,8 @@ STOPPING = Sample(
 class Run:
     """What was said, and each envelope that carried it, in the order in which senders handed them over."""
 
-    def __init__(self, sample: Sample, ahead: Sequence[int], late: dict[tuple[str, str], float]) -> None:
-        self.sample, self.ahead, self.late = sample, ahead, late
+    def __init__(self, sample: Sample, ahead: Sequence[int], delayed: dict[tuple[str, str], float]) -> None:
+        self.sample, self.ahead, self.delayed = sample, ahead, delayed
         self.said: list[tuple[Address, Message]] = []
         self.envelopes: list[Address] = []
 
@@ -45,14 +45,14 @@ class Run:
         for number, party in enumerate(own):
             limits = few_rows(Limits(min_rows=1, max_scorings=64, look_ahead=self.ahead[number % len(self.ahead)]))
             own[party] = own[party].model_copy(update={"limits": limits})
-        office = MemoryBroker(
+        memory_broker = MemoryBroker(
             faults=self._faults, tap=lambda envelope: self.envelopes.append(parse_address(envelope.address))
         )
         async with asyncio.timeout(LIMIT_SECONDS):
-            return await simulate_job(self.sample.description(), own, folder, tap=self._hear, broker=office)
+            return await simulate_job(self.sample.description(), own, folder, tap=self._hear, broker=memory_broker)
 
     def _faults(self, envelope: Envelope, _queue: str) -> list[Fault]:
-        seconds = self.late.get((envelope.sender, envelope.kind), 0.0)
+        seconds = self.delayed.get((envelope.sender, envelope.kind), 0.0)
         return [Delay(seconds)] if seconds else []
 
     def _hear(self, address: Address, message: Message) -> Message:
@@ -68,7 +68,7 @@ def alone(run: Run) -> int:
 @settings(max_examples=8, deadline=None, derandomize=True)
 @given(
     ahead=st.lists(st.integers(1, 7), min_size=1, max_size=4),
-    late=st.dictionaries(
+    delayed=st.dictionaries(
         st.tuples(
             st.sampled_from(["bank", "card", "telco", "notary"]),
             st.sampled_from(["masked inputs", "masked weights", "pre-activation share", "masked activation"]),
@@ -78,13 +78,13 @@ def alone(run: Run) -> int:
     ),
     stopping=st.booleans(),
 )
-@example(ahead=[1], late={}, stopping=False)
-@example(ahead=[1, 7], late={("card", "masked inputs"): 0.01}, stopping=True)
-@example(ahead=[7], late={("bank", "masked inputs"): 0.02, ("card", "masked weights"): 0.02}, stopping=True)
-def test_no_party_waits_for_ever_whatever_is_late(tmp_path_factory, ahead, late, stopping):
+@example(ahead=[1], delayed={}, stopping=False)
+@example(ahead=[1, 7], delayed={("card", "masked inputs"): 0.01}, stopping=True)
+@example(ahead=[7], delayed={("bank", "masked inputs"): 0.02, ("card", "masked weights"): 0.02}, stopping=True)
+def test_no_party_waits_for_ever_whatever_is_late(tmp_path_factory, ahead, delayed, stopping):
     """Look-aheads may differ between parties, and the model is the oracle's."""
     sample = STOPPING if stopping else Sample((4, 4, 3), rows=120, batch=32, epochs=3)
-    simulation = Run(sample, ahead, late).done(tmp_path_factory.mktemp("steps"))
+    simulation = Run(sample, ahead, delayed).done(tmp_path_factory.mktemp("steps"))
     assert simulation.done, simulation.label_run.failure
     assert bit_exact(simulation)
 

@@ -31,9 +31,9 @@ from tests.agents.networks import (
     weights_after,
 )
 from tests.agents.recording import Heard, hear, hear_prediction
-from tests.agents.roles.test_prediction import check_told, newcomers, people
+from tests.agents.roles.test_prediction import check_reported, newcomers, people
 from tests.agents.simulation.test_network_exactness import OUTPUTS, samples
-from tests.agents.training.test_epoch_evaluation import labels_of, told, unit_of
+from tests.agents.training.test_epoch_evaluation import labels_of, reported, unit_of
 from tests.agents.world import Sample
 
 EACH_EPOCH = Evaluation(holdout=0.35, metrics="epoch", loss=True)
@@ -101,9 +101,9 @@ def check_losses(found: Heard) -> None:
 def check_scores(found: Heard) -> None:
     """Of each pass; only the label party has any."""
     plan, history, sample = found.plan, found.label.context.history, found.sample
-    ends = {epoch: (epoch + 1) * plan.steps_per_epoch for epoch in range(sample.epochs)}
-    passes = ends if sample.evaluation.metrics == "epoch" else {sample.epochs - 1: plan.steps_total}
-    scores = {epoch: told(found, oracle_scores(found, steps, epoch)) for epoch, steps in passes.items()}
+    last_steps = {epoch: (epoch + 1) * plan.steps_per_epoch for epoch in range(sample.epochs)}
+    passes = last_steps if sample.evaluation.metrics == "epoch" else {sample.epochs - 1: plan.steps_total}
+    scores = {epoch: reported(found, oracle_scores(found, steps, epoch)) for epoch, steps in passes.items()}
     labels = labels_of(found)
     assert history.metrics == {epoch: metrics(sample.link, labels, seen) for epoch, seen in scores.items()}
     assert history.scores is not None
@@ -121,7 +121,7 @@ def test_the_metrics_are_scikit_learns_on_plaintext_scores(output, tmp_path):
                  output=output, evaluation=AT_THE_END)  # fmt: skip
     found = hear(sample, tmp_path)
     xs = {p: decode(x, found.plan.fx) for p, x in zip(sample.parties, found.held_out_xs, strict=True)}
-    scores, truth = told(found, forward(parts_of(tmp_path, sample), xs)), labels_of(found)
+    scores, truth = reported(found, forward(parts_of(tmp_path, sample), xs)), labels_of(found)
     seen = found.label.context.history.last_metrics
     assert set(seen) == set(METRICS[output])
     assert max(seen.get(one, 0) for one in ("auc", "r2", "d2")) > 0.05, "the model says nothing"
@@ -178,13 +178,15 @@ def test_early_stopping_keeps_the_best_epochs_network_and_ends_everywhere_at_onc
     best, epochs = decided(found)
     per_epoch = found.plan.steps_per_epoch
     assert best + 1 < epochs < sample.epochs, "this sample does not show that the best epoch's model is kept"
-    kept = weights_after(found, (best + 1) * per_epoch)
+    stored = weights_after(found, (best + 1) * per_epoch)
     joint = network_words(found.simulation)
-    assert all(np.array_equal(a, b) for a, b in zip([*kept.blocks, *kept.upper, *kept.biases], joint, strict=True))
+    assert all(
+        np.array_equal(a, b) for a, b in zip([*stored.blocks, *stored.upper, *stored.biases], joint, strict=True)
+    )
     assert {one.context.statistics.step for one in found.simulation.runs.values()} == {epochs * per_epoch}
     assert {role.context.history.best_epoch for role in found.roles} == {best}
     epoch = best if sample.evaluation.metrics == "epoch" else sample.epochs - 1
-    scores, history = told(found, oracle_scores(found, (best + 1) * per_epoch, epoch)), found.label.context.history
+    scores, history = reported(found, oracle_scores(found, (best + 1) * per_epoch, epoch)), found.label.context.history
     assert history.scores is not None
     assert np.array_equal(history.scores, scores)
     assert history.last_metrics == metrics(sample.link, labels_of(found), scores)
@@ -201,8 +203,8 @@ def decided(found: Heard) -> tuple[int, int]:
     elif rule.on == "loss":
         values = [float(decode(word, plan.loss_bits.total)[0, 0]) / plan.request.rows for word in oracle_losses(found)]
     else:
-        ends = [(epoch, (epoch + 1) * plan.steps_per_epoch) for epoch in range(found.sample.epochs)]
-        scores = [told(found, oracle_scores(found, steps, epoch)) for epoch, steps in ends]
+        last_steps = [(epoch, (epoch + 1) * plan.steps_per_epoch) for epoch in range(found.sample.epochs)]
+        scores = [reported(found, oracle_scores(found, steps, epoch)) for epoch, steps in last_steps]
         values = [metrics(link, labels_of(found), one)[rule.on] for one in scores]
     gains = np.array(values) if METRICS[link].get(rule.on, False) else -np.array(values)
     best = 0
@@ -234,7 +236,7 @@ def test_scores_of_new_rows_are_those_of_the_opened_network(sample, tmp_path):
     assert bit_exact(hear(sample, tmp_path, tables=people(sample, sample.rows, 1)).simulation)
     tables = newcomers(sample, 80)
     found = hear_prediction(sample, tmp_path, tables)
-    check_told(found, tables, plain_scores(tmp_path, sample, tables))
+    check_reported(found, tables, plain_scores(tmp_path, sample, tables))
     label = sample.parties[sample.label]
     assert list(tmp_path.rglob("scores.*")) == [found.simulation.runs[label].scores]
     assert found.simulation.label_run.context.statistics.step > 1, "more than one batch"
@@ -252,4 +254,4 @@ def test_a_prediction_uses_the_network_that_early_stopping_kept(tmp_path):
     assert part.steps == steps - trained.plan.steps_per_epoch < trained.plan.steps_total
     assert part.alpha == trained.plan.alpha_after(part.steps) != trained.plan.last_alpha
     tables = newcomers(sample)
-    check_told(hear_prediction(sample, tmp_path, tables), tables, plain_scores(tmp_path, sample, tables))
+    check_reported(hear_prediction(sample, tmp_path, tables), tables, plain_scores(tmp_path, sample, tables))

@@ -200,14 +200,14 @@ ENVELOPES = [
 def test_a_broker_that_changes_one_bit_is_noticed(model):
     """The seal does not open, and the envelope is as good as lost: the job fails everywhere, and no party is blamed."""
     with tempfile.TemporaryDirectory() as folder:
-        office = Flipping(model.round, model.item)
-        simulation = virtual_time.run(disturbed(FLIPPED, Path(folder), office))
-        assert office.flips == 1
+        memory_broker = Flipping(model.round, model.item)
+        simulation = virtual_time.run(disturbed(FLIPPED, Path(folder), memory_broker))
+        assert memory_broker.flips == 1
         assert not bit_exact(simulation)
     assert {one.failure.code for one in simulation.runs.values() if one.failure} <= MISSED
     assert {one.state for one in simulation.runs.values()} == {"failed"}
 
 
-async def disturbed(sample: Sample, folder: Path, office: Flipping) -> Simulation:
+async def disturbed(sample: Sample, folder: Path, memory_broker: Flipping) -> Simulation:
     """A run at which nobody waits long for what will not come."""
-    return await run(sample, folder, settings=impatient(folder, sample), broker=office)
+    return await run(sample, folder, settings=impatient(folder, sample), broker=memory_broker)

@@ -32,13 +32,15 @@ def test_a_trace_counts_steps_whatever_layer_a_message_is_of(tmp_path):
     """Messages of hidden layers are addressed by step and layer; in a trace they belong to their step."""
     simulation = virtual_time.run(run(mlp((5, 4), 4, 3, 3, rows=200, batch=40, activation="tanh"), tmp_path))
     for party, one in simulation.runs.items():
-        kept = one.context.trace._steps
-        assert [step.step for step in kept] == list(range(1, 10))
-        waits = {(step.step, event.what, event.step) for step in kept for event in step.events if event.kind == "wait"}
+        stored = one.context.trace._steps
+        assert [step.step for step in stored] == list(range(1, 10))
+        waits = {
+            (step.step, event.what, event.step) for step in stored for event in step.events if event.kind == "wait"
+        }
         online = "hidden share" if party == HELPER else "error opening"
         assert {step for step, what, _ in waits if what == online} <= set(range(1, 10))
         assert all(step == of for step, what, of in waits if what == online)
-        assert max(event.step for step in kept for event in step.events) == 9
+        assert max(event.step for step in stored for event in step.events) == 9
 
 
 # --- memory

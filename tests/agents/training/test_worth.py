@@ -19,7 +19,7 @@ from tercet.schemas.files.job import EarlyStopping, Evaluation
 from tests import virtual_time
 from tests.agents.world import OUTCOME, Sample, run
 
-TOLD = Evaluation(holdout=0.3, loss=True, held_out_loss=True)
+REPORTED = Evaluation(holdout=0.3, loss=True, held_out_loss=True)
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def test_nothing_is_said_of_a_model_that_is_better(tmp_path: Path) -> None:
 def test_an_early_stop_keeps_no_model_that_is_no_better_than_a_constant(tmp_path: Path) -> None:
     """Before, the first epoch's was the best whatever it was worth; now the job fails, with what to change."""
     sample = replace(
-        WILD, evaluation=TOLD, rows=200, epochs=6, early_stopping=EarlyStopping(on="held_out_loss", patience=6)
+        WILD, evaluation=REPORTED, rows=200, epochs=6, early_stopping=EarlyStopping(on="held_out_loss", patience=6)
     )
     simulation = ended(sample, tmp_path)
     for party in sample.parties:

@@ -207,13 +207,13 @@ async def test_a_queue_that_takes_no_letter_stops_no_handler(connect: Connect, g
 
 async def test_the_in_process_broker_keeps_them_too():
     """For simulation and tests."""
-    office = MemoryBroker()
-    card, place = office.connect("card"), Place()
+    memory_broker = MemoryBroker()
+    card, place = memory_broker.connect("card"), Place()
     await card.declare(place.queue)
     await card.consume(place.queue.name, refusing("because"), Lane.ONLINE)
     await card.publish(place.envelope(), Lane.ONLINE)
     await settled(card)
-    ((party, letter),) = office.dead_letters
+    ((party, letter),) = memory_broker.dead_letters
     assert (party, letter.reason) == ("card", "because")
 
 
@@ -229,11 +229,11 @@ def test_any_text_is_fit_for_a_terminal_and_for_json(text: str):
 def test_an_allowance_is_a_burst_and_then_one_in_so_many_seconds():
     """Each sender's own; how many were withheld is told with the next."""
     now = [0.0]
-    allowance = RateLimiter(2, 10.0, lambda: now[0])
-    assert [allowance.admit("eve") for _ in range(4)] == [0, 0, None, None]
-    assert allowance.admit("card") == 0
+    limiter = RateLimiter(2, 10.0, lambda: now[0])
+    assert [limiter.admit("eve") for _ in range(4)] == [0, 0, None, None]
+    assert limiter.admit("card") == 0
     now[0] = 10.0
-    assert [allowance.admit("eve") for _ in range(2)] == [2, None]
+    assert [limiter.admit("eve") for _ in range(2)] == [2, None]
     for number in range(3 * MAX_SENDERS):
-        allowance.admit(f"made up {number}")
-    assert len(allowance._buckets) <= MAX_SENDERS + 1
+        limiter.admit(f"made up {number}")
+    assert len(limiter._buckets) <= MAX_SENDERS + 1

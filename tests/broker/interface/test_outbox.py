@@ -47,22 +47,22 @@ class Clock:
 
 
 @pytest.fixture
-async def office(place: Place) -> MemoryBroker:
-    office = MemoryBroker(prefetch=10_000)
-    await office.connect("card").declare(place.queue)
-    return office
+async def memory_broker(place: Place) -> MemoryBroker:
+    memory_broker = MemoryBroker(prefetch=10_000)
+    await memory_broker.connect("card").declare(place.queue)
+    return memory_broker
 
 
 @pytest.fixture
-async def bank(office: MemoryBroker) -> AsyncIterator[MemoryConnection]:
-    connection = office.connect("bank")
+async def bank(memory_broker: MemoryBroker) -> AsyncIterator[MemoryConnection]:
+    connection = memory_broker.connect("bank")
     yield connection
     await connection.close()
 
 
-async def listen(office: MemoryBroker, place: Place) -> Inbox:
+async def listen(memory_broker: MemoryBroker, place: Place) -> Inbox:
     inbox = Inbox()
-    await office.connect("card").consume(place.queue.name, inbox, Lane.ONLINE)
+    await memory_broker.connect("card").consume(place.queue.name, inbox, Lane.ONLINE)
     return inbox
 
 
@@ -76,9 +76,9 @@ async def post(outbox: Outbox, envelope: Envelope, lane: Lane = Lane.ONLINE, **c
     await outbox.post(envelope, lane, deadline=5.0, name="step", **changes)
 
 
-async def test_posting_waits_for_no_confirm(office: MemoryBroker, bank: MemoryConnection, place: Place):
+async def test_posting_waits_for_no_confirm(memory_broker: MemoryBroker, bank: MemoryConnection, place: Place):
     """A hundred envelopes are out before the first is confirmed, in order."""
-    office.confirm = gate = Gate()
+    memory_broker.confirm = gate = Gate()
     outbox = Outbox(bank)
     for number in range(100):
         await post(outbox, place.envelope(number))
@@ -106,8 +106,8 @@ def test_no_more_is_out_than_the_window_holds_and_order_is_kept(sizes: list[int]
             await turns(len(envelope.body) % 7)
             out.update(bytes=-len(envelope.body), envelopes=-1)
 
-        office = MemoryBroker(confirm=confirm)
-        bank = office.connect("bank")
+        memory_broker = MemoryBroker(confirm=confirm)
+        bank = memory_broker.connect("bank")
         await bank.declare(place.queue)
         outbox = Outbox(bank, max_bytes=max_bytes, max_unconfirmed=max_envelopes)
         bodies = [bytes([number]) * size for number, size in enumerate(sizes)]
@@ -116,15 +116,17 @@ def test_no_more_is_out_than_the_window_holds_and_order_is_kept(sizes: list[int]
                 group.create_task(post(outbox, place.envelope(body)))
         await outbox.drain(5.0)
         assert seen == bodies
-        assert sum(tally.bytes for tally in outbox.sent.values()) == sum(sizes)
+        assert sum(counter.bytes for counter in outbox.sent.values()) == sum(sizes)
         await outbox.close()
 
     asyncio.run(run())
 
 
-async def test_a_full_lane_does_not_hold_up_the_other(office: MemoryBroker, bank: MemoryConnection, place: Place):
+async def test_a_full_lane_does_not_hold_up_the_other(
+    memory_broker: MemoryBroker, bank: MemoryConnection, place: Place
+):
     """Bulk fills its own window; a pre-activation goes out at once."""
-    office.confirm = gate = Gate()
+    memory_broker.confirm = gate = Gate()
     outbox = Outbox(bank, max_bytes=10)
     await post(outbox, place.envelope(b"0123456789"), Lane.BULK)
     blocked = asyncio.create_task(post(outbox, place.envelope(b"x"), Lane.BULK))
@@ -166,12 +168,12 @@ async def test_what_nobody_takes_until_the_deadline_fails_by_name(bank: MemoryCo
     await outbox.post(lost, Lane.ONLINE, deadline=2.5, name="step")
     with pytest.raises(
         Undeliverable, match=rf"credit/1/0/3/bank/card for {place.key()}.*step, 2.5 s.*no queue"
-    ) as told:
+    ) as reported:
         await asyncio.wait_for(asyncio.shield(outbox.failed), 5.0)
-    assert (told.value.address, told.value.deadline_name) == (lost.address, "step")
-    assert (told.value.job, told.value.routing_key) == (lost.job, place.key())
-    assert isinstance(told.value.reason, Unroutable)
-    assert "the content" not in str(told.value) + repr(told.value)
+    assert (reported.value.address, reported.value.deadline_name) == (lost.address, "step")
+    assert (reported.value.job, reported.value.routing_key) == (lost.job, place.key())
+    assert isinstance(reported.value.reason, Unroutable)
+    assert "the content" not in str(reported.value) + repr(reported.value)
     assert 1002.0 <= clock.now <= 1003.0
     await bank.declare(place.queue)
     await post(outbox, place.envelope())
@@ -182,19 +184,21 @@ async def test_what_nobody_takes_until_the_deadline_fails_by_name(bank: MemoryCo
 
 async def test_what_is_refused_fails_at_once(place: Place):
     """There is no use in repeating it."""
-    office, clock = MemoryBroker(may_write=lambda _party, _exchange: False), Clock()
-    outbox = Outbox(office.connect("bank"), clock=clock, sleep=clock.sleep)
+    memory_broker, clock = MemoryBroker(may_write=lambda _party, _exchange: False), Clock()
+    outbox = Outbox(memory_broker.connect("bank"), clock=clock, sleep=clock.sleep)
     await post(outbox, place.envelope())
-    with pytest.raises(Undeliverable, match="may not write") as told:
+    with pytest.raises(Undeliverable, match="may not write") as reported:
         await asyncio.wait_for(asyncio.shield(outbox.failed), 5.0)
-    assert isinstance(told.value.reason, Refused)
+    assert isinstance(reported.value.reason, Refused)
     assert clock.slept == []
     await outbox.close()
 
 
-async def test_a_lost_connection_delays_and_loses_nothing(office: MemoryBroker, bank: MemoryConnection, place: Place):
+async def test_a_lost_connection_delays_and_loses_nothing(
+    memory_broker: MemoryBroker, bank: MemoryConnection, place: Place
+):
     """What was out and what is posted meanwhile arrives when the connection is back."""
-    clock, inbox = Clock(), await listen(office, place)
+    clock, inbox = Clock(), await listen(memory_broker, place)
     outbox = Outbox(bank, clock=clock, sleep=clock.sleep)
     await post(outbox, place.envelope(b"before"))
     bank.disconnect()
@@ -222,21 +226,24 @@ async def test_optional_envelopes_are_dropped_quietly(bank: MemoryConnection, pl
 
 
 async def test_a_publish_that_is_never_confirmed_ends_at_the_deadline(
-    office: MemoryBroker, bank: MemoryConnection, place: Place
+    memory_broker: MemoryBroker, bank: MemoryConnection, place: Place
 ):
     """On real time: a broker that hangs does not hang its users."""
-    office.confirm = Gate()
+    memory_broker.confirm = Gate()
     outbox = Outbox(bank)
     await outbox.post(place.envelope(), Lane.ONLINE, deadline=0.05, name="release")
-    with pytest.raises(Undeliverable, match=r"release.*not confirmed") as told:
+    with pytest.raises(Undeliverable, match=r"release.*not confirmed") as reported:
         await asyncio.wait_for(asyncio.shield(outbox.failed), 5.0)
-    assert told.value.reason is None
+    assert reported.value.reason is None
     await outbox.close()
 
 
 @pytest.mark.parametrize("last", [Unroutable, Disconnected, Overloaded])
 async def test_a_failure_keeps_what_the_broker_said_last(
-    office: MemoryBroker, bank: MemoryConnection, place: Place, last: type[Unroutable | Disconnected | Overloaded]
+    memory_broker: MemoryBroker,
+    bank: MemoryConnection,
+    place: Place,
+    last: type[Unroutable | Disconnected | Overloaded],
 ):
     """Whose fault it is depends on it: the receiver's, or that of the way there."""
     answers = iter([Overloaded("full"), Unroutable("nobody there")])
@@ -244,18 +251,20 @@ async def test_a_failure_keeps_what_the_broker_said_last(
     async def refuse(_: Envelope) -> None:
         raise next(answers, last("the last word"))
 
-    office.confirm, clock = refuse, Clock()
+    memory_broker.confirm, clock = refuse, Clock()
     outbox = Outbox(bank, clock=clock, sleep=clock.sleep)
     await post(outbox, place.envelope())
-    with pytest.raises(Undeliverable, match="the last word") as told:
+    with pytest.raises(Undeliverable, match="the last word") as reported:
         await asyncio.wait_for(asyncio.shield(outbox.failed), 5.0)
-    assert type(told.value.reason) is last
+    assert type(reported.value.reason) is last
     await outbox.close()
 
 
-async def test_a_window_that_stays_full_fails_the_poster(office: MemoryBroker, bank: MemoryConnection, place: Place):
+async def test_a_window_that_stays_full_fails_the_poster(
+    memory_broker: MemoryBroker, bank: MemoryConnection, place: Place
+):
     """With the deadline's name; the window's state is as before."""
-    office.confirm = gate = Gate()
+    memory_broker.confirm = gate = Gate()
     outbox = Outbox(bank, max_unconfirmed=1)
     await post(outbox, place.envelope(b"a"))
     with pytest.raises(Undeliverable, match="ready"):
@@ -268,7 +277,9 @@ async def test_a_window_that_stays_full_fails_the_poster(office: MemoryBroker, b
     await outbox.close()
 
 
-async def test_counts_by_kind_are_of_what_was_confirmed(office: MemoryBroker, bank: MemoryConnection, place: Place):
+async def test_counts_by_kind_are_of_what_was_confirmed(
+    memory_broker: MemoryBroker, bank: MemoryConnection, place: Place
+):
     """Messages and bytes, for status and benchmarks."""
     outbox = Outbox(bank)
     for size in (10, 20):
@@ -276,18 +287,18 @@ async def test_counts_by_kind_are_of_what_was_confirmed(office: MemoryBroker, ba
     await post(outbox, place.envelope(bytes(5), kind="progress"))
     assert outbox.sent == {}
     await outbox.drain(5.0)
-    counts = {kind: (tally.messages, tally.bytes) for kind, tally in outbox.sent.items()}
+    counts = {kind: (counter.messages, counter.bytes) for kind, counter in outbox.sent.items()}
     assert counts == {"masked-inputs": (2, 30), "progress": (1, 5)}
     await outbox.close()
 
 
-async def test_a_bug_in_the_broker_is_not_swallowed(bank: MemoryConnection, office: MemoryBroker, place: Place):
+async def test_a_bug_in_the_broker_is_not_swallowed(bank: MemoryConnection, memory_broker: MemoryBroker, place: Place):
     """It shows in `failed` as what it is."""
 
     async def broken(_: Envelope) -> None:
         raise ZeroDivisionError
 
-    office.confirm = broken
+    memory_broker.confirm = broken
     outbox = Outbox(bank)
     await post(outbox, place.envelope())
     with pytest.raises(ZeroDivisionError):
@@ -295,9 +306,9 @@ async def test_a_bug_in_the_broker_is_not_swallowed(bank: MemoryConnection, offi
     await outbox.close()
 
 
-async def test_drain_that_is_late_names_a_envelope(office: MemoryBroker, bank: MemoryConnection, place: Place):
+async def test_drain_that_is_late_names_a_envelope(memory_broker: MemoryBroker, bank: MemoryConnection, place: Place):
     """And leaves it on its way."""
-    office.confirm = gate = Gate()
+    memory_broker.confirm = gate = Gate()
     outbox = Outbox(bank)
     envelope = place.envelope()
     await post(outbox, envelope)
@@ -311,10 +322,10 @@ async def test_drain_that_is_late_names_a_envelope(office: MemoryBroker, bank: M
 
 @pytest.mark.parametrize("after", range(4))
 async def test_a_post_that_is_cancelled_is_not_sent_and_takes_no_room(
-    office: MemoryBroker, bank: MemoryConnection, place: Place, after: int
+    memory_broker: MemoryBroker, bank: MemoryConnection, place: Place, after: int
 ):
     """Before, while and just after it is let in; those behind it go on in order."""
-    office.confirm = gate = Gate()
+    memory_broker.confirm = gate = Gate()
     outbox = Outbox(bank, max_unconfirmed=1)
     await post(outbox, place.envelope(b"first"))
     hit = asyncio.create_task(post(outbox, place.envelope(b"hit")))
@@ -332,10 +343,10 @@ async def test_a_post_that_is_cancelled_is_not_sent_and_takes_no_room(
 
 
 async def test_a_post_cancelled_in_the_moment_it_is_let_in_gives_the_room_back(
-    office: MemoryBroker, bank: MemoryConnection, place: Place
+    memory_broker: MemoryBroker, bank: MemoryConnection, place: Place
 ):
     """The narrowest window of all: room granted, task not yet run."""
-    office.confirm = gate = Gate()
+    memory_broker.confirm = gate = Gate()
     outbox = Outbox(bank, max_unconfirmed=1)
     await post(outbox, place.envelope(b"first"))
     hit = asyncio.create_task(post(outbox, place.envelope(b"hit")))
@@ -352,10 +363,10 @@ async def test_a_post_cancelled_in_the_moment_it_is_let_in_gives_the_room_back(
 
 
 async def test_nobody_passes_one_who_has_been_let_in_and_has_not_run_yet(
-    office: MemoryBroker, bank: MemoryConnection, place: Place
+    memory_broker: MemoryBroker, bank: MemoryConnection, place: Place
 ):
     """A small envelope posted in that very moment would fit, and must wait all the same."""
-    office.confirm = gate = Gate()
+    memory_broker.confirm = gate = Gate()
     outbox = Outbox(bank, max_bytes=3)
     await post(outbox, place.envelope(b"11"))
     hit = asyncio.create_task(post(outbox, place.envelope(b"22")))
@@ -376,10 +387,10 @@ async def test_nobody_passes_one_who_has_been_let_in_and_has_not_run_yet(
 
 
 async def test_cancelling_drain_leaves_everything_on_its_way(
-    office: MemoryBroker, bank: MemoryConnection, place: Place
+    memory_broker: MemoryBroker, bank: MemoryConnection, place: Place
 ):
     """It only watched."""
-    office.confirm = gate = Gate()
+    memory_broker.confirm = gate = Gate()
     outbox = Outbox(bank)
     await post(outbox, place.envelope())
     draining = asyncio.create_task(outbox.drain(5.0))
@@ -393,10 +404,10 @@ async def test_cancelling_drain_leaves_everything_on_its_way(
 
 
 async def test_closing_gives_up_turns_away_and_may_be_repeated(
-    office: MemoryBroker, bank: MemoryConnection, place: Place
+    memory_broker: MemoryBroker, bank: MemoryConnection, place: Place
 ):
     """Nothing runs on afterwards, not even what had just been posted; who waits for room is told."""
-    office.confirm = Gate()
+    memory_broker.confirm = Gate()
     outbox = Outbox(bank, max_unconfirmed=2)
     await post(outbox, place.envelope())
     await turns()

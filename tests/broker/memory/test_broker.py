@@ -18,26 +18,26 @@ from tests.broker.contract import place as place  # a fixture
 
 
 @pytest.fixture
-async def office() -> MemoryBroker:
+async def memory_broker() -> MemoryBroker:
     return MemoryBroker(prefetch=PREFETCH)
 
 
 @pytest.fixture
-def shortage(office: MemoryBroker) -> Shortage:
+def shortage(memory_broker: MemoryBroker) -> Shortage:
     @asynccontextmanager
     async def short() -> AsyncIterator[None]:
-        with office.shortage():
+        with memory_broker.shortage():
             yield
 
     return short
 
 
 @pytest.fixture
-async def broker_factory(office: MemoryBroker) -> AsyncIterator[BrokerFactory]:
+async def broker_factory(memory_broker: MemoryBroker) -> AsyncIterator[BrokerFactory]:
     connections: list[Broker] = []
 
     async def connect(party: str) -> Broker:
-        connections.append(office.connect(party))
+        connections.append(memory_broker.connect(party))
         return connections[-1]
 
     yield connect
@@ -52,15 +52,15 @@ class TestMemoryBrokerKeepsThePromises(BrokerContract):
 # The hooks
 
 
-async def listening(office: MemoryBroker, place: Place) -> Inbox:
-    card, inbox = office.connect("card"), Inbox()
+async def listening(memory_broker: MemoryBroker, place: Place) -> Inbox:
+    card, inbox = memory_broker.connect("card"), Inbox()
     await card.declare(place.queue)
     await card.consume(place.queue.name, inbox, Lane.ONLINE)
     return inbox
 
 
-async def send(office: MemoryBroker, place: Place, count: int) -> None:
-    bank = office.connect("bank")
+async def send(memory_broker: MemoryBroker, place: Place, count: int) -> None:
+    bank = memory_broker.connect("bank")
     for number in range(count):
         await bank.publish(place.envelope(number), Lane.ONLINE)
 
@@ -82,41 +82,41 @@ def befalls(second: Fault) -> Faults:
 )
 async def test_a_fault_befalls_the_envelope_it_is_meant_for(place: Place, fault: Fault, arrived: list[bytes]):
     """All others arrive as they would have."""
-    office = MemoryBroker(faults=befalls(fault))
-    inbox = await listening(office, place)
-    await send(office, place, 4)
+    memory_broker = MemoryBroker(faults=befalls(fault))
+    inbox = await listening(memory_broker, place)
+    await send(memory_broker, place, 4)
     await inbox.holds(len(arrived))
     assert inbox.bodies == arrived
 
 
 async def test_a_reordered_envelope_that_nobody_overtakes_arrives_after_all(place: Place):
     """The last message of a run is late, not lost."""
-    office = MemoryBroker(faults=befalls(Reorder()))
-    inbox = await listening(office, place)
-    await send(office, place, 2)
+    memory_broker = MemoryBroker(faults=befalls(Reorder()))
+    inbox = await listening(memory_broker, place)
+    await send(memory_broker, place, 2)
     await inbox.holds(2)
 
 
 async def test_a_envelope_overtakes_what_waits(place: Place):
     """When nobody consumes yet, it goes to the head of the queue."""
-    office = MemoryBroker(faults=befalls(Reorder()))
-    await office.connect("card").declare(place.queue)
-    await send(office, place, 3)
-    inbox = await listening(office, place)
+    memory_broker = MemoryBroker(faults=befalls(Reorder()))
+    await memory_broker.connect("card").declare(place.queue)
+    await send(memory_broker, place, 3)
+    inbox = await listening(memory_broker, place)
     await inbox.holds(3)
     assert inbox.bodies == [b"1", b"0", b"2"]
 
 
 async def test_a_held_party_is_silent_and_deaf_until_it_is_released(place: Place):
     """What it sends is confirmed and waits; what is sent to it waits; then all of it goes through, in order."""
-    office, back = MemoryBroker(), Place()
-    inbox = await listening(office, place)
-    bank, answers = office.connect("bank"), Inbox()
+    memory_broker, back = MemoryBroker(), Place()
+    inbox = await listening(memory_broker, place)
+    bank, answers = memory_broker.connect("bank"), Inbox()
     await bank.declare(back.queue)
     await bank.consume(back.queue.name, answers, Lane.ONLINE)
-    card = office.connect("card")
-    with office.hold("card"):
-        await send(office, place, 2)
+    card = memory_broker.connect("card")
+    with memory_broker.hold("card"):
+        await send(memory_broker, place, 2)
         for number in range(2):
             await card.publish(back.envelope(number), Lane.ONLINE)
         await settled(bank)
@@ -128,11 +128,11 @@ async def test_a_held_party_is_silent_and_deaf_until_it_is_released(place: Place
 
 async def test_a_cut_connection_loses_nothing(place: Place):
     """Publishing raises, what was unsettled comes again, consumers come back by themselves."""
-    office, inbox = MemoryBroker(), Inbox(settle=False)
-    card = office.connect("card")
+    memory_broker, inbox = MemoryBroker(), Inbox(settle=False)
+    card = memory_broker.connect("card")
     await card.declare(place.queue)
     await card.consume(place.queue.name, inbox, Lane.ONLINE)
-    await send(office, place, 2)
+    await send(memory_broker, place, 2)
     await inbox.holds(2)
     await inbox.deliveries[0].ack()
     card.disconnect()
@@ -147,8 +147,8 @@ async def test_a_cut_connection_loses_nothing(place: Place):
 async def test_the_tap_sees_what_crosses_once_and_nothing_else(place: Place):
     """Unroutable envelopes do not cross."""
     seen: list[Envelope] = []
-    office = MemoryBroker(tap=seen.append)
-    bank = office.connect("bank")
+    memory_broker = MemoryBroker(tap=seen.append)
+    bank = memory_broker.connect("bank")
     await bank.declare(place.queue)
     envelope = place.envelope()
     await bank.publish(envelope, Lane.ONLINE)
@@ -159,9 +159,9 @@ async def test_the_tap_sees_what_crosses_once_and_nothing_else(place: Place):
 
 async def test_who_may_write_where_is_the_offices_to_say(place: Place):
     """As with RabbitMQ's permissions."""
-    office = MemoryBroker(may_write=lambda party, exchange: exchange.endswith(party))
+    memory_broker = MemoryBroker(may_write=lambda party, exchange: exchange.endswith(party))
     with pytest.raises(Refused, match="bank may not write"):
-        await office.connect("bank").publish(place.envelope(), Lane.ONLINE)
+        await memory_broker.connect("bank").publish(place.envelope(), Lane.ONLINE)
 
 
 @given(st.lists(st.sampled_from(["a", "b", "*", "#"]), max_size=6), st.lists(st.sampled_from("abc"), max_size=6))

@@ -17,11 +17,11 @@ from tests.rabbitmq_node import Node, short_of_memory
 async def broker_factory(request: pytest.FixtureRequest) -> AsyncIterator[BrokerFactory]:
     short = "shortage" in request.fixturenames  # which is of the run's own node
     url = request.getfixturevalue("rabbitmq").url if short else request.getfixturevalue("amqp_url")
-    async with AsyncExitStack() as ends:
+    async with AsyncExitStack() as stack:
 
         async def connect(party: str) -> Broker:
             broker = await RabbitBroker.connect(url, name=party, prefetch=PREFETCH)
-            ends.push_async_callback(broker.close)
+            stack.push_async_callback(broker.close)
             return broker
 
         yield connect

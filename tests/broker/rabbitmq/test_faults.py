@@ -72,13 +72,13 @@ async def test_after_a_cut_consumers_go_on_and_unsettled_deliveries_come_again(
     assert inboxes[1].deliveries[1].redelivered
     await unsettled.ack()
     for n, inbox in enumerate(inboxes):
-        await until_taken(whole, place, f"to.{n}")
+        await until_occupied(whole, place, f"to.{n}")
         await inbox.holds(3 if n == 1 else 1)
     for queue in queues:
         await broken.delete(queue.name)
 
 
-async def until_taken(broker: RabbitBroker, place: Place, key: str) -> None:
+async def until_occupied(broker: RabbitBroker, place: Place, key: str) -> None:
     """Publish until somebody takes it: a private queue is away for a moment."""
     async with asyncio.timeout(PATIENCE):
         while True:
@@ -249,7 +249,7 @@ async def test_a_queue_that_an_operator_deletes_is_declared_anew(whole: RabbitBr
     operator = await RabbitBroker.connect(amqp_url, name="operator")
     await operator.delete(place.queue.name)
     await operator.close()
-    await until_taken(whole, place, place.key())
+    await until_occupied(whole, place, place.key())
     await inbox.holds(1)
 
 
@@ -359,9 +359,9 @@ async def test_a_wrong_password_is_refused_at_once_and_never_shown(amqp_url: str
     """Neither in the text nor in the causes."""
     with pytest.raises(Refused, match=r"amqp://.*refused the login of 'mallory'") as refused:
         await RabbitBroker.connect(amqp_url, name="bank", credentials=("mallory", "s3cret"), deadline=30.0)
-    told = all_texts(refused.value)
-    assert "s3cret" not in told
-    assert (URL(amqp_url).password or "guest") not in told
+    reported = all_texts(refused.value)
+    assert "s3cret" not in reported
+    assert (URL(amqp_url).password or "guest") not in reported
 
 
 @pytest.mark.parametrize("vhost", ["nosuch", "other"])
@@ -383,11 +383,11 @@ async def test_a_broker_that_is_late_is_waited_for_and_one_that_never_comes_is_n
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    with pytest.raises(Disconnected, match=rf"amqp://127\.0\.0\.1:{port} ") as told:
+    with pytest.raises(Disconnected, match=rf"amqp://127\.0\.0\.1:{port} ") as reported:
         await RabbitBroker.connect(
             f"amqp://bank:s3cret@127.0.0.1:{port}/", name="bank", deadline=5.0, clock=lambda: sum(slept), sleep=sleep
         )
-    assert "s3cret" not in all_texts(told.value)
+    assert "s3cret" not in all_texts(reported.value)
     assert sum(slept) <= 5.0
 
 
@@ -418,9 +418,9 @@ async def test_a_broker_that_is_killed_keeps_what_is_persistent_and_consumers_co
         await asyncio.to_thread(node.start)
         await outbox.drain(60.0)
         await inbox.holds(1)
-        kept = Inbox()
-        await broker.consume(standing.queue.name, kept, Lane.ONLINE)
-        await kept.holds(1)
-        assert (inbox.bodies, kept.bodies) == ([b"bridged"], [b"persistent"])
+        stored = Inbox()
+        await broker.consume(standing.queue.name, stored, Lane.ONLINE)
+        await stored.holds(1)
+        assert (inbox.bodies, stored.bodies) == ([b"bridged"], [b"persistent"])
         await outbox.close()
         await broker.close()

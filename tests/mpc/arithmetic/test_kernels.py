@@ -34,9 +34,9 @@ def python(code: str, folder: Path, **environment: str) -> str:
 
 def multiplied(folder: Path, **environment: str) -> dict[str, Any]:
     """Where a new process has found its compiled code."""
-    told: dict[str, Any] = json.loads(python(MULTIPLY, folder, **environment))
-    assert told["right"]
-    return told
+    reported: dict[str, Any] = json.loads(python(MULTIPLY, folder, **environment))
+    assert reported["right"]
+    return reported
 
 
 @pytest.fixture
@@ -76,9 +76,9 @@ def test_a_second_start_loads_what_the_first_one_has_compiled(tmp_path: Path) ->
 def test_a_user_without_rights_to_the_package_has_a_cache_at_home(unwritable: Path, tmp_path: Path) -> None:
     """As when an administrator has installed it."""
     home = str(tmp_path / "home")
-    told = [multiplied(unwritable, HOME=home) for _ in range(2)]
-    assert [(one["hits"], one["misses"]) for one in told] == [(0, 1), (1, 0)]
-    assert Path(told[0]["path"]).is_relative_to(home)
+    reported = [multiplied(unwritable, HOME=home) for _ in range(2)]
+    assert [(one["hits"], one["misses"]) for one in reported] == [(0, 1), (1, 0)]
+    assert Path(reported[0]["path"]).is_relative_to(home)
 
 
 def test_where_nothing_can_be_written_every_start_compiles(unwritable: Path) -> None:

@@ -162,7 +162,7 @@ def take_off_angles(world: Watched, sent: Sent) -> None:
 
 
 @dataclass
-class Given(Watched):
+class SuppliedWorld(Watched):
     """What is opened is zeros, and so are c cos and c sin of t, whatever the masks are; all is sent as ever."""
 
     tamper: Tamper = field(kw_only=True, default=take_off_angles)
@@ -185,7 +185,7 @@ def coalition_deficiency(
     """Of all that comes from others in these jobs; `source` gives the masks of each by number."""
 
     def view(masks: Vector) -> Words:
-        worlds = [Given(job, cache(source(masks, n)), tamper=tamper).run(1) for n, job in enumerate(jobs)]
+        worlds = [SuppliedWorld(job, cache(source(masks, n)), tamper=tamper).run(1) for n, job in enumerate(jobs)]
         return np.concatenate([piece.words.ravel() for world in worlds for piece in pieces(world, coalition)])
 
     return deficiency(Vector(lambda a, b: a in coalition or b in coalition), view)

@@ -123,8 +123,8 @@ def test_digits_are_learnt_as_by_float64_sgd(hidden, activation):
         (*joint.blocks, *joint.upper, *joint.biases), (*plain.blocks, *plain.upper, *plain.biases), strict=True
     ):
         np.testing.assert_allclose(a, b, atol=1e-3)
-    told = [network_scores(model, xs, activation) > 0 for model in (joint, plain)]
-    assert (told[0] != told[1]).mean() < 0.002
+    reported = [network_scores(model, xs, activation) > 0 for model in (joint, plain)]
+    assert (reported[0] != reported[1]).mean() < 0.002
 
 
 def network_scores(model: NetworkModel, xs: list[Floats], activation: str) -> Floats:

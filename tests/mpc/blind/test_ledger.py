@@ -151,8 +151,11 @@ def check_dealt(book: Book) -> dict[int, Words]:
     assert Counter(sent.receiver for sent in book.sent("dealt")) == Counter(book.world.ids)
     for sent in book.sent("dealt"):
         i, parts = sent.receiver, split_dealt(book.world, sent)
-        r, kept = total(book.mask(j, "r") for j in book.others(i)), total(book.mask(j, "R", i) for j in book.others(i))
-        assert np.array_equal(parts["g"].reshape(kept.shape) + kept, -(u[i].T @ r))
+        r, stored = (
+            total(book.mask(j, "r") for j in book.others(i)),
+            total(book.mask(j, "R", i) for j in book.others(i)),
+        )
+        assert np.array_equal(parts["g"].reshape(stored.shape) + stored, -(u[i].T @ r))
         assert ("angles" in parts) == (i == turn)
         assert (parts["loss g"].size > 0) == (i == book.world.job.label)
         if i == turn:

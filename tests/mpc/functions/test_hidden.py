@@ -110,15 +110,15 @@ def test_the_order_of_elements_is_a_permutation(count, layer):
 def test_orders_signs_and_noise_differ_by_step_layer_purpose_and_key():
     """No two of them are alike."""
     steps = list(make_plan(Request("linear", 128, (6, 6), 64, 2, 0.1)).steps())
-    drawn = set()
+    draws = set()
     for elements in (Elements(b"k" * 32), Elements(b"k" * 32, "scoring"), Elements(b"l" * 32)):
         for step in steps:
             for layer in (0, 1):
-                drawn.add(elements.permutation(step, layer, 64).tobytes())
-                drawn.add(elements.signs(step, layer, 64).tobytes())
-                drawn.add(elements.noise(step, layer, 64, 52).tobytes())
-            drawn.add(elements.level(step, 64).tobytes())
-    assert len(drawn) == 3 * len(steps) * 7
+                draws.add(elements.permutation(step, layer, 64).tobytes())
+                draws.add(elements.signs(step, layer, 64).tobytes())
+                draws.add(elements.noise(step, layer, 64, 52).tobytes())
+            draws.add(elements.level(step, 64).tobytes())
+    assert len(draws) == 3 * len(steps) * 7
 
 
 def test_signs_are_even_and_noise_keeps_to_its_range():

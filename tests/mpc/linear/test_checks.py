@@ -103,7 +103,7 @@ def check_words_apart(job: Job, source) -> None:
     """No two addresses of masks share a word."""
     seen: dict[bytes, set[Any]] = {}
 
-    def noted(a, b):
+    def spy(a, b):
         masks = source(a, b)
 
         def draw(mask, i, j, step, shape):
@@ -114,7 +114,7 @@ def check_words_apart(job: Job, source) -> None:
 
         return draw
 
-    World(job, noted).run(2)
+    World(job, spy).run(2)
     assert {len(addresses) for addresses in seen.values()} == {1}, "two addresses gave the same word"
 
 
@@ -126,14 +126,14 @@ def test_the_unchecked_ledger_is_as_it_was():
 def test_projections_are_new_at_each_step_for_each_party_and_attempt():
     """A helper that got by with an alteration cannot repeat it."""
     sizes, steps = Sizes((4, 4), 3, 2), list(make_job(MEDIUM).plan.steps())[:2]
-    drawn = [
+    draws = [
         words.tobytes()
         for attempt, step in itertools.product((1, 2), steps)
         for both in Projections(b"k" * 32, sizes, attempt).of(step)
         for words in both
         if words is not None
     ]
-    assert len(set(drawn)) == len(drawn) == 16
+    assert len(set(draws)) == len(draws) == 16
 
 
 def test_a_commitment_binds_to_a_digest_and_to_who_gave_it():
@@ -229,7 +229,7 @@ def test_nothing_is_dealt_drawn_or_sent_where_nothing_is_checked():
     """It costs nothing."""
     names: set[str] = set()
 
-    def noted(a, b):
+    def spy(a, b):
         masks = keyed()(a, b)
 
         def draw(mask, i, j, step, shape):
@@ -239,7 +239,7 @@ def test_nothing_is_dealt_drawn_or_sent_where_nothing_is_checked():
         return draw
 
     job = make_job(replace(MEDIUM, checks=0))
-    world = World(job, noted).run(1)
+    world = World(job, spy).run(1)
     assert names == {"U", "V", "M", "R", "m_y", "zero"}
     assert not world.received("check")
     assert same(world.weights(), train(job.xs, job.y, job.plan, job.order))

@@ -62,14 +62,14 @@ def reusing(reused, source=None):
 # Rank
 
 
-def remembered(source: MaskSource) -> MaskSource:
+def cached(source: MaskSource) -> MaskSource:
     """The same masks, each drawn once and then not to be written to: a rank takes hundreds of runs."""
 
     @cache
     def words(a, b, mask, i, j, step, shape):
-        drawn = source(a, b)(mask, i, j, step, shape)
-        drawn.flags.writeable = False
-        return drawn
+        draws = source(a, b)(mask, i, j, step, shape)
+        draws.flags.writeable = False
+        return draws
 
     return lambda a, b: partial(words, a, b)
 
@@ -92,7 +92,7 @@ class Vector:
     """Masks that the viewer does not know, read from one vector mu; all others stay fixed."""
 
     def __init__(self, known, omitted=()):
-        self.known, self.fixed, self.omitted = known, remembered(keyed()), omitted
+        self.known, self.fixed, self.omitted = known, cached(keyed()), omitted
         self.places: dict[Any, slice] = {}
         self.mu: Words | None = None
         self.size = 0
@@ -364,7 +364,7 @@ def test_missing_signs_noise_or_orders_of_classes_are_noticed(request_, order):
 def test_the_helper_cannot_tell_classes_apart_by_their_place():
     """Without the order it could name every row's predicted class; with it its guess is as good as any."""
 
-    def told(order) -> float:
+    def reported(order) -> float:
         """How often the place of the largest logit is the row's class, in the last epoch."""
         job = make_job(replace(SOFTMAX, rows=600, epochs=12), label=1)
         job = job._replace(order=order(b"k" * 32, 600))
@@ -374,8 +374,8 @@ def test_the_helper_cannot_tell_classes_apart_by_their_place():
             hits.append(guess == job.y[job.order.rows(step)].argmax(axis=1))
         return float(np.concatenate(hits).mean())
 
-    assert told(OpenClasses) > 0.7
-    assert told(Order) < 0.4
+    assert reported(OpenClasses) > 0.7
+    assert reported(Order) < 0.4
 
 
 # The ledger
@@ -391,12 +391,12 @@ class Ledger:
     def __call__(self, a, b):
         masks = self.source(a, b)
 
-        def noted(mask, i, j, step, shape):
+        def spy(mask, i, j, step, shape):
             words = masks(mask, i, j, step, shape)
             assert np.array_equal(self.words.setdefault((frozenset((a, b)), mask, i, j, step.index), words), words)
             return words
 
-        return noted
+        return spy
 
     def mask(self, holder, mask, i, j, step):
         return self.words[frozenset((holder, HELPER)), mask, i, j, step.index]
@@ -410,7 +410,7 @@ class Ledger:
         assert {len(addresses) for addresses in seen.values()} == {1}, "two addresses gave the same word"
 
 
-class Noted(World):
+class SpiedWorld(World):
     """Remembers the shares that masked weights are made of, which only their holder knows."""
 
     def send(self, what, step, sender, receiver, words):
@@ -422,7 +422,7 @@ class Noted(World):
 def check_ledger(job: Job, source) -> None:
     """Every tensor that arrived is its value minus the mask of its address, and no two addresses share a word."""
     ledger = Ledger(source)
-    world = Noted(job, ledger).run(2)
+    world = SpiedWorld(job, ledger).run(2)
     for step in job.plan.steps():
         check_ahead(job, world, ledger, step)
         check_answers(job, world, ledger, step)

@@ -146,8 +146,8 @@ def held_out_deficiency(job: Job, coalition, omitted=()) -> int:
 
     def view(masks):
         passed = HeldOutPass(job, shares, job.xs, job.y, epoch=1, batch=1, masks=masks.purpose("held-out loss")).run()
-        told = [share for i, share in enumerate(passed.shares) if i not in coalition]
-        return flat([*received_alike(passed.sent, coalition), *told])
+        reported = [share for i, share in enumerate(passed.shares) if i not in coalition]
+        return flat([*received_alike(passed.sent, coalition), *reported])
 
     return deficiency(Vector(lambda a, b: a in coalition or b in coalition, omitted), view)
 
@@ -299,13 +299,13 @@ class Ledger:
         def masks(a, b):
             pair = keys(a, b)
 
-            def noted(mask, i, j, step, shape):
+            def spy(mask, i, j, step, shape):
                 words = pair(mask, i, j, step, shape)
                 address = (purpose, frozenset((a, b)), mask, i, j, step.epoch, step.position)
                 assert np.array_equal(self.words.setdefault(address, words), words), "one address of two shapes"
                 return words
 
-            return noted
+            return spy
 
         return masks
 

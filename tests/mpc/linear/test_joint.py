@@ -277,28 +277,28 @@ def test_shares_are_those_of_one_step():
 @given(jobs(), st.integers(0, 3), st.data())
 def test_a_job_stopped_after_an_epoch_keeps_the_model_of_that_epoch(job, look_ahead, data):
     """Although work ahead of time had gone on, into the next epochs too, and although training itself may go on."""
-    steps, kept_steps = list(job.plan.steps()), job.plan.steps_per_epoch * data.draw(st.integers(1, 3))
-    kept_steps = min(kept_steps, len(steps))
-    world, prepared, kept = World(job), 0, None
+    steps, stored_steps = list(job.plan.steps()), job.plan.steps_per_epoch * data.draw(st.integers(1, 3))
+    stored_steps = min(stored_steps, len(steps))
+    world, prepared, stored = World(job), 0, None
     try:
         for turn, step in enumerate(steps):
             while prepared < min(len(steps), turn + 1 + look_ahead):
                 world.ahead(steps[prepared])
                 prepared += 1
             world.online(step)
-            if turn + 1 == kept_steps:
+            if turn + 1 == stored_steps:
                 for further in steps[prepared : prepared + look_ahead]:
                     world.ahead(further)
                     prepared += 1
-                kept = [party.shares() for party in world.parties]
+                stored = [party.shares() for party in world.parties]
     except Diverged:
         reject()
-    assert kept is not None
-    assert {shares.step for shares in kept} == {kept_steps}
-    oracle = train(job.xs, job.y, job.plan, job.order, stop=kept_steps)
-    assert same(opened(kept), oracle)
-    alpha = steps[kept_steps - 1].after
-    model = release(opened(kept), job.plan, kept_steps)
+    assert stored is not None
+    assert {shares.step for shares in stored} == {stored_steps}
+    oracle = train(job.xs, job.y, job.plan, job.order, stop=stored_steps)
+    assert same(opened(stored), oracle)
+    alpha = steps[stored_steps - 1].after
+    model = release(opened(stored), job.plan, stored_steps)
     assert all(
         np.array_equal(block, alpha * decode(words, job.plan.fw))
         for block, words in zip(model.blocks, oracle.blocks, strict=True)

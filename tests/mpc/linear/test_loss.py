@@ -205,11 +205,11 @@ def test_training_without_a_loss_does_nothing_for_it():
     def noting(a, b):
         masks = keyed()(a, b)
 
-        def noted(mask, *address):
+        def spy(mask, *address):
             asked.add(mask)
             return masks(mask, *address)
 
-        return noted
+        return spy
 
     world = World(make_job(SMALL), noting).run()
     assert asked == {"U", "V", "M", "R", "m_y", "zero"}

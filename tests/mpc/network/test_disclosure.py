@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.plan.architecture import Entry, Layout, Network, unpack
 from tercet.mpc.plan.plan import Request
-from tests.mpc.linear.test_disclosure import Vector, random_point_rows, rank_gf2, remembered
+from tests.mpc.linear.test_disclosure import Vector, cached, random_point_rows, rank_gf2
 from tests.mpc.network_world import NetworkJob, NetworkPass, NetworkWorld, make_network_job
 from tests.mpc.world import HELPER, MaskSource, Sent, keyed
 
 TINY: dict[str, Any] = {"rows": 2, "batch": 2, "rate": 0.1, "accept_narrow": True}
 
-KEYED = remembered(keyed())
+KEYED = cached(keyed())
 
 # What a coalition receives, tensor by tensor
 

@@ -218,8 +218,8 @@ def test_first_weights_are_drawn_by_all_parties_together():
     assert all(not share.biases[0].any() for share in shares)
     assert np.std(np.concatenate(first.blocks)) == pytest.approx((2 / 64) ** 0.5, rel=0.05)
     assert np.std(first.upper[0]) == pytest.approx((1 / 64) ** 0.5, rel=0.1)
-    drawn = [share.upper[0].view(np.int64).ravel().astype(float) for share in shares]
-    assert np.abs(np.corrcoef(drawn) - np.eye(3)).max() < 0.15
+    draws = [share.upper[0].view(np.int64).ravel().astype(float) for share in shares]
+    assert np.abs(np.corrcoef(draws) - np.eye(3)).max() < 0.15
     assert len({share.upper[0].tobytes() for share in shares}) == 3
 
 

@@ -27,7 +27,7 @@ from tests.mpc.network_world import NetworkJob, NetworkWorld, make_network_job, 
 from tests.mpc.world import HELPER, keyed
 
 
-class Noted(NetworkWorld):
+class SpiedWorld(NetworkWorld):
     """Remembers the shares that masked weights are made of, which only their holder knows."""
 
     partners: dict[tuple[int, int], Any]
@@ -78,7 +78,7 @@ class Book:
 def check_ledger(job: NetworkJob, source) -> None:
     """Every tensor is its value and the mask of its address, and no two addresses share a word."""
     ledger = Ledger(source)
-    world = Noted(job, ledger).run(2)
+    world = SpiedWorld(job, ledger).run(2)
     for step in job.plan.steps():
         book = Book(world, ledger, step)
         check_inputs(book)
@@ -90,7 +90,7 @@ def check_ledger(job: NetworkJob, source) -> None:
 def check_inputs(book: Book) -> None:
     """What the data parties tell each other ahead of time, and what goes to layer 0 at the end."""
     world, job, step = book.world, book.world.job, book.step
-    assert isinstance(world, Noted)
+    assert isinstance(world, SpiedWorld)
     layout, signs, rows = (
         world.parties[0].layout,
         job.order.signs(step, odd=job.plan.link.odd),
@@ -125,8 +125,8 @@ def check_forward(book: Book) -> tuple[Words, Any]:
         z = step.alpha * decode(book.opened("hidden share", turn=k), plan.fz)
         masks = np.concatenate([book.mask(name, k) for name in ("u+", "u-", "tau")])
         link = layout.activation
-        told = encode(np.concatenate([link.phi(z), link.phi(-z), step.alpha * link.slope(z)]), plan.fx)
-        assert all(np.array_equal(words + masks, told) for words in book.sent("hidden answer", k).values())
+        reported = encode(np.concatenate([link.phi(z), link.phi(-z), step.alpha * link.slope(z)]), plan.fx)
+        assert all(np.array_equal(words + masks, reported) for words in book.sent("hidden answer", k).values())
         above = weights.upper[k][:, classes] if k == layout.last else weights.upper[k]
         both = book.opened("weight opening", layout.weights("G", "c"))
         assert np.array_equal(both["G", k] + book.mask("g", k), above)

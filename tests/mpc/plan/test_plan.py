@@ -195,8 +195,8 @@ def test_no_step_can_jump_the_guard():
         largest = math.exp(min(limit, 50.0))
         most_error = {"linear": limit + 16, "poisson": largest, "gamma": largest - 1}.get(model, 1.0)
         # What a gamma regression's labels add to a score may hide a part of where it is before a step, and after it.
-        room = 2.0 ** (63 - plan.fz) - 2 * plan.link.most_offset
-        assert rate * most_error * (sum(norm**2 for norm in plan.norms) + 1) <= room
+        headroom = 2.0 ** (63 - plan.fz) - 2 * plan.link.most_offset
+        assert rate * most_error * (sum(norm**2 for norm in plan.norms) + 1) <= headroom
         assert rate * plan.steps_total * 16 * most_error < 2.0 ** (62 - plan.fw)
         assert plan.link.least_score <= limit <= 2.0 ** (62 - plan.fz)
         assert plan.most_label <= max(1.0, most_error)

@@ -32,7 +32,7 @@ u32 = st.integers(0, 2**32 - 1)
 
 
 def pair(**change) -> PairMasks:
-    given: dict[str, Any] = {
+    supplied: dict[str, Any] = {
         "transcript": b"t",
         "job": b"j",
         "attempt": 1,
@@ -40,7 +40,7 @@ def pair(**change) -> PairMasks:
         "receiver": "b",
         "purpose": "training",
     }
-    return PairMasks(b"s" * 32, **(given | change))
+    return PairMasks(b"s" * 32, **(supplied | change))
 
 
 def p_value(words) -> float:
@@ -164,15 +164,15 @@ def test_the_order_key_depends_on_all_contributions_and_not_on_their_order():
 
 def test_the_alignment_key_is_another_key_from_the_same_contributions():
     """Its own domain: neither key follows from the other, whatever digest they were made with."""
-    given = {"bank": b"b" * 32, "card": b"c" * 32}
-    key = alignment_key(b"digest", given)
-    assert key == alignment_key(b"digest", dict(reversed(given.items())))
+    supplied = {"bank": b"b" * 32, "card": b"c" * 32}
+    key = alignment_key(b"digest", supplied)
+    assert key == alignment_key(b"digest", dict(reversed(supplied.items())))
     uses = [derive_subkey(key, label) for label in ("pseudonyms", "rows", "split", "order digest")]
-    order = order_key(b"digest", given)
+    order = order_key(b"digest", supplied)
     more = [
         order,
         derive_subkey(order, "rows"),
-        alignment_key(b"other", given),
+        alignment_key(b"other", supplied),
         alignment_key(b"digest", {"bank": b"b" * 32}),
     ]
     assert len({key, *uses, *more}) == 9

@@ -114,8 +114,8 @@ def test_scores_are_near_those_of_float64(activation, l2, most):
 def test_a_kept_plan_gives_the_same_scores():
     """What is kept of the plan with a model, as JSON, is enough for the parties and the helper."""
     job = job_of((3, 2), (2, 3), 0, l2=0.1)
-    kept = Numbers.from_canonical(json.loads(json.dumps(job.plan.canonical())))
-    assert np.array_equal(pass_of(job, 50).run(), pass_of(job, 50, numbers=kept).run())
+    stored = Numbers.from_canonical(json.loads(json.dumps(job.plan.canonical())))
+    assert np.array_equal(pass_of(job, 50).run(), pass_of(job, 50, numbers=stored).run())
 
 
 def test_a_score_beyond_the_limit_is_told_to_nobody():

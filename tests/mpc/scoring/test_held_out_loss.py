@@ -119,9 +119,9 @@ def test_no_party_can_take_scores_out_of_the_pass():
             with pytest.raises(OutOfTurn, match="only the label party"):
                 party._scorer.open_scores(found.steps[0], words)
         found.run()
-        told = {(one.what, one.receiver) for one in found.sent if one.sender == HELPER}
-        assert ("loss terms", 1) in told
-        assert not any(what == "scores" for what, _ in told)
+        reported = {(one.what, one.receiver) for one in found.sent if one.sender == HELPER}
+        assert ("loss terms", 1) in reported
+        assert not any(what == "scores" for what, _ in reported)
         assert all(not getattr(party._scorer, "_states", None) for party in found.parties)
 
 

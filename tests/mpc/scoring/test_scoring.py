@@ -93,10 +93,10 @@ def test_partners_noise_stays_in_the_scores_and_the_helpers_does_not():
 def test_scores_are_those_of_the_shares_that_were_kept():
     """Of an earlier epoch, whatever was trained since, and with that epoch's alpha."""
     job = make_job(SMALL)
-    early, late = World(job), World(job).run()
+    early, trained = World(job), World(job).run()
     early.run(3, stop=job.plan.steps_per_epoch)
     xs = new_rows(job, 60)
-    one, other = (Pass(job, [party.shares() for party in world.parties], xs) for world in (early, late))
+    one, other = (Pass(job, [party.shares() for party in world.parties], xs) for world in (early, trained))
     first = train(job.xs, job.y, job.plan, job.order, stop=job.plan.steps_per_epoch)
     assert one.steps[0].alpha > other.steps[0].alpha
     found = one.run()
@@ -109,13 +109,13 @@ def test_a_model_is_scored_without_its_plan_by_the_numbers_kept_with_it(model, o
     """They survive JSON, and give the very same scores."""
     job = make_job(replace(SMALL, model=model, outputs=outputs))
     canonical = json.loads(json.dumps(job.plan.canonical()))
-    kept = Numbers.from_canonical(canonical)
-    assert kept == Numbers(model, (7, 8), job.plan.fx, job.plan.f, outputs, noise_bits=job.plan.noise_bits)
+    stored = Numbers.from_canonical(canonical)
+    assert stored == Numbers(model, (7, 8), job.plan.fx, job.plan.f, outputs, noise_bits=job.plan.noise_bits)
     del canonical["request"]["outputs"]  # as it was when models had one output only
     assert Numbers.from_canonical(canonical).outputs == 1
-    assert (kept.outputs, kept.fz, kept.link) == (job.plan.outputs, job.plan.fz, job.plan.link)
+    assert (stored.outputs, stored.fz, stored.link) == (job.plan.outputs, job.plan.fz, job.plan.link)
     shares = [party.shares() for party in World(job).run().parties]
-    with_plan, without = Pass(job, shares, job.xs), Pass(job, shares, job.xs, numbers=kept)
+    with_plan, without = Pass(job, shares, job.xs), Pass(job, shares, job.xs, numbers=stored)
     assert np.array_equal(with_plan.run(), without.run())
 
 
@@ -124,10 +124,10 @@ def test_a_label_party_is_told_scores_to_sixteen_bits_and_no_more():
     job = make_job(SMALL)
     scored = Pass(job, [party.shares() for party in World(job).run().parties], new_rows(job, 100))
     scored.run()
-    told = [sent.words for sent in scored.sent if sent.receiver == job.label and sent.what == "scores"]
+    reported = [sent.words for sent in scored.sent if sent.receiver == job.label and sent.what == "scores"]
     assert {sent.sender for sent in scored.sent if sent.what == "scores"} == {HELPER}
     assert SCORE_BITS == 16 < job.plan.fz - 30
-    assert np.abs(np.concatenate(told).view(np.int64)).max() < 2**16 * 50
+    assert np.abs(np.concatenate(reported).view(np.int64)).max() < 2**16 * 50
 
 
 @given(st.integers(0, 400), st.integers(1, 100), st.integers(0, 3))
@@ -184,10 +184,10 @@ def test_scoring_roles_refuse_what_is_out_of_turn_or_of_a_wrong_shape():
     with pytest.raises(ShapeProblem, match="share of party 1"):
         scored.helper.scores(first, {0: np.zeros((50, 1), np.uint64), 1: np.zeros((1, 1), np.uint64)})
     missing = total(scored.helper._correction(i, first) for i in (0, 1))
-    told = {0: np.uint64(0) - missing, 1: np.zeros((50, 1), np.uint64)}
-    assert not scored.helper.scores(first, told).any()
+    reported = {0: np.uint64(0) - missing, 1: np.zeros((50, 1), np.uint64)}
+    assert not scored.helper.scores(first, reported).any()
     with pytest.raises(OutOfTurn):
-        scored.helper.scores(first, told)
+        scored.helper.scores(first, reported)
 
 
 def test_nobody_scores_without_zero_shares_or_with_other_columns():

@@ -37,7 +37,7 @@ def test_what_is_under_way_is_ended_once_and_what_comes_later_does_not_begin() -
 @pytest.mark.parametrize("query", ENDLESS.values(), ids=ENDLESS)
 def test_a_query_of_postgresql_is_given_up_by_the_server(postgres_url: str, query: str) -> None:
     """The thread that reads it gets an error that any other failure of the database would be, too."""
-    interrupt, told = Interrupt(), list[Exception]()
+    interrupt, reported = Interrupt(), list[Exception]()
 
     def read() -> None:
         settings = TableSettings(database=postgres_url.partition("?")[0], query=query, id="id")
@@ -46,14 +46,14 @@ def test_a_query_of_postgresql_is_given_up_by_the_server(postgres_url: str, quer
                 for _ in source.batches(["id", "x"]):
                     pass
         except UnusableError as error:
-            told.append(error)
+            reported.append(error)
 
     thread = Thread(target=read)
     thread.start()
     until(lambda: active(postgres_url, query))
     interrupt.set()
     until(lambda: not thread.is_alive())
-    assert told
+    assert reported
     until(lambda: not active(postgres_url, query))
 
 

@@ -6,12 +6,12 @@ from tercet.tables.core.similar_names import SHOWN, list_existing
 
 
 @pytest.mark.parametrize(
-    ("wanted", "meant"), [("custmer", "'customer'"), ("CUSTOMER", "'customer'"), ("Age ", "'Age'")]
+    ("wanted", "likeliest"), [("custmer", "'customer'"), ("CUSTOMER", "'customer'"), ("Age ", "'Age'")]
 )
-def test_the_likeliest_column_is_asked_for_and_all_are_listed(wanted, meant):
+def test_the_likeliest_column_is_asked_for_and_all_are_listed(wanted, likeliest):
     """A typo is mended at one look."""
     said = list_existing(["customer", "Age", "limit"], [wanted])
-    assert said == f"did you mean {meant}? Its columns are 'customer', 'Age', 'limit'"
+    assert said == f"did you mean {likeliest}? Its columns are 'customer', 'Age', 'limit'"
 
 
 def test_where_nothing_is_near_and_many_are_there_some_are_listed():

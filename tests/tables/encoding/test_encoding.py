@@ -142,9 +142,9 @@ def test_weights_that_are_centred_give_the_same_scores(training, rare, seed):
     encoding = fit(training, rare=rare)
     weights = np.random.default_rng(seed).normal(size=(len(encoding.names), 2))
     before = weights.copy()
-    centred, taken = encoding.centre(weights)
+    centred, obtained = encoding.centre(weights)
     encoded = encoding.apply(training)
-    np.testing.assert_allclose(encoded @ centred + taken, encoded @ weights, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(encoded @ centred + obtained, encoded @ weights, rtol=0, atol=1e-9)
     np.testing.assert_array_equal(weights, before)
     start = 0
     for column in encoding.columns:

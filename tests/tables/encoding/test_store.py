@@ -45,10 +45,10 @@ def test_what_is_taken_is_what_an_array_would_have_given(tmp_path_factory, data,
         for part in np.split(array, sorted(cuts)):
             store.append(part)
         view = store.select(index)
-        taken = view.read_rows(wanted)
+        obtained = view.read_rows(wanted)
     assert view.shape == (len(index), columns)
-    assert taken.dtype == np.uint64
-    assert np.array_equal(taken, array[index][wanted])
+    assert obtained.dtype == np.uint64
+    assert np.array_equal(obtained, array[index][wanted])
 
 
 def test_rows_may_come_in_any_layout(store):

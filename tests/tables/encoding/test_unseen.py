@@ -9,7 +9,7 @@ from tests.tables.made_up import fit, table
 TRAINED = table({"a": [1, 2, 3, 4]}, {"k": ["x", "y", "x", None], "l": ["u", "u", "v", "u"]})
 
 
-def told(*batches, rare=0) -> list[str]:
+def reported(*batches, rare=0) -> list[str]:
     """What is said of these rows."""
     return [str(one) for one in count_unseen(fit(TRAINED, rare=rare), batches)]
 
@@ -21,24 +21,24 @@ def rows(k, l="u") -> object:  # noqa: E741
 
 def test_known_categories_and_missing_ones_are_nothing_to_tell():
     """Missing ones have had their word in training."""
-    assert told(rows(["x", "y", None])) == []
+    assert reported(rows(["x", "y", None])) == []
 
 
 def test_unknown_ones_are_counted_over_batches_among_the_rows_that_have_one():
     """By column, without a value."""
-    assert told(rows(["x", "z", None]), rows(["w"])) == ["column 'k': 2 of 3 values were not there in training"]
+    assert reported(rows(["x", "z", None]), rows(["w"])) == ["column 'k': 2 of 3 values were not there in training"]
 
 
 def test_where_some_were_rare_they_cannot_be_told_apart():
     """Only their number was kept."""
     said = "column 'k': 1 of 2 values were rare in training or not there, and count as rare"
-    assert told(rows(["x", "y"]), rare=2) == [said]
+    assert reported(rows(["x", "y"]), rare=2) == [said]
 
 
 def test_a_column_of_which_no_category_is_known_is_refused_with_all_such():
     """To the others no column is named."""
     with pytest.raises(UnusableError, match="no value of column 'k', 'l' was there in training") as caught:
-        told(rows(["z"] * (FEW - 1), "w"), rows([None, "w"], "w"))
+        reported(rows(["z"] * (FEW - 1), "w"), rows([None, "w"], "w"))
     assert caught.value.public == "has other values than the model was trained on"
-    assert len(told(rows(["z"] * (FEW - 1), "w"))) == 2  # one fewer may all be new
-    assert told(rows([None] * FEW)) == []
+    assert len(reported(rows(["z"] * (FEW - 1), "w"))) == 2  # one fewer may all be new
+    assert reported(rows([None] * FEW)) == []

@@ -28,10 +28,10 @@ def test_whitened_training_rows_have_mean_zero_and_the_identity_as_covariance(ro
     """However they were split when it was fitted."""
     x = numbers(rows, columns, seed)
     whitened = fit_whitening(columns, np.split(x, sorted(cuts))).apply(x, CLIP)
-    kept = whitened.shape[1]
-    assert kept >= columns - 1  # a made-up matrix may be nearly singular
+    stored = whitened.shape[1]
+    assert stored >= columns - 1  # a made-up matrix may be nearly singular
     np.testing.assert_allclose(whitened.mean(axis=0), 0, atol=1e-6)
-    np.testing.assert_allclose(whitened.T @ whitened / rows, np.eye(kept), atol=1e-6)
+    np.testing.assert_allclose(whitened.T @ whitened / rows, np.eye(stored), atol=1e-6)
 
 
 def test_an_ordinary_table_is_whitened():

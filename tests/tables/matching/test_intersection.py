@@ -25,7 +25,7 @@ LISTS = st.lists(st.sets(st.sampled_from(HASHES)).map(sorted), min_size=2, max_s
 def cut(data, hashes):
     """A list in chunks of any sizes, the last of which may be empty."""
     marks = sorted(data.draw(st.sets(st.integers(1, max(1, len(hashes))))))
-    edges = [0, *(mark for mark in marks if mark < len(hashes)), len(hashes)]
+    edges = [0, *(edge for edge in marks if edge < len(hashes)), len(hashes)]
     if hashes and data.draw(st.booleans()):
         edges.append(len(hashes))  # an empty last chunk
     return [hashes[a:b] for a, b in pairwise(edges)]

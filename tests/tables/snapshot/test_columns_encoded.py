@@ -81,8 +81,8 @@ def test_a_row_has_its_category_or_is_missing_or_rare_or_nothing(training, rare,
 
 def test_an_encoding_of_an_earlier_version_finds_its_categories_by_todays_spelling():
     """It kept them as the source had them; where two of them are one today, it says so."""
-    kept = CategoricalColumn(name="k", categories=(" f", "1.0", "True"))
-    encoding = Encoding(columns=(kept,))
+    stored = CategoricalColumn(name="k", categories=(" f", "1.0", "True"))
+    encoding = Encoding(columns=(stored,))
     assert encoding.changed_categories == []
     assert encoding.apply(table(categorical={"k": ["f", "1", "true", "m"]})).tolist() == [
         [1, 0, 0],

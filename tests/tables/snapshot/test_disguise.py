@@ -53,8 +53,8 @@ def test_a_sign_for_nothing_leaves_a_column_of_numbers_one_and_is_told(tmp_path,
     """With the line where it stands."""
     snapshot, kind = kind_of_x(file(tmp_path, odd(cell)), tmp_path)
     assert kind == "numeric"
-    told = "column 'x' has 1 value read as missing: a sign such as ? or None (line 57)"
-    assert snapshot.notes == (told,)
+    reported = "column 'x' has 1 value read as missing: a sign such as ? or None (line 57)"
+    assert snapshot.notes == (reported,)
     assert kind_of_x(file(tmp_path, NUMBERS), tmp_path)[0].notes == ()
 
 

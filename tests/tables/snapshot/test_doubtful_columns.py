@@ -23,12 +23,12 @@ RANGE = {"kind": "range", "name": None, "start": 0, "stop": ROWS, "step": 1}
 def written(folder: Path, columns: dict[str, Any], *index: Any) -> TableSettings:
     """A Parquet file as pandas writes it, with these columns as the index."""
     table = pa.table({"customer": range(ROWS), **columns})
-    noted = json.dumps({"index_columns": index, "columns": [], "pandas_version": "2.2.3"})
-    parquet.write_table(table.replace_schema_metadata({"pandas": noted}), folder / "t.parquet")
+    metadata = json.dumps({"index_columns": index, "columns": [], "pandas_version": "2.2.3"})
+    parquet.write_table(table.replace_schema_metadata({"pandas": metadata}), folder / "t.parquet")
     return TableSettings(path=folder / "t.parquet", id="customer")
 
 
-def taken(folder: Path, settings: TableSettings, **how: Any) -> Snapshot:
+def obtained(folder: Path, settings: TableSettings, **how: Any) -> Snapshot:
     """A snapshot of which only what it says of columns is looked at."""
     with take_snapshot("people", settings, folder / "work", with_label=False, **how) as snapshot:
         return snapshot
@@ -45,12 +45,12 @@ AGES = RNG.normal(40, 9, ROWS)
 
 def test_the_index_that_pandas_notes_is_left_out_and_that_is_told(tmp_path):
     """Whatever it is called; where rows are only numbered, the file has no such column."""
-    snapshot = taken(tmp_path, written(tmp_path, {"age": AGES, INDEX: SHUFFLED}, INDEX))
+    snapshot = obtained(tmp_path, written(tmp_path, {"age": AGES, INDEX: SHUFFLED}, INDEX))
     assert names(snapshot) == ["age"]
     assert snapshot.notes == (f"column '{INDEX}' is the index of a data frame and is left out; `columns` may name it",)
-    assert names(taken(tmp_path, written(tmp_path, {"age": AGES, "branch": SHUFFLED}, "branch"))) == ["age"]
+    assert names(obtained(tmp_path, written(tmp_path, {"age": AGES, "branch": SHUFFLED}, "branch"))) == ["age"]
     for index in ((RANGE,), (), ("customer",)):
-        snapshot = taken(tmp_path, written(tmp_path, {"age": AGES}, *index))
+        snapshot = obtained(tmp_path, written(tmp_path, {"age": AGES}, *index))
         assert (names(snapshot), snapshot.notes) == (["age"], ())
 
 
@@ -58,23 +58,23 @@ def test_an_index_that_the_owner_or_a_model_wants_is_used(tmp_path):
     """That is a word of theirs."""
     settings = written(tmp_path, {"age": AGES, INDEX: SHUFFLED}, INDEX)
     for said in ({"columns": ("age", INDEX)}, {"numeric": (INDEX,)}, {"categorical": (INDEX,)}):
-        assert names(taken(tmp_path, settings.model_copy(update=said))) == ["age", INDEX]
-    snapshot = taken(tmp_path, settings, expected={INDEX: "numeric"})
+        assert names(obtained(tmp_path, settings.model_copy(update=said))) == ["age", INDEX]
+    snapshot = obtained(tmp_path, settings, expected={INDEX: "numeric"})
     assert (names(snapshot), snapshot.notes) == ([INDEX], ())
 
 
 def test_a_table_of_nothing_but_an_index_has_no_columns(tmp_path):
     """And says so."""
     with pytest.raises(TableProblem, match="no column beside id and label"):
-        taken(tmp_path, written(tmp_path, {INDEX: SHUFFLED}, INDEX))
+        obtained(tmp_path, written(tmp_path, {INDEX: SHUFFLED}, INDEX))
 
 
-@pytest.mark.parametrize("noted", [b"", b"[]", b'{"index_columns": 3}', b"\xff"])
-def test_notes_that_are_none_are_passed_over(tmp_path, noted):
+@pytest.mark.parametrize("metadata", [b"", b"[]", b'{"index_columns": 3}', b"\xff"])
+def test_notes_that_are_none_are_passed_over(tmp_path, metadata):
     """As another library may write them."""
-    table = pa.table({"customer": range(ROWS), "age": AGES}).replace_schema_metadata({"pandas": noted})
+    table = pa.table({"customer": range(ROWS), "age": AGES}).replace_schema_metadata({"pandas": metadata})
     parquet.write_table(table, tmp_path / "t.parquet")
-    assert names(taken(tmp_path, TableSettings(path=tmp_path / "t.parquet", id="customer"))) == ["age"]
+    assert names(obtained(tmp_path, TableSettings(path=tmp_path / "t.parquet", id="customer"))) == ["age"]
 
 
 @pytest.mark.parametrize("name", ["", "Unnamed: 0"])
@@ -82,7 +82,7 @@ def test_a_column_without_a_name_is_warned_of(tmp_path, name):
     """A CSV file cannot say that it is an index."""
     rows = "".join(f"{SHUFFLED[row]},{row},{AGES[row]}\n" for row in range(ROWS))
     (tmp_path / "t.csv").write_text(f"{name},customer,age\n{rows}")
-    (note,) = taken(tmp_path, TableSettings(path=tmp_path / "t.csv", id="customer")).notes
+    (note,) = obtained(tmp_path, TableSettings(path=tmp_path / "t.csv", id="customer")).notes
     assert note.startswith(f"column {name!r} has no name of its own")
 
 
@@ -94,14 +94,14 @@ def test_a_column_that_counts_the_rows_is_warned_of_whatever_its_name(tmp_path):
     gaps[3] = np.nan
     columns = {"number": count, "skips": skipping, "gaps": gaps, "back": count[::-1]}
     parquet.write_table(pa.table({"customer": range(70_000), **columns}), tmp_path / "t.parquet")
-    (note,) = taken(tmp_path, TableSettings(path=tmp_path / "t.parquet", id="customer")).notes
+    (note,) = obtained(tmp_path, TableSettings(path=tmp_path / "t.parquet", id="customer")).notes
     assert note.startswith("column 'number' only counts the rows")
 
 
 # --- columns that tell the label
 
 
-def told(folder: Path, label: Any, columns: dict[str, Any], *, classes: bool) -> list[str]:
+def reported(folder: Path, label: Any, columns: dict[str, Any], *, classes: bool) -> list[str]:
     """The columns that are warned of, of a table with this label."""
     table = pa.table({"customer": range(len(label)), "label": label, **columns})
     parquet.write_table(table, folder / "t.parquet")
@@ -119,28 +119,28 @@ def test_what_tells_yes_from_no_is_warned_of_and_what_only_helps_is_not(tmp_path
     columns = {
         "copy": 5.0 - label,
         "word": np.where(label, "late", "on time"),
-        "filled in later": [float(day) if late else None for day, late in zip(SHUFFLED, label, strict=True)],
+        "filled in later": [float(day) if is_late else None for day, is_late in zip(SHUFFLED, label, strict=True)],
         "index": np.arange(ROWS),
         "good": label + RNG.normal(0, 0.5, ROWS),
         "none": RNG.normal(0, 1, ROWS),
         "own name": [f"customer {row}" for row in range(ROWS)],
         "empty": pa.nulls(ROWS, pa.float64()),
     }
-    assert told(tmp_path, label, columns, classes=True) == ["copy", "word", "filled in later", "index"]
+    assert reported(tmp_path, label, columns, classes=True) == ["copy", "word", "filled in later", "index"]
 
 
 def test_so_is_what_tells_several_classes_or_a_number(tmp_path):
     """By the same measure for each class; of a number, nearly all of its variance."""
     kinds = RNG.integers(0, 3, ROWS)
     columns = {"copy": kinds * 2, "one of them": kinds == 1, "none": RNG.normal(0, 1, ROWS)}
-    assert told(tmp_path, [f"kind {kind}" for kind in kinds], columns, classes=True) == ["copy"]
+    assert reported(tmp_path, [f"kind {kind}" for kind in kinds], columns, classes=True) == ["copy"]
     price = np.exp(RNG.normal(3, 0.5, ROWS))
     columns = {"net": price / 1.19, "size": price + RNG.normal(0, 5, ROWS)}
-    assert told(tmp_path, price, columns, classes=False) == ["net"]
+    assert reported(tmp_path, price, columns, classes=False) == ["net"]
 
 
 def test_a_few_rows_say_nothing(tmp_path):
     """Among so few chance may be right."""
     label = np.array([0] * 300 + [1] * 12)
-    assert told(tmp_path, label, {"copy": label}, classes=True) == []
-    assert told(tmp_path, [0.5, 1.5], {"copy": [0.5, 1.5]}, classes=False) == []
+    assert reported(tmp_path, label, {"copy": label}, classes=True) == []
+    assert reported(tmp_path, [0.5, 1.5], {"copy": [0.5, 1.5]}, classes=False) == []

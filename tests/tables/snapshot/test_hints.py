@@ -21,9 +21,9 @@ def hinted(tmp_path):
         table = pa.table({"customer": [f"c{row}" for row in ROWS], "paid": label, **columns})
         path = tmp_path / ("t.csv" if as_csv else "t.parquet")
         (csv.write_csv if as_csv else parquet.write_table)(table, path)
-        given = TableSettings(path=path, id="customer", label="paid", **settings)
-        with take_snapshot("people", given, tmp_path / "work", with_label=True, label_kind=None) as snapshot:
-            return hints(snapshot, given)
+        supplied = TableSettings(path=path, id="customer", label="paid", **settings)
+        with take_snapshot("people", supplied, tmp_path / "work", with_label=True, label_kind=None) as snapshot:
+            return hints(snapshot, supplied)
 
     return hinted
 

@@ -38,18 +38,18 @@ def write(tmp_path):
 
 
 @pytest.fixture
-def take(write, tmp_path):
+def snapshot_of(write, tmp_path):
     """A function that takes a snapshot of such a file; all are closed in the end."""
-    taken = []
+    obtained = []
 
-    def take(content, *, with_label=False, label_kind="numeric", expected=None, own_ids=False, **settings):
-        given, how = write(content, **settings), {"with_label": with_label, "label_kind": label_kind}
+    def snapshot_of(content, *, with_label=False, label_kind="numeric", expected=None, own_ids=False, **settings):
+        supplied, how = write(content, **settings), {"with_label": with_label, "label_kind": label_kind}
         how["own_ids"] = own_ids
-        taken.append(take_snapshot("customers", given, tmp_path / "work", **how, expected=expected))
-        return taken[-1]
+        obtained.append(take_snapshot("customers", supplied, tmp_path / "work", **how, expected=expected))
+        return obtained[-1]
 
-    yield take
-    for snapshot in taken:
+    yield snapshot_of
+    for snapshot in obtained:
         snapshot.close()
 
 
@@ -58,10 +58,10 @@ def problem(write, tmp_path):
     """A function that finds how taking such a snapshot fails. Nothing is left on the disk."""
 
     def problem(content, *, with_label=True, label_kind="numeric", expected=None, **settings) -> TableProblem:
-        given, before = write(content, **settings), set(tmp_path.glob("work/*"))
+        supplied, before = write(content, **settings), set(tmp_path.glob("work/*"))
         how = {"with_label": with_label, "label_kind": label_kind}
         with pytest.raises(TableProblem) as caught:
-            take_snapshot("customers", given, tmp_path / "work", **how, expected=expected)
+            take_snapshot("customers", supplied, tmp_path / "work", **how, expected=expected)
         assert set(tmp_path.glob("work/*")) == before
         return caught.value
 
@@ -73,11 +73,11 @@ def problem(write, tmp_path):
 
 @pytest.mark.parametrize("columnar", [False, True])
 @pytest.mark.parametrize("asked", [{"with_label": True}, {"expected": {}}])
-def test_a_table_may_hold_labels_alone_or_ids_alone(take, columnar, asked):
+def test_a_table_may_hold_labels_alone_or_ids_alone(snapshot_of, columnar, asked):
     """Of a label party; for a prediction it has not even labels. Its batches have rows all the same."""
     ids = pa.table({"customer": [f"c{row}" for row in range(7)]})
     content = ids.append_column("defaulted", pa.array([0, 1, 1, 0, 1, 0, 0])) if "with_label" in asked else ids
-    snapshot = take(content if columnar else _as_csv(content), **asked)
+    snapshot = snapshot_of(content if columnar else _as_csv(content), **asked)
     assert (snapshot.rows, snapshot.columns) == (7, ())
     assert (snapshot.label is None) == ("expected" in asked)
     assert [batch.rows for batch in snapshot.batches(size=3)] == [3, 3, 1]
@@ -91,9 +91,9 @@ def _as_csv(content: pa.Table) -> str:
     return "\n".join([",".join(content.column_names), *rows])
 
 
-def test_a_table_keeps_ids_columns_and_values(take):
+def test_a_table_keeps_ids_columns_and_values(snapshot_of):
     """In the order of the file, with what is missing as it is."""
-    snapshot = take(GOOD, with_label=True)
+    snapshot = snapshot_of(GOOD, with_label=True)
     assert (snapshot.name, snapshot.rows, snapshot.ids.to_pylist()) == ("customers", 2, ["007", "8"])
     assert snapshot.label.tolist() == [0, 1]
     (batch,) = snapshot.batches()
@@ -104,20 +104,20 @@ def test_a_table_keeps_ids_columns_and_values(take):
     assert (batch.numeric["age"].dtype, batch.categorical["sex"].dtype) == (np.float64, np.object_)
 
 
-def test_the_settings_choose_columns_order_and_kinds(take):
+def test_the_settings_choose_columns_order_and_kinds(snapshot_of):
     """What they do not name the type decides."""
-    snapshot = take(GOOD, columns=("limit", "sex", "age"), categorical=("age",), numeric=("limit",))
+    snapshot = snapshot_of(GOOD, columns=("limit", "sex", "age"), categorical=("age",), numeric=("limit",))
     found = [(one.name, one.kind, one.declared) for one in snapshot.columns]
     assert found == [("limit", "numeric", True), ("sex", "categorical", False), ("age", "categorical", True)]
     (batch,) = snapshot.batches()
     assert batch.categorical["age"].tolist() == ["41", None]
 
 
-def test_the_settings_may_say_what_not_to_use_instead(take, problem):
+def test_the_settings_may_say_what_not_to_use_instead(snapshot_of, problem):
     """Even if it is a date; a name that is not there is told, as everywhere."""
     text = "customer,age,day,defaulted\n1,41,2020-01-01,0\n"
-    assert [one.name for one in take(text, exclude=("day",)).columns] == ["age"]
-    assert [one.name for one in take(text, exclude=("day", "customer", "defaulted")).columns] == ["age"]
+    assert [one.name for one in snapshot_of(text, exclude=("day",)).columns] == ["age"]
+    assert [one.name for one in snapshot_of(text, exclude=("day", "customer", "defaulted")).columns] == ["age"]
     found = problem(text, exclude=("days",))
     assert "`exclude` names 'days', which the table does not have; did you mean 'day'?" in found.what
     assert found.lacks == ()
@@ -130,39 +130,39 @@ def test_columns_to_use_that_are_not_there_are_told_apart_from_others(problem):
     assert problem(GOOD, id="number").lacks == ()
 
 
-def test_the_label_is_no_feature_even_where_nobody_asks_for_it(take):
+def test_the_label_is_no_feature_even_where_nobody_asks_for_it(snapshot_of):
     """And need not be there: rows to be scored have none."""
-    assert [one.name for one in take(GOOD).columns] == ["age", "sex", "limit"]
-    assert take("customer,age\n1,41\n").label is None
+    assert [one.name for one in snapshot_of(GOOD).columns] == ["age", "sex", "limit"]
+    assert snapshot_of("customer,age\n1,41\n").label is None
 
 
-def test_categories_are_texts_as_they_stand_and_numbers_are_not_guessed_from_them(take):
+def test_categories_are_texts_as_they_stand_and_numbers_are_not_guessed_from_them(snapshot_of):
     """1 and 01 are two categories, NA is Namibia where it is one and missing among numbers."""
-    snapshot = take("customer,sex,age\n1,1,1\n2,01,NA\n3,NA,2\n", categorical=("sex",))
+    snapshot = snapshot_of("customer,sex,age\n1,1,1\n2,01,NA\n3,NA,2\n", categorical=("sex",))
     (batch,) = snapshot.batches()
     assert batch.categorical["sex"].tolist() == ["1", "01", "NA"]
     np.testing.assert_array_equal(batch.numeric["age"], [1, np.nan, 2])
 
 
-def test_yes_and_no_are_numbers_and_so_is_a_column_of_nothing(take):
+def test_yes_and_no_are_numbers_and_so_is_a_column_of_nothing(snapshot_of):
     """Only text is taken for categories."""
-    snapshot = take("customer,a,b,defaulted\n1,true,,true\n2,false,,false\n", with_label=True)
+    snapshot = snapshot_of("customer,a,b,defaulted\n1,true,,true\n2,false,,false\n", with_label=True)
     assert [one.kind for one in snapshot.columns] == ["numeric", "numeric"]
     assert snapshot.label.tolist() == [1, 0]
     assert snapshot.table.to_pydict() == {"a": [1, 0], "b": [None, None]}
 
 
-def test_numbers_written_as_text_are_numbers_if_they_are_declared(take):
+def test_numbers_written_as_text_are_numbers_if_they_are_declared(snapshot_of):
     """As in a database where all columns are text."""
     table = pa.table({"customer": [1, 2], "age": ["41", " 7.5"], "n": ["1", "2"]})
-    snapshot = take(table, numeric=("age",), categorical=("n",))
+    snapshot = snapshot_of(table, numeric=("age",), categorical=("n",))
     assert snapshot.table.to_pydict() == {"age": [41, 7.5], "n": ["1", "2"]}
 
 
-def test_dates_may_be_categories_if_they_are_declared(take):
+def test_dates_may_be_categories_if_they_are_declared(snapshot_of):
     """The week of a campaign, say."""
     table = pa.table({"customer": [1], "day": pa.array([18262], pa.date32())})
-    assert take(table, categorical=("day",)).table.to_pydict() == {"day": ["2020-01-01"]}
+    assert snapshot_of(table, categorical=("day",)).table.to_pydict() == {"day": ["2020-01-01"]}
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=40), st.integers(1, 9), st.integers(1, 12))
@@ -185,15 +185,15 @@ def test_batches_hold_the_marked_rows_in_order_each_once(tmp_path_factory, marks
             assert all(batch.rows == len(batch.numeric["age"]) == size for batch in batches[:-1])
 
 
-def test_marks_for_another_table_are_an_error(take):
+def test_marks_for_another_table_are_an_error(snapshot_of):
     """Of our own."""
     with pytest.raises(ValueError, match="marks for 2 rows"):
-        list(take(GOOD).batches(np.ones(3, np.bool_)))
+        list(snapshot_of(GOOD).batches(np.ones(3, np.bool_)))
 
 
-def test_a_table_that_changes_later_does_not_change_its_snapshot(take, write):
+def test_a_table_that_changes_later_does_not_change_its_snapshot(snapshot_of, write):
     """Nor one that is gone."""
-    snapshot = take(GOOD)
+    snapshot = snapshot_of(GOOD)
     write(GOOD.replace("41", "99")).path.unlink()
     for _ in range(2):
         (batch,) = snapshot.batches()
@@ -210,32 +210,32 @@ OWN_IDS = {
 
 
 @pytest.mark.parametrize("case", OWN_IDS)
-def test_a_table_has_its_own_ids_in_their_own_type_where_they_are_asked_for(take, monkeypatch, case):
+def test_a_table_has_its_own_ids_in_their_own_type_where_they_are_asked_for(snapshot_of, monkeypatch, case):
     """In all batches; where nobody asks they take no room."""
     monkeypatch.setattr("tercet.tables.sources.parquet_source.BATCH", 2)
     table = pa.table({"customer": OWN_IDS[case], "age": [1, 2, 3]})
-    snapshot = take(table, own_ids=True)
+    snapshot = snapshot_of(table, own_ids=True)
     assert snapshot.own_ids.to_pylist() == OWN_IDS[case].to_pylist()
     assert snapshot.own_ids.type in {OWN_IDS[case].type, pa.large_string()}
     assert pa.types.is_large_string(snapshot.own_ids.type) == pa.types.is_string(OWN_IDS[case].type)
     assert (snapshot.own_ids is snapshot.ids) == (case == "text as it is")
-    snapshot = take(table)
+    snapshot = snapshot_of(table)
     assert snapshot.own_ids is snapshot.ids
 
 
-def test_own_ids_of_a_csv_file_are_its_text(take):
+def test_own_ids_of_a_csv_file_are_its_text(snapshot_of):
     """Leading zeros and all; those in a dictionary come without it, since a spreadsheet's formulas hide in one."""
-    assert take("customer,age\n 007,1\n8,2\n", own_ids=True).own_ids.to_pylist() == [" 007", "8"]
+    assert snapshot_of("customer,age\n 007,1\n8,2\n", own_ids=True).own_ids.to_pylist() == [" 007", "8"]
     table = pa.table({"customer": pa.array([" =1", "2"]).dictionary_encode(), "age": [1, 2]})
-    assert take(table, own_ids=True).own_ids.type == pa.large_string()
+    assert snapshot_of(table, own_ids=True).own_ids.type == pa.large_string()
 
 
 # --- where it is kept
 
 
-def test_the_file_is_for_its_owner_only_and_goes_with_the_snapshot(take, tmp_path):
+def test_the_file_is_for_its_owner_only_and_goes_with_the_snapshot(snapshot_of, tmp_path):
     """What was read from it before stays."""
-    snapshot = take(GOOD)
+    snapshot = snapshot_of(GOOD)
     (path,) = (tmp_path / "work").iterdir()
     assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     (batch,) = snapshot.batches()
@@ -264,9 +264,9 @@ def test_a_folder_that_cant_be_written_is_no_fault_of_the_table(write, tmp_path)
         take_snapshot("customers", write(GOOD), tmp_path / "work", with_label=False)
 
 
-def test_snapshot_and_batch_show_no_values_when_printed(take):
+def test_snapshot_and_batch_show_no_values_when_printed(snapshot_of):
     """They end up in logs and tracebacks."""
-    snapshot = take(GOOD)
+    snapshot = snapshot_of(GOOD)
     assert repr(snapshot) == "Snapshot('customers': 2 rows, 3 features)"
     assert repr(next(snapshot.batches())) == "Table('customers': 2 rows, 2 numeric and 1 categorical columns)"
 
@@ -377,14 +377,14 @@ def test_a_bad_table_is_refused_with_what_is_wrong_and_where(problem, case):
         assert secret not in found.public
 
 
-def test_missing_features_are_refused_where_the_settings_say_so(problem, take):
+def test_missing_features_are_refused_where_the_settings_say_so(problem, snapshot_of):
     """All of them in one error; by default they are let through."""
     text = HEAD + "1,,f,3,0\n2,nan,,3,0\n3,4,,NA,0\n"
     found = problem(text, missing="refuse")
     assert "'age' has 2 values missing (line 2, 3); column 'sex' has 2 values missing (line 3, 4)" in found.what
     assert "column 'limit' has 1 value missing (line 4)" in found.what
     assert found.public == "the table 'customers' has missing values"
-    assert take(text, with_label=True).table.to_pydict() == {
+    assert snapshot_of(text, with_label=True).table.to_pydict() == {
         "age": [None, None, 4],
         "sex": ["f", None, None],
         "limit": [3, 3, None],
@@ -502,25 +502,25 @@ def test_no_error_quotes_a_value_of_the_table(tmp_path_factory, secret, place):
 TRAINED: dict[str, Any] = {"limit": "numeric", "sex": "categorical"}
 
 
-def test_a_model_gets_its_columns_in_its_order_whatever_the_settings_say(take):
+def test_a_model_gets_its_columns_in_its_order_whatever_the_settings_say(snapshot_of):
     """Other columns do no harm, be they dates."""
     text = "customer,extra,sex,limit\n1,2020-01-01,f,2\n"
-    snapshot = take(text, expected=TRAINED, columns=("sex", "nosuch"), numeric=("sex",))
+    snapshot = snapshot_of(text, expected=TRAINED, columns=("sex", "nosuch"), numeric=("sex",))
     assert [(one.name, one.kind) for one in snapshot.columns] == list(TRAINED.items())
     assert snapshot.table.to_pydict() == {"limit": [2], "sex": ["f"]}
 
 
-def test_categories_that_look_like_numbers_now_are_still_categories(take):
+def test_categories_that_look_like_numbers_now_are_still_categories(snapshot_of):
     """A month without letters, or a gap that made a file's integers floats."""
-    assert take("customer,limit,sex\n1,1,01\n", expected=TRAINED).table["sex"].to_pylist() == ["01"]
+    assert snapshot_of("customer,limit,sex\n1,1,01\n", expected=TRAINED).table["sex"].to_pylist() == ["01"]
     table = pa.table({"customer": [1, 2], "limit": ["1", "2.5"], "sex": [3.0, None]})
-    assert take(table, expected=TRAINED).table.to_pydict() == {"limit": [1, 2.5], "sex": ["3", None]}
+    assert snapshot_of(table, expected=TRAINED).table.to_pydict() == {"limit": [1, 2.5], "sex": ["3", None]}
 
 
-def test_categories_are_found_however_another_program_has_spelt_them(take):
+def test_categories_are_found_however_another_program_has_spelt_them(snapshot_of):
     """A gap makes whole numbers floats, and then texts with a point."""
     text = "customer,limit,sex\n1,1,1.0\n2,1, f\n3,1,True\n4,1,\n"
-    assert take(text, expected=TRAINED).table["sex"].to_pylist() == ["1", "f", "true", None]
+    assert snapshot_of(text, expected=TRAINED).table["sex"].to_pylist() == ["1", "f", "true", None]
 
 
 def test_every_column_that_differs_is_named_at_once(problem):
@@ -545,9 +545,9 @@ def test_all_columns_may_be_missing(problem):
     assert "the table lacks 'limit', 'sex'" in found.what
 
 
-def test_held_out_rows_have_labels_to_compare_with(take, problem):
+def test_held_out_rows_have_labels_to_compare_with(snapshot_of, problem):
     """Evaluation asks for both; a bad label is still a bad label."""
-    assert take(GOOD, with_label=True, expected=TRAINED).label.tolist() == [0, 1]
+    assert snapshot_of(GOOD, with_label=True, expected=TRAINED).label.tolist() == [0, 1]
     assert "'defaulted' should be numeric" in problem(GOOD.replace(",1\n", ",x\n"), expected=TRAINED).what
     assert "'defaulted' has 1 value missing" in problem(GOOD.replace(",1\n", ",?\n"), expected=TRAINED).what
 
@@ -565,10 +565,10 @@ CLASSES = {
 
 
 @pytest.mark.parametrize("case", CLASSES)
-def test_a_label_of_classes_is_read_as_ids_are(take, case):
+def test_a_label_of_classes_is_read_as_ids_are(snapshot_of, case):
     """Numbers in their own order, texts without white space around them; the label says which one."""
     values, classes, label = CLASSES[case]
-    snapshot = take(
+    snapshot = snapshot_of(
         pa.table({"customer": [1, 2, 3, 4], "age": [1, 2, 3, 4], "defaulted": values}),
         with_label=True,
         label_kind="categorical",
@@ -577,26 +577,26 @@ def test_a_label_of_classes_is_read_as_ids_are(take, case):
     assert describe(snapshot)[1]["distinct"] == len(classes)
 
 
-def test_a_file_of_any_length_gives_one_list_of_classes(take):
+def test_a_file_of_any_length_gives_one_list_of_classes(snapshot_of):
     """Though it is read a megabyte at a time, and some classes come late."""
     rows = 200_000
     kinds = [f"kind {row // 50_000 * (row % 7)}" for row in range(rows)]
     text = HEAD + "".join(f"{row},1,m,3,{kind}\n" for row, kind in enumerate(kinds))
-    snapshot = take(text, with_label=True, label_kind="categorical")
+    snapshot = snapshot_of(text, with_label=True, label_kind="categorical")
     assert snapshot.classes == tuple(sorted(set(kinds)))
     assert [snapshot.classes[int(place)] for place in snapshot.label] == kinds
 
 
-def test_a_csv_files_whole_numbers_are_the_classes_of_a_database(take):
+def test_a_csv_files_whole_numbers_are_the_classes_of_a_database(snapshot_of):
     """Only of a file with points or exponents they differ, as ids do."""
     text = HEAD + "1,41,f,3,2\n2,41,f,3,10\n3,41,f,3,1\n"
-    assert take(text, with_label=True, label_kind="categorical").classes == ("1", "2", "10")
+    assert snapshot_of(text, with_label=True, label_kind="categorical").classes == ("1", "2", "10")
 
 
-def test_where_no_model_is_known_the_labels_type_decides(take):
+def test_where_no_model_is_known_the_labels_type_decides(snapshot_of):
     """As `tercet table` has it."""
-    assert take(GOOD, with_label=True, label_kind=None).classes == ()
-    assert take(GOOD.replace(",1\n", ",late\n"), with_label=True, label_kind=None).classes == ("0", "late")
+    assert snapshot_of(GOOD, with_label=True, label_kind=None).classes == ()
+    assert snapshot_of(GOOD.replace(",1\n", ",late\n"), with_label=True, label_kind=None).classes == ("0", "late")
 
 
 NO_CLASSES = {
@@ -626,22 +626,22 @@ def test_a_label_that_names_no_class_is_refused_with_what_is_wrong_and_where(pro
     assert ("give it another name" in found.remedy) == ("NA" in case)
 
 
-def test_the_positive_class_is_part_of_what_was_read(take):
+def test_the_positive_class_is_part_of_what_was_read(snapshot_of):
     """So that a run whose settings change meanwhile does not go on with other labels under the same masks."""
     text = HEAD + "1,41,f,3,good\n2,41,f,3,bad\n"
-    good, bad = (take(text, with_label=True, label_kind=None, positive=one) for one in ("good", "bad"))
+    good, bad = (snapshot_of(text, with_label=True, label_kind=None, positive=one) for one in ("good", "bad"))
     assert (good.chosen.positive, good.classes) == ("good", ("bad", "good"))
     assert good.digest() != bad.digest()
-    assert take(text, positive="good").digest() == take(text, positive="bad").digest()
+    assert snapshot_of(text, positive="good").digest() == snapshot_of(text, positive="bad").digest()
 
 
 # --- what is said of it
 
 
-def test_a_description_says_what_each_column_was_taken_for(take):
+def test_a_description_says_what_each_column_was_taken_for(snapshot_of):
     """And how much is missing, for the owner to check."""
     text = HEAD + "1,41,f,1,0\n2,,m,2,1\n3,43,,6,1\n"
-    id_, label, age, sex, limit = describe(take(text, with_label=True, numeric=("limit",)))
+    id_, label, age, sex, limit = describe(snapshot_of(text, with_label=True, numeric=("limit",)))
     keys = ("column", "kind", "declared", "missing", "mean", "distinct")
     assert {tuple(one) for one in (id_, label, age, sex, limit)} == {keys}  # in one order, as a table has them
     assert tuple(id_.values()) == ("customer", "id", True, 0, None, 3)
@@ -651,13 +651,13 @@ def test_a_description_says_what_each_column_was_taken_for(take):
     assert tuple(limit.values()) == ("limit", "numeric", True, 0, 3, None)
 
 
-def test_a_description_counts_no_more_categories_than_it_must(take):
+def test_a_description_counts_no_more_categories_than_it_must(snapshot_of):
     """An id among them would fill the memory."""
     rows = MOST_DISTINCT + 1
     for distinct, said in ((rows, None), (rows - 1, rows - 1)):
         table = pa.table(
             {"customer": range(rows), "k": [f"k{row % distinct}" for row in range(rows)], "n": [None] * rows}
         )
-        _, k, n = describe(take(table))
+        _, k, n = describe(snapshot_of(table))
         assert k["distinct"] == said
         assert n["mean"] is None

@@ -50,12 +50,12 @@ def asked(draw):
     return pa.table(columns), how
 
 
-def taken(folder: Path, table: pa.Table, how, group: int = 4) -> Snapshot:
+def obtained(folder: Path, table: pa.Table, how, group: int = 4) -> Snapshot:
     """A snapshot of such a table."""
     parquet.write_table(table, folder / "t.parquet", row_group_size=group)
     texts, label = tuple({"x"} & set(table.column_names)), "y" if "y" in table.column_names else None
-    given = TableSettings(path=folder / "t.parquet", id="id", label=label, categorical=texts)
-    return take_snapshot("customers", given, folder / "work", **how)
+    supplied = TableSettings(path=folder / "t.parquet", id="id", label=label, categorical=texts)
+    return take_snapshot("customers", supplied, folder / "work", **how)
 
 
 def place(folder: Path, belongs: bytes = RUN) -> SnapshotFolder:
@@ -63,10 +63,10 @@ def place(folder: Path, belongs: bytes = RUN) -> SnapshotFolder:
     return SnapshotFolder(folder / "job" / "table", belongs)
 
 
-def kept(folder: Path, table: pa.Table | None = None) -> bytes:
+def stored(folder: Path, table: pa.Table | None = None) -> bytes:
     """Take, keep and close a snapshot; its digest."""
     table = pa.table({"id": ["1", "2"], "a": [0.5, None], "x": ["é", None], "y": [0, 1]}) if table is None else table
-    with taken(folder, table, {"with_label": True, "label_kind": "categorical"}) as snapshot:
+    with obtained(folder, table, {"with_label": True, "label_kind": "categorical"}) as snapshot:
         place(folder).keep(snapshot)
         return snapshot.digest()
 
@@ -91,7 +91,7 @@ def reopened(folder: Path) -> Snapshot:
 def test_a_kept_snapshot_is_opened_again_as_it_was(tmp_path_factory, made, group):
     """Whatever is in it, though its source is gone, as often as one likes."""
     folder, (table, how) = tmp_path_factory.mktemp("any"), made
-    with taken(folder, table, how, group) as snapshot:
+    with obtained(folder, table, how, group) as snapshot:
         before = snapshot.digest()
         place(folder).keep(snapshot)
         assert list((folder / "work").iterdir()) == []
@@ -110,7 +110,7 @@ def test_a_kept_snapshot_is_opened_again_as_it_was(tmp_path_factory, made, group
 
 def test_what_its_owner_should_know_is_kept_as_well(tmp_path):
     """A later attempt says it again."""
-    kept(tmp_path, pa.table({"id": ["1", "2", "3"], "a": [4, 5, 6], "y": [0, 1, 0]}))
+    stored(tmp_path, pa.table({"id": ["1", "2", "3"], "a": [4, 5, 6], "y": [0, 1, 0]}))
     with reopened(tmp_path) as again:
         (note,) = again.notes
         assert "'a' only counts the rows" in note
@@ -119,7 +119,7 @@ def test_what_its_owner_should_know_is_kept_as_well(tmp_path):
 def test_the_digest_is_of_what_is_read_and_not_of_how_it_lies_in_memory(tmp_path):
     """Ids that are part of a longer array, say."""
     table = pa.table({"id": ["1", "22", "3"], "a": [1.0, 2.0, 3.0]})
-    with taken(tmp_path, table, {"with_label": False}) as snapshot:
+    with obtained(tmp_path, table, {"with_label": False}) as snapshot:
         ids = pa.array(["0", "1", "22", "3", None], pa.large_string()).slice(1, 3)
         moved = Snapshot("customers", snapshot.path, snapshot.chosen, ids, None)
         assert moved.digest() == snapshot.digest()
@@ -143,7 +143,7 @@ def test_the_digest_is_of_what_is_read_and_not_of_how_it_lies_in_memory(tmp_path
 def test_the_digest_covers_every_field_of_what_was_chosen(tmp_path, field, value):
     """By fixed keys, whatever the fields are called in Python."""
     table = pa.table({"id": ["1", "2"], "a": [1.0, 2.0], "y": [0, 1]})
-    with taken(tmp_path, table, {"with_label": True}) as snapshot:
+    with obtained(tmp_path, table, {"with_label": True}) as snapshot:
         chosen = replace(snapshot.chosen, **{field: value})
         other = Snapshot("customers", snapshot.path, chosen, snapshot.ids, snapshot.label)
         assert other.digest() != snapshot.digest()
@@ -157,7 +157,7 @@ def test_the_test_above_knows_every_field():
 
 def test_it_lies_there_for_its_owner_only_and_stays_when_it_is_closed(tmp_path):
     """Until it is removed, which may be said twice; then nothing is left."""
-    kept(tmp_path)
+    stored(tmp_path)
     folders = {tmp_path / "job", tmp_path / "job" / "table"}
     assert {path.stat().st_mode & 0o777 for path in folders} == {0o700}
     assert [path.stat().st_mode & 0o777 for path in files(tmp_path)] == [0o600] * 3
@@ -172,7 +172,7 @@ def test_it_lies_there_for_its_owner_only_and_stays_when_it_is_closed(tmp_path):
 
 def test_it_is_opened_wherever_its_folder_has_gone(tmp_path):
     """To another machine, say."""
-    digest = kept(tmp_path)
+    digest = stored(tmp_path)
     shutil.move(tmp_path / "job", tmp_path / "elsewhere" / "job")
     with reopened(tmp_path / "elsewhere") as snapshot:
         assert snapshot.digest() == digest
@@ -180,7 +180,7 @@ def test_it_is_opened_wherever_its_folder_has_gone(tmp_path):
 
 def test_features_are_read_once_when_it_is_opened(tmp_path, monkeypatch):
     """For their checksum; the digest that this is part of is not worth another time."""
-    digest = kept(tmp_path)
+    digest = stored(tmp_path)
     monkeypatch.setattr(
         "tercet.tables.snapshot.snapshot.checksum_of", pytest.fail
     )  # `tables.snapshot.stored_snapshot` has its own
@@ -203,7 +203,7 @@ def test_what_is_not_there_is_none(tmp_path):
 def test_a_flipped_bit_anywhere_is_noticed(tmp_path_factory, which, data):
     """Or says the same: base64 has a few bits that do not count."""
     folder = tmp_path_factory.mktemp("any")
-    digest, path = kept(folder), files(folder)[which]
+    digest, path = stored(folder), files(folder)[which]
     content = bytearray(path.read_bytes())
     content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     path.write_bytes(content)
@@ -226,7 +226,7 @@ def test_a_flipped_bit_anywhere_is_noticed(tmp_path_factory, which, data):
 def test_a_file_that_is_torn_is_noticed(tmp_path_factory, which, data):
     """Wherever it ends."""
     folder = tmp_path_factory.mktemp("any")
-    kept(folder)
+    stored(folder)
     path = files(folder)[which]
     os.truncate(path, data.draw(st.integers(0, path.stat().st_size - 1)))
     with pytest.raises(SnapshotProblem, match="torn"):
@@ -236,7 +236,7 @@ def test_a_file_that_is_torn_is_noticed(tmp_path_factory, which, data):
 @pytest.mark.parametrize("which", [0, 2])
 def test_a_file_that_is_gone_is_noticed(tmp_path, which):
     """Features or rows; what is said of them comes last and is not there before."""
-    kept(tmp_path)
+    stored(tmp_path)
     files(tmp_path)[which].unlink()
     with pytest.raises(SnapshotProblem, match="torn"):
         place(tmp_path).reopen("customers")
@@ -244,7 +244,7 @@ def test_a_file_that_is_gone_is_noticed(tmp_path, which):
 
 def test_what_belongs_to_something_else_is_not_opened(tmp_path):
     """Whatever its files are called; and who keeps the other removes this one not."""
-    kept(tmp_path)
+    stored(tmp_path)
     assert place(tmp_path, OTHER).reopen("customers") is None
     place(tmp_path, OTHER).remove()
     for path in files(tmp_path):
@@ -256,7 +256,7 @@ def test_what_belongs_to_something_else_is_not_opened(tmp_path):
 @pytest.mark.parametrize("older", ["1", "2"])
 def test_a_snapshot_of_an_older_format_is_not_opened(tmp_path, older):
     """Its digest was made in another way."""
-    kept(tmp_path)
+    stored(tmp_path)
     facts = files(tmp_path)[1]
     facts.write_text(facts.read_text().replace(f'"format":"{FORMAT}"', f'"format":"{older}"'))
     with pytest.raises(SnapshotProblem, match="another version"):
@@ -265,10 +265,10 @@ def test_a_snapshot_of_an_older_format_is_not_opened(tmp_path, older):
 
 def test_files_that_fit_together_and_hold_something_else_are_not_opened(tmp_path):
     """Rows of one snapshot beside the features of another, the checksums corrected."""
-    kept(tmp_path)
+    stored(tmp_path)
     _, facts, rows = files(tmp_path)
     old = rows.read_bytes()
-    kept(tmp_path, pa.table({"id": ["1", "3"], "a": [0.5, None], "x": ["é", None], "y": [0, 1]}))
+    stored(tmp_path, pa.table({"id": ["1", "3"], "a": [0.5, None], "x": ["é", None], "y": [0, 1]}))
     rows.write_bytes(old)
     checksum = base64.urlsafe_b64encode(checksum_of(rows))
     facts.write_bytes(re.sub(rb'("rows":.*"checksum":)"[^"]*"', rb'\1"%s"' % checksum, facts.read_bytes()))
@@ -291,7 +291,7 @@ def test_a_disk_that_is_full_leaves_nothing_behind(tmp_path, monkeypatch, call):
         real(descriptor)
 
     table = pa.table({"id": ["1"], "a": [1.0]})
-    snapshot = taken(tmp_path, table, {"with_label": False})
+    snapshot = obtained(tmp_path, table, {"with_label": False})
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
         place(tmp_path).keep(snapshot)
