@@ -1,6 +1,7 @@
-"""Lets masked rows of a blind training outlive an attempt: the masks on a party's rows are of the run.
+"""Lets masked rows of a blind training outlive an attempt.
 
-Their key goes by the encoded rows, so no two tables meet one mask. Each data party draws its own and tells the helper.
+The masks on a party's rows are of the run. Their key goes by the encoded rows, so no two tables meet one mask. Each
+data party draws its own and tells the helper.
 """
 
 import hashlib
@@ -21,9 +22,9 @@ SLICE: Final = 2**14  # rows that are digested at a time
 
 
 def row_key(context: JobContext, private: bytes, rows: FeatureSource, labels: Floats | None) -> bytes:
-    """Derive the key of the masks on this party's rows from what it alone has, and from these rows.
+    """Derive the key of the masks on this party's rows.
 
-    `private` is the same in each attempt of a run.
+    It goes by these rows and by `private`, which this party alone has, the same in each attempt of a run.
     """
     digest = hashlib.sha256()
     for start in range(0, rows.shape[0], SLICE):
@@ -34,7 +35,10 @@ def row_key(context: JobContext, private: bytes, rows: FeatureSource, labels: Fl
 
 
 def row_masks(context: JobContext, party: str, key: bytes) -> PairMasks:
-    """Make the masks on a party's rows, which it shares with whoever helps; the same ones in each attempt."""
+    """Make the masks on a party's rows, the same ones in each attempt.
+
+    The party shares them with whoever helps.
+    """
     return PairMasks(
         key, transcript=b"", job=context.run_digest, attempt=0, sender=party, receiver="helper", purpose="rows"
     )
@@ -53,7 +57,7 @@ async def receive_row_masks(context: JobContext) -> dict[int, PairMasks]:
 
 
 async def find_rows(context: JobContext, scripts: ScriptDriver, rows: SentRows) -> None:
-    """Find again what earlier attempts have sent, or else have every data party send it once more."""
+    """Find again what earlier attempts have sent, or have every data party send it anew."""
     steps = list(steps_before(context.ready_plan, context.first_step))
     if not steps:
         return

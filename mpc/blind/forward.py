@@ -131,7 +131,7 @@ class BlindForward:
         yield from self._send(step, batch, partners, along, wait=wait)
         if len(batch.new):
             yield from self.receive_rows(batch)
-        masked = {i: self.kept_rows(i, batch) for i in self.others}
+        masked = {i: self.stored_rows(i, batch) for i in self.others}
         batch.ahead = total(product(words, self.block_mask("V", i, step)) for i, words in masked.items())
         batch.ahead += self.mask("t", 0, step)
         return masked
@@ -161,7 +161,7 @@ class BlindForward:
         for i, words in received_words((yield Receive("masked inputs", 0, due))).items():
             self._stores[i].write_rows(batch.new, words)
 
-    def kept_rows(self, i: int, batch: Batch) -> Words:
+    def stored_rows(self, i: int, batch: Batch) -> Words:
         """Return E of the batch's rows, of another data party."""
         return self._stores[i].read_rows(batch.rows)
 

@@ -1,6 +1,6 @@
-"""Finds again, as a data party, the masked rows that an earlier attempt has sent, or sends them once more.
+"""Finds masked rows again that an earlier attempt has sent, or sends them once more.
 
-U is of the run and not of an attempt. Whatever is sent again is the same word as before.
+That is a data party's task. U is of the run and not of an attempt, so what is sent again is the same word as before.
 """
 
 import hashlib
@@ -19,7 +19,10 @@ from tercet.mpc.randomness.secret_order import Order
 
 
 def steps_before(plan: Plan, first: int) -> Iterator[Step]:
-    """Yield the steps before `first` that had a row for the first time: those of the first epoch."""
+    """Yield the steps before `first` that had rows for the first time.
+
+    They are of the first epoch.
+    """
     for step in plan.steps():
         if step.epoch or step.index >= first:
             return
@@ -59,7 +62,7 @@ class SentRows:
 
     def _words(self, i: int, step: Step, batch: Batch) -> Iterator[Words]:
         mine = i == self._forward.me
-        yield self._forward.masked_rows(step, batch) if mine else self._forward.kept_rows(i, batch)
+        yield self._forward.masked_rows(step, batch) if mine else self._forward.stored_rows(i, batch)
         if self._loss is not None and i == self._label:
             yield self._loss.sent_labels(step, batch)
 
