@@ -40,7 +40,7 @@ def key(rows: Words | None = None, y: Floats | None = None, private: bytes = b"p
     return row_key(context, private, ArrayFeatures(words() if rows is None else rows), labels() if y is None else y)
 
 
-OTHERS = {
+OTHERS: dict[str, dict[str, Any]] = {
     "first row": {"rows": words(0)},
     "last row": {"rows": words(ROWS - 1)},
     "rows in another order": {"rows": words()[::-1].copy()},

@@ -58,9 +58,10 @@ class Attempts:
 
     def send(self, first: int) -> list[Words]:
         """Send all rows of the steps before `first`, and keep the others'; what was sent."""
-        rows, sent = self.sent_rows(first), []
+        rows, sent = self.sent_rows(first), list[Words]()
         for step in steps_before(self.plan, first):
-            scripts, box, asked = [one.send_again(step) for one in rows], {}, []
+            scripts = [one.send_again(step) for one in rows]
+            box, asked = dict[tuple[str, int], Words](), list[Event | None]()
             for i, script in enumerate(scripts):  # both send before either receives
                 event = next(script)
                 while isinstance(event, Send):
@@ -69,8 +70,8 @@ class Attempts:
                 asked.append(event)
             sent += box.values()
             for i, script in enumerate(scripts):
-                while isinstance(event := asked[i], Receive):
-                    asked[i] = _answer(script, {1 - i: box[event.kind, 1 - i]})
+                while isinstance(wanted := asked[i], Receive):
+                    asked[i] = _answer(script, {1 - i: box[wanted.kind, 1 - i]})
         return sent
 
 
