@@ -161,6 +161,7 @@ def measured(around: Parties, job: TrainingJob, words: Words, *, trace: bool) ->
         cost["broker"] = _milliseconds(broker, steps)
     figures = {
         "seconds_per_step": label["seconds_per_step"],
+        "training_seconds": label["stage_seconds"]["training"],
         "bytes_per_step": round(sum(sum(s["sent_bytes"].values()) for s in statuses.values()) / steps),
         "processor_ms_per_step": cost,
     }

@@ -15,7 +15,7 @@ from tercet.broker.interface.base import CONNECT_SECONDS
 from tercet.broker.rabbitmq.broker import RabbitBroker
 from tercet.broker.sealing.identity import read_private, require_private
 from tercet.schemas.core.strict import TomlModel
-from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.mistakes import explain
 from tercet.schemas.files.settings import BrokerSettings, Settings
 from tercet.schemas.files.toml import parse_toml

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.invalid import Invalid
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 
 from tercet.agents.access.broker import read_credentials
 from tercet.broker.sealing.key_problem import KeyProblem
-from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.settings import TableSettings
 from tercet.tables.core.interrupt import Interrupt
 from tercet.tables.core.problem import TableProblem

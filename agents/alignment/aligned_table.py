@@ -21,7 +21,8 @@ from tercet.agents.session.context import JobContext
 from tercet.broker.sealing.key_problem import KeyProblem
 from tercet.mpc.arithmetic.fixed import encode_features
 from tercet.mpc.randomness import secret_order
-from tercet.schemas.files.job import Invalid, canonical_digest
+from tercet.schemas.files.invalid import Invalid
+from tercet.schemas.files.job import canonical_digest
 from tercet.schemas.messages.kinds import OrderCommitment, OrderConfirmation, OrderContribution
 from tercet.tables.core.interrupt import Interrupt
 from tercet.tables.core.problem import TableProblem

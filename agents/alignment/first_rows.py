@@ -9,7 +9,7 @@ from tercet.agents.access.table import database_login
 from tercet.agents.alignment.table_problems import unusable_login, unusable_table
 from tercet.agents.session.context import JobContext
 from tercet.broker.sealing.key_problem import KeyProblem
-from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.settings import TableSettings
 from tercet.tables.core.problem import TableProblem
 from tercet.tables.core.table import Kind

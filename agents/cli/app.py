@@ -8,7 +8,7 @@ cancelled; 2 wrong usage; 3 a file, a key or a table cannot be used; 4 broker or
 import asyncio
 import signal
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
@@ -22,17 +22,29 @@ from tercet.agents.cli.broker import brokers
 from tercet.agents.cli.doctor import doctor, explain
 from tercet.agents.cli.job import SettingsOption, jobs, run_prediction
 from tercet.agents.cli.output import use_whole_streams
-from tercet.agents.cli.runner import JOB_FAILED, UNUSABLE_FILE, WORTHLESS, Format, FormatOption, checked, leave, run
+from tercet.agents.cli.runner import (
+    JOB_FAILED,
+    UNUSABLE_FILE,
+    WORTHLESS,
+    Format,
+    FormatOption,
+    checked,
+    job_of,
+    leave,
+    run,
+    settings_of,
+)
 from tercet.agents.cli.timeline import timeline
 from tercet.agents.core.log_level import Level
 from tercet.agents.core.private_file import replace
 from tercet.agents.core.states import State
-from tercet.schemas.files.job import Invalid, JobDescription, PredictionJob, TrainingJob, read_job
-from tercet.schemas.files.settings import Settings, read_settings
+from tercet.schemas.files.invalid import Invalid
 
 if TYPE_CHECKING:
     from tercet.agents.simulation.simulate import Simulation
     from tercet.schemas.core.trace import StepTrace
+    from tercet.schemas.files.job import JobDescription
+    from tercet.schemas.files.settings import Settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -99,8 +111,8 @@ def simulate(
     from tercet.agents.simulation.simulate import simulate_job, summary  # noqa: PLC0415
 
     logs.configure(log)
-    description: TrainingJob | PredictionJob = checked(read_job, job)
-    parties: Mapping[str, Settings] = checked(_settings_of, description, settings or job.parent)
+    description = job_of(job)
+    parties = _settings_of_all(description, settings or job.parent)
     with tempfile.TemporaryDirectory() as nowhere, rendering.Bar(description.name) as bar:
         simulation = run(simulate_job(description, parties, out or Path(nowhere), watch=bar.show))
         result = summary(simulation)
@@ -129,11 +141,11 @@ def _traces(simulation: "Simulation") -> "dict[str, StepTrace]":
     )
 
 
-def _settings_of(description: JobDescription, folder: Path) -> dict[str, Settings]:
-    settings = {party: read_settings(folder / f"{party}.toml") for party in description.parties}
+def _settings_of_all(description: "JobDescription", folder: Path) -> dict[str, "Settings"]:
+    settings = {party: settings_of(folder / f"{party}.toml") for party in description.parties}
     for party, own in settings.items():
         if own.party != party:
-            raise Invalid(f"{folder / f'{party}.toml'}: its party is {own.party!r}; name the file after its party")
+            checked(_refuse, f"{folder / f'{party}.toml'}: its party is {own.party!r}; name the file after its party")
     return settings
 
 
@@ -145,11 +157,11 @@ def predict(
     format: FormatOption = Format.TEXT,  # noqa: A002
 ) -> None:
     """Score new rows with a trained model. Only the label party gets the scores."""
-    description: TrainingJob | PredictionJob = checked(read_job, job)
-    if not isinstance(description, PredictionJob):
+    description = job_of(job)
+    if description.kind != "prediction":
         checked(_refuse, f'{job}: no prediction; write kind = "prediction" and of = "the id of a training job"')
         return
-    own: Settings = checked(read_settings, settings)
+    own = settings_of(settings)
     if out is not None and own.party != description.label:
         checked(_refuse, f"--out: the scores are for {description.label} alone; leave it out at {own.party}")
     status = run_prediction(description, settings)
@@ -184,7 +196,7 @@ def table(
     """Read this party's tables as a job would, and print what each column is taken for."""
     from tercet.agents.access.table import describe_tables  # noqa: PLC0415 - pyarrow
 
-    own: Settings = checked(read_settings, settings)
+    own = settings_of(settings)
     if name is not None and name not in own.tables:
         checked(_refuse, f"{settings}: lists no table {name!r}")
     found, wrong = describe_tables({one: own.tables[one] for one in ([name] if name else own.tables)})
@@ -241,11 +253,11 @@ def agent(
     from tercet.agents.core import logs  # noqa: PLC0415
 
     logs.configure(log, daemon=True)
-    run(serve(checked(read_settings, settings), path=settings))
+    run(serve(settings_of(settings), path=settings))
     leave()
 
 
-async def serve(settings: Settings, contribute: Callable[[], bytes] | None = None, path: Path | None = None) -> None:
+async def serve(settings: "Settings", contribute: Callable[[], bytes] | None = None, path: Path | None = None) -> None:
     """Run a daemon from its settings to SIGTERM; at SIGHUP it reads them again from `path`.
 
     Only tests pass another `contribute`.

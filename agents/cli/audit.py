@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tercet.agents.cli import rendering
-from tercet.agents.cli.runner import Format, FormatOption, checked
-from tercet.schemas.files.job import Invalid
-from tercet.schemas.files.settings import Settings, read_settings
+from tercet.agents.cli.runner import Format, FormatOption, checked, settings_of
+from tercet.schemas.files.invalid import Invalid
 
 if TYPE_CHECKING:
     from tercet.agents.policy.audit_log import Entry
@@ -82,7 +81,7 @@ def budget(settings: SettingsOption = None, *, format: FormatOption = Format.TEX
 
     if settings is None:
         raise typer.BadParameter("give --settings")
-    own: Settings = checked(read_settings, settings)
+    own = settings_of(settings)
     rows = list(Budget.from_spendings(checked(_spendings, own.state)).entries(own))
     if format is Format.JSON:
         rendering.print_json([{**one._asdict(), "left": one.left} for one in rows])
@@ -110,7 +109,7 @@ def _path(path: Path | None, settings: Path | None) -> Path:
         return path
     if settings is None:
         raise typer.BadParameter("give the log's path, or --settings")
-    own: Settings = checked(read_settings, settings)
+    own = settings_of(settings)
     return own.state / "audit.log"
 
 

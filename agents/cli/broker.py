@@ -18,13 +18,13 @@ from rich.table import Table
 
 from tercet.agents.cli import rendering
 from tercet.agents.cli.job import SettingsOption
-from tercet.agents.cli.runner import Format, FormatOption, checked, run
+from tercet.agents.cli.runner import Format, FormatOption, checked, run, settings_of
 from tercet.broker.rabbitmq.definitions import NO_PASSWORD, NoName, check_name, definitions, password_hash
-from tercet.schemas.files.job import Invalid
-from tercet.schemas.files.settings import Settings, read_settings
+from tercet.schemas.files.invalid import Invalid
 
 if TYPE_CHECKING:
     from tercet.broker.interface.dead_letters import DeadLetter
+    from tercet.schemas.files.settings import Settings
 
 PASSWORD_BYTES = 32
 
@@ -137,7 +137,7 @@ def dead_letters(
     format: FormatOption = Format.TEXT,  # noqa: A002 - the option's name
 ) -> None:
     """Show what this party's agent has refused, and why. Anybody with a login may have sent it."""
-    letters, more = run(_look(checked(read_settings, settings), limit, remove=remove))
+    letters, more = run(_look(settings_of(settings), limit, remove=remove))
     if format is Format.JSON:
         rendering.print_json([letter.model_dump(mode="json") for letter in letters])
     else:

@@ -15,14 +15,15 @@ import typer
 
 from tercet.agents.cli import rendering
 from tercet.agents.cli.own_agent import ask_or_recall, talk_to_agent
-from tercet.agents.cli.runner import CANNOT_REACH, JOB_FAILED, WORTHLESS, Format, FormatOption, checked
+from tercet.agents.cli.runner import CANNOT_REACH, JOB_FAILED, WORTHLESS, Format, FormatOption, checked, job_of
 from tercet.agents.cli.timeline import timeline
 from tercet.agents.core.states import TERMINAL, State
-from tercet.schemas.files.job import Invalid, PredictionJob, TrainingJob, read_job
+from tercet.schemas.files.invalid import Invalid
 
 if TYPE_CHECKING:
     from tercet.agents.access.console_client import ConsoleClient
     from tercet.schemas.core.trace import StepTrace
+    from tercet.schemas.files.job import PredictionJob
     from tercet.schemas.messages.kinds import JobStatus, Pruned, Status
 
 POLL_SECONDS = 0.5
@@ -44,7 +45,7 @@ def submit(
     format: FormatOption = Format.TEXT,  # noqa: A002
 ) -> None:
     """Ask every party of the job to run it. A job that is known already is only looked up."""
-    description: TrainingJob | PredictionJob = checked(read_job, job)
+    description = job_of(job)
     if again:
         description = description.with_new_id()
     status = talk_to_agent(settings, lambda console: console.submit(description, _account()))

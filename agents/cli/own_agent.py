@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from tercet.agents.access.no_agent import NoAgent
-from tercet.agents.cli.runner import checked, run
+from tercet.agents.cli.runner import run, settings_of
 from tercet.broker.interface.base import CONNECT_SECONDS, BrokerError
 from tercet.broker.sealing.key_problem import KeyProblem
-from tercet.schemas.files.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from tercet.agents.access.console_client import ConsoleClient
+    from tercet.schemas.files.settings import Settings
     from tercet.schemas.messages.kinds import Status
 
 BRIEFLY = 3.0  # seconds that who only looks waits for a broker: there may be records
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 def talk_to_agent(settings_path: Path, say: Callable[[ConsoleClient], Awaitable[T]]) -> T:
     """Speak to the agent of these settings; what goes wrong is told, with an exit code."""
-    return run(_converse(checked(read_settings, settings_path), say))
+    return run(_converse(settings_of(settings_path), say))
 
 
 async def _converse(
@@ -64,7 +64,7 @@ async def _converse_through_broker(
 
 def ask_or_recall(settings_path: Path, job: str | None = None) -> tuple[Status, str]:
     """Ask the agent for the state of jobs, or recall records and say why it was not asked."""
-    return run(_asked_or_recalled(checked(read_settings, settings_path), job))
+    return run(_asked_or_recalled(settings_of(settings_path), job))
 
 
 async def _asked_or_recalled(settings: Settings, job: str | None) -> tuple[Status, str]:

@@ -9,7 +9,8 @@ import sys
 import threading
 from collections.abc import Coroutine
 from enum import StrEnum
-from typing import Annotated, Any, NoReturn, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
@@ -17,8 +18,12 @@ from tercet.agents.access.no_agent import NoAgent
 from tercet.agents.cli import rendering
 from tercet.broker.interface.base import BrokerError
 from tercet.broker.sealing.key_problem import KeyProblem
-from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.invalid import Invalid
 from tercet.tables.core.problem import TableProblem
+
+if TYPE_CHECKING:
+    from tercet.schemas.files.job import PredictionJob, TrainingJob
+    from tercet.schemas.files.settings import Settings
 
 JOB_FAILED, UNUSABLE_FILE, CANNOT_REACH, WORTHLESS = 1, 3, 4, 5
 SWITCH_SECONDS = 0.0005  # the maths thread hands the interpreter back to the event loop ten times as often as usual
@@ -54,6 +59,22 @@ def checked(call: Any, *args: Any) -> Any:
         return call(*args)
     except (Invalid, KeyProblem, TableProblem) as error:
         _report(error)
+
+
+def job_of(path: Path) -> "TrainingJob | PredictionJob":
+    """Read a job file, and report its errors."""
+    from tercet.schemas.files.job import read_job  # noqa: PLC0415 - pydantic models
+
+    description: TrainingJob | PredictionJob = checked(read_job, path)
+    return description
+
+
+def settings_of(path: Path) -> "Settings":
+    """Read a party's settings, and report their errors."""
+    from tercet.schemas.files.settings import read_settings  # noqa: PLC0415 - pydantic models
+
+    own: Settings = checked(read_settings, path)
+    return own
 
 
 def leave() -> None:

@@ -3,15 +3,20 @@
 It knows what a `StepTrace` holds, and nothing of how it came about.
 """
 
+from __future__ import annotations
+
 from collections import defaultdict
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from tercet.schemas.core.trace import StepTrace, TraceEvent
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tercet.schemas.core.trace import StepTrace, TraceEvent
 
 BAR = 24  # characters for the whole step
 PREPOSITION = {"wait": "for", "send": "to", "open": "from"}

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Final
 
 from tercet.agents.core.shipped_files import shipped
-from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.invalid import Invalid
 
 _ENTRY: Final = re.compile(r"^### `([a-z]+(?:\.[a-z-]+)+)`$(.*?)(?=^#|\Z)", re.MULTILINE | re.DOTALL)
 _PART: Final = re.compile(r"^- \*\*(Cause|Remedy|Who can mend it):\*\* (.*?)(?=^-|\Z)", re.MULTILINE | re.DOTALL)

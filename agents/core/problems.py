@@ -5,9 +5,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ParamSpec
+from typing import TYPE_CHECKING, ParamSpec
 
-from tercet.schemas.messages.kinds import Failure
+if TYPE_CHECKING:
+    from tercet.schemas.messages.kinds import Failure
 
 P = ParamSpec("P")
 
@@ -28,8 +29,10 @@ class JobProblem(Exception):
     def __str__(self) -> str:
         return f"{self.code}: {self.culprit}: {self.reason}"
 
-    def failure(self, stage: str, *, verdict: bool) -> Failure:
+    def failure(self, stage: str, *, verdict: bool) -> "Failure":
         """Make the message that tells the other parties."""
+        from tercet.schemas.messages.kinds import Failure  # noqa: PLC0415 - all of pydantic, which few commands need
+
         return Failure(code=self.code, stage=stage, culprit=self.culprit, reason=self.reason[:2000], verdict=verdict)
 
 

@@ -21,7 +21,7 @@ import structlog
 
 from tercet.agents.access.console_client import Request
 from tercet.agents.access.socket_console import receive_message, send_message
-from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.codec import MalformedMessage
 from tercet.schemas.messages.kinds import Status

@@ -18,7 +18,7 @@ from tercet.agents.daemon.agent import Agent
 from tercet.agents.daemon.health import LoopMonitor, health_problems, readiness_problems
 from tercet.agents.daemon.prometheus import Metrics, text
 from tercet.broker.interface.base import Broker
-from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.monitor_settings import MonitorSettings
 
 MOST_REQUEST: Final = 8192  # bytes of a request, its headers included

@@ -13,7 +13,7 @@ from tercet.agents.access.settings_digest import RELOADED, differing_fields, is_
 from tercet.agents.daemon.agent import Agent
 from tercet.broker.interface.base import BrokerError
 from tercet.broker.sealing.key_problem import KeyProblem
-from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.settings import Settings, read_settings
 from tercet.schemas.messages.kinds import Job
 

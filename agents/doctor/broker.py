@@ -22,7 +22,7 @@ from tercet.broker.rabbitmq.channels import FEW_CHANNELS, LEAST_CHANNELS
 from tercet.broker.rabbitmq.errors import DEFAULT_PORTS, speaks_no_tls, strict_hint, tls_reason, tls_remedy
 from tercet.broker.rabbitmq.probe import Probe, ProbeResult
 from tercet.broker.sealing.key_problem import KeyProblem
-from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.settings import BrokerSettings, Settings
 
 SECONDS: Final = 10.0

@@ -20,7 +20,7 @@ from tercet.agents.access.table import describe_table
 from tercet.agents.doctor.finding import Finding, fail, ok, warn
 from tercet.broker.sealing.identity import Identity, PublicIdentity, parse_public
 from tercet.broker.sealing.key_problem import KeyProblem
-from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.settings import Settings
 from tercet.tables.core.problem import TableProblem
 

@@ -21,7 +21,7 @@ from tercet.agents.doctor.local import (
 from tercet.agents.doctor.partners import check_agents
 from tercet.broker.sealing.identity import Identity
 from tercet.broker.sealing.key_problem import KeyProblem
-from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.settings import Settings, read_settings
 
 

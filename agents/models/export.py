@@ -8,7 +8,7 @@ from pathlib import Path
 from tercet.agents.core.private_file import replace
 from tercet.agents.models.full_model import FullModel, read, write
 from tercet.agents.models.model_part import ModelPartProblem
-from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.invalid import Invalid
 
 
 def export_model(folder: Path, out: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tercet.broker.sealing.identity import Forged, Identity, PublicIdentity, parse_public
-from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.invalid import Invalid
 
 GENESIS: Final = "0" * 64
 FIELDS: Final = frozenset({"seq", "time", "event", "job", "run", "fields", "previous", "hash"})

@@ -18,7 +18,7 @@ _PARTNERS = "noise of each partner's own"
 _PSEUDONYMS = "pseudonyms, new in each run"
 _ONE_NUMBER = "a mean over 32 rows or more"
 _ALL_ROWS = "a mean over all rows"
-_SOME_ROWS = "a mean over a quarter of them"
+_SOME_ROWS = "a noised mean of many rows"
 
 
 class Disclosure(NamedTuple):

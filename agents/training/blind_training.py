@@ -36,6 +36,7 @@ from tercet.mpc.linear.epoch_sums import EpochSums
 from tercet.mpc.network.start import first_shares as first_network_shares
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.masks import Masks
+from tercet.mpc.randomness.score_noise import spread_noise
 from tercet.mpc.randomness.secret_order import Order, derive_subkey
 from tercet.schemas.messages.kinds import SpreadShare, StepsDone
 from tercet.schemas.messages.tensor import Words
@@ -168,6 +169,7 @@ class BlindTraining:
         """
         context, party, deadline = self._context, self._party, self._context.deadline("step")
         (mine, weights), opened = party.take_spread(step), party.opened_digest()
+        mine += spread_noise(weights, [party.layout.numbers(step, k).total for k in range(len(weights))])
         message = SpreadShare(words=mine, opened=opened)
         await context.mailbox.send(message, context.partners, deadline, epoch=step.epoch)
         letters = await context.mailbox.receive(SpreadShare, context.partners, deadline, epoch=step.epoch)

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from tercet.broker.interface import topology
-from tercet.schemas.core.strict import NAME_PATTERN, RESERVED
+from tercet.schemas.core.names import NAME_PATTERN, RESERVED
 
 HASHING: Final = "rabbit_password_hashing_sha256"
 SALT_BYTES: Final = 4  # RabbitMQ's own

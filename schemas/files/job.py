@@ -20,7 +20,9 @@ from pydantic import (
     model_validator,
 )
 
-from tercet.schemas.core.strict import RESERVED, JobId, Name, Strict
+from tercet.schemas.core.names import RESERVED
+from tercet.schemas.core.strict import JobId, Name, Strict
+from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.mistakes import explain
 from tercet.schemas.files.toml import MOST_BYTES, parse_toml
 
@@ -33,13 +35,6 @@ Either = Annotated[  # a number, or "auto"; tagged, so that an error speaks of w
     Discriminator(lambda value: "auto" if isinstance(value, str) else "number"),
 ]
 ColumnName = Annotated[str, Field(min_length=1, max_length=256)]
-
-
-class Invalid(ValueError):
-    """A file that a person wrote does not say what it should.
-
-    The text says where and how to mend it.
-    """
 
 
 class OmitUnset(Strict):

@@ -14,7 +14,7 @@ from typing import Any, Final, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from tercet.schemas.core.strict import JOB_ID_PATTERN, NAME_PATTERN
+from tercet.schemas.core.names import JOB_ID_PATTERN, NAME_PATTERN
 
 UNKNOWN: Final = "extra_forbidden"
 PYDANTIC: Final = re.compile("(Input|String|Tuple|List|Dictionary) should ")  # how its own sentences begin

@@ -8,7 +8,7 @@ import re
 from enum import StrEnum
 from typing import NamedTuple
 
-from tercet.schemas.core.strict import JOB_ID_PATTERN, NAME_PATTERN
+from tercet.schemas.core.names import JOB_ID_PATTERN, NAME_PATTERN
 
 
 class Round(StrEnum):

@@ -13,7 +13,7 @@ import numpy as np
 from tercet.mpc.arithmetic.fixed import Floats, encode_features
 from tercet.mpc.arithmetic.ring import Words
 from tercet.schemas.files.policy import PolicySettings
-from tests.attacks import blind_scores, credit, deviations, differences, ideal, judge, scorings, tables, told
+from tests.attacks import blind_scores, cosines, credit, deviations, differences, ideal, judge, scorings, tables, told
 from tests.attacks.tables import KEPT, OPEN, Table, Trained
 
 FIVE = ("sex", "education", "marriage", "pay_delay_1", "pay_delay_2")
@@ -208,6 +208,9 @@ ATTACKS = [
            "a budget of 4 scorings", deviations.asked_again, lambda: 4 / deviations.ASKED, 0.99, 0.001),
     Attack("the spread of a table that is not whitened", HELPER, NOTHING, "how many raw columns it has",
            "no spread but for an automatic rate", told.raw_columns, told.guessed_columns, 0.99, 0.02),
+    Attack("the mean cosine of 32 rows", PARTNER, "weights, all records in it but one",
+           "six yes/no columns of a customer",
+           "noise of ±1/128 from each party", cosines.recovered, cosines.guessed, 0.8, 0.1),
     Attack("the loss of a Poisson model", PARTNER, "that counts are as a Poisson model has them",
            "the mean count to a tenth", 'loss_to = "label"', told.mean_counts, told.guessed_means, 0.6, 0.02),
 ]  # fmt: skip

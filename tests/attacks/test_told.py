@@ -10,7 +10,7 @@ from tests.attacks.registry import ATTACKS, PARTNER
 
 
 @pytest.mark.parametrize("attack", [one for one in ATTACKS if one.who == PARTNER], ids=lambda attack: attack.name)
-def test_a_curious_partner_learns_no_mean_unless_losses_are_for_all(attack):
+def test_a_curious_partner_learns_neither_a_mean_nor_a_record_of_sums_that_are_told(attack):
     """It proves itself first."""
     columns, fine = judged(attack)
     assert fine, columns

@@ -8,7 +8,7 @@ import pytest
 
 from tercet.broker.interface.base import Broker, Delivery, Envelope, Lane, Queue, Unroutable
 from tercet.broker.memory.broker import MemoryBroker
-from tercet.schemas.core.strict import NAME_PATTERN
+from tercet.schemas.core.names import NAME_PATTERN
 from tercet.schemas.files.job import TrainingJob
 from tercet.schemas.messages.address import Address, Round
 from tests.chaos.faults import FaultyBroker

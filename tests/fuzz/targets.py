@@ -27,7 +27,8 @@ from tercet.broker.sealing.handshake import SessionSecrets
 from tercet.broker.sealing.identity import Forged, Identity, load_identity, parse_public
 from tercet.broker.sealing.key_problem import KeyProblem
 from tercet.broker.sealing.seal import SessionSeal
-from tercet.schemas.files.job import Invalid, read_job
+from tercet.schemas.files.invalid import Invalid
+from tercet.schemas.files.job import read_job
 from tercet.schemas.files.settings import read_settings
 from tercet.schemas.messages.address import MalformedAddress, parse_address
 from tercet.schemas.messages.codec import MalformedMessage, decode_all, encode

@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from tercet.schemas.core.strict import JOB_ID_PATTERN, NAME_PATTERN, Strict
+from tercet.schemas.core.names import JOB_ID_PATTERN, NAME_PATTERN
+from tercet.schemas.core.strict import Strict
 from tercet.schemas.files.job import Evaluation, ModelKind, Network, PredictionJob, Training, TrainingJob
 from tercet.schemas.messages.kinds import (
     Accept,

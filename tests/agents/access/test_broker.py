@@ -12,7 +12,7 @@ from tercet.agents.access.broker import PASSWORD, USERNAME, own_credentials, rea
 from tercet.agents.access.identity import IDENTITY, own_identity
 from tercet.broker.sealing.identity import Identity, load_identity, save_identity
 from tercet.broker.sealing.key_problem import KeyProblem
-from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.settings import BrokerSettings, Settings
 
 LOGIN = 'username = "bank"\npassword = "hush, hush"\n'

@@ -16,6 +16,7 @@ from tercet.schemas.messages.kinds import Query, Status
 HEAVY = {"numba", "scipy", "sklearn", "matplotlib", "pyarrow", "adbc_driver_manager", "onnx", "rbcl", "jinja2"}
 FOR_MESSAGES = {"numpy", "cryptography", "aio_pika", "prometheus_client", "safetensors"}
 FOR_RESULTS = {"numba", "scipy", "sklearn", "matplotlib", "onnx", "pandas"}  # of a job's steps, metrics and report
+MODELS = {"tercet.schemas.core.strict"}  # the base of all messages and files
 SETTINGS = 'party = "bank"\nrole = "helper"\nidentity = "none.key"\nstate = "."\n'
 THEN_MODULES = """
 import atexit, json, sys
@@ -26,11 +27,12 @@ main()
 
 
 async def loaded(*arguments: str) -> tuple[int | None, set[str]]:
-    """The exit code of a command in a process of its own, and the packages that it has loaded."""
+    """The exit code of a command in a process of its own, and the packages and modules that it has loaded."""
     command = [sys.executable, "-c", THEN_MODULES, *arguments]
     process = await asyncio.create_subprocess_exec(*command, stdout=DEVNULL, stderr=PIPE)
     _, told = await process.communicate()
-    return process.returncode, {name.partition(".")[0] for name in json.loads(told.splitlines()[-1])}
+    modules = json.loads(told.splitlines()[-1])
+    return process.returncode, {*modules, *(name.partition(".")[0] for name in modules)}
 
 
 @pytest.mark.real_time
@@ -44,7 +46,7 @@ async def test_a_command_without_an_agent_loads_no_messages_either(
     """Nor what speaks to a broker."""
     monkeypatch.chdir(tmp_path)
     code, packages = await loaded(*arguments)
-    assert (code, packages & (HEAVY | FOR_MESSAGES)) == (0, needed)
+    assert (code, packages & (HEAVY | FOR_MESSAGES | MODELS)) == (0, needed)
 
 
 @pytest.mark.real_time

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from tercet.agents.cli.app import app
 from tercet.agents.core import error_codes
 from tercet.agents.core.shipped_files import shipped
-from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.invalid import Invalid
 
 ROOT = Path(__file__).parents[3]
 ROOMS = ("agents", "broker", "mpc", "schemas", "tables")

@@ -25,7 +25,7 @@ from tercet.agents.daemon.console_socket import MOST_REQUEST, ConsoleSocket, bin
 from tercet.agents.policy.audit_log import entries
 from tercet.broker.sealing.identity import Identity, save_identity
 from tercet.schemas.files.console_settings import ConsoleSettings
-from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.settings import Settings, read_settings
 from tercet.schemas.messages.kinds import Query, Status
 from tests.agents.scenes import BANK, CARD, PATIENT, Scene, job, scene, three

@@ -20,7 +20,7 @@ from tercet.agents.daemon.health import LoopMonitor, unwritable
 from tercet.agents.daemon.http_server import Monitor, pages_of
 from tercet.agents.daemon.prometheus import _jobs
 from tercet.broker.interface import topology
-from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.monitor_settings import MonitorSettings
 from tercet.schemas.messages.address import Round
 from tercet.schemas.messages.kinds import Message

@@ -29,7 +29,8 @@ from tercet.agents.models.model_part import ModelPartProblem
 from tercet.agents.models.scorer import Classifier, Regressor, UnseenCategories, load
 from tercet.agents.simulation.simulate import bit_exact
 from tercet.mpc.arithmetic.fixed import Floats
-from tercet.schemas.files.job import EarlyStopping, Evaluation, Invalid, Network
+from tercet.schemas.files.invalid import Invalid
+from tercet.schemas.files.job import EarlyStopping, Evaluation, Network
 from tercet.tables.core.problem import TableProblem
 from tests.agents.recording import Tables, hear, hear_prediction
 from tests.agents.roles.test_prediction import newcomers, people, scores_of

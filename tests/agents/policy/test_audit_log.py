@@ -18,7 +18,7 @@ from tercet.agents.policy import audit_log
 from tercet.agents.policy.audit_log import AuditLog, BrokenLog, Entry, entries, key_named_last
 from tercet.broker.memory.broker import MemoryBroker
 from tercet.broker.sealing.identity import Identity
-from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.invalid import Invalid
 from tests.agents.scenes import BANK, party_settings
 
 ME, OTHER = Identity.generate(), Identity.generate()

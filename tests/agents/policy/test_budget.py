@@ -24,7 +24,8 @@ from tercet.agents.policy.budget_file import BudgetFile, Spending, read
 from tercet.agents.policy.check import check_policy
 from tercet.agents.policy.exposure import COUNTS, exposures, score_bits
 from tercet.agents.policy.job_audit import JobAudit
-from tercet.schemas.files.job import Evaluation, Invalid, PredictionJob, Privacy, TrainingJob
+from tercet.schemas.files.invalid import Invalid
+from tercet.schemas.files.job import Evaluation, PredictionJob, Privacy, TrainingJob
 from tercet.schemas.files.policy import PolicySettings, TablePolicy
 from tercet.schemas.files.settings import Limits, Settings
 from tercet.schemas.messages.kinds import Job, ScoringTerms, Terms
@@ -418,7 +419,7 @@ async def test_the_budget_can_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
     async with scene(three(tmp_path), tmp_path) as stage:
         await stage.run(job(evaluation=SCORED))
         settings = stage.parties[CARD][0]
-    monkeypatch.setattr("tercet.agents.cli.audit.read_settings", lambda _: settings)
+    monkeypatch.setattr("tercet.agents.cli.audit.settings_of", lambda _: settings)
     arguments = ["audit", "budget", "--settings", str(tmp_path / "any.toml")]
     for _ in range(2):
         told = CliRunner().invoke(app, [*arguments, "--format", "json"])

@@ -17,7 +17,8 @@ from tercet.broker.memory.memory_queue import Drop, Fault
 from tercet.mpc.network.data_party import NetworkParty
 from tercet.mpc.network.helper import NetworkHelper
 from tercet.mpc.plan.schedule import Step
-from tercet.schemas.files.job import Evaluation, Invalid, Network, read_job
+from tercet.schemas.files.invalid import Invalid
+from tercet.schemas.files.job import Evaluation, Network, read_job
 from tercet.schemas.messages.address import Address, parse_address
 from tercet.schemas.messages.kinds import (
     DealtShares,

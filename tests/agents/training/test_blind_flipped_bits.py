@@ -11,6 +11,9 @@ import pytest
 
 from tercet.agents.session.history import History
 from tercet.agents.simulation.simulate import Simulation
+from tercet.agents.training import blind_training
+from tercet.mpc.arithmetic.fixed import Floats, decode, encode
+from tercet.mpc.arithmetic.ring import Words, total
 from tercet.schemas.files.job import Evaluation
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.kinds import (
@@ -147,6 +150,29 @@ def test_a_changed_spread_changes_no_model(which: str) -> None:
         failure = simulation.label_run.failure
         assert failure is not None
         assert failure.code == "training.diverged"
+
+
+def cosine_sums() -> Floats:
+    """The sum of cosines that each epoch opens, in one run of a job whose scores are the same in each."""
+    shares = dict[tuple[int, str], Words]()
+
+    def note(address: Address, message: Message) -> Message:
+        if isinstance(message, SpreadShare):
+            shares[address.epoch, address.sender] = message.words
+        return message
+
+    exact(LOOKED_AT, contribute=contributions(0), tap=note)
+    epochs = sorted({epoch for epoch, _ in shares})
+    sums = np.array([total(words for (at, _), words in shares.items() if at == epoch) for epoch in epochs])
+    return decode(sums, 32)
+
+
+def test_what_is_told_of_an_epochs_scores_is_under_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each party; what noise that is, is a matter of the function that draws it."""
+    monkeypatch.setattr(blind_training, "spread_noise", lambda weights, _: np.zeros((1, len(weights)), np.uint64))
+    bare = cosine_sums()
+    monkeypatch.setattr(blind_training, "spread_noise", lambda weights, bits: encode(weights[None] / 4, bits[0]))
+    assert cosine_sums() == pytest.approx(bare * 1.75, rel=0.01)  # of three parties, on cosines of nearly 1
 
 
 def test_a_helper_that_is_told_of_fewer_steps_changes_no_model() -> None:

@@ -23,7 +23,7 @@ from tercet.broker.rabbitmq.definitions import (
     rights,
     topic_rights,
 )
-from tercet.schemas.core.strict import RESERVED
+from tercet.schemas.core.names import RESERVED
 from tercet.schemas.messages.address import Round
 from tests.schemas.strategies import job_ids, names
 

@@ -8,17 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet.schemas.core.strict import JOB_ID_PATTERN
-from tercet.schemas.files.job import (
-    METRICS,
-    Invalid,
-    PredictionJob,
-    Privacy,
-    Training,
-    TrainingJob,
-    canonical_digest,
-    read_job,
-)
+from tercet.schemas.core.names import JOB_ID_PATTERN
+from tercet.schemas.files.invalid import Invalid
+from tercet.schemas.files.job import METRICS, PredictionJob, Privacy, Training, TrainingJob, canonical_digest, read_job
 from tests.schemas.strategies import descriptions
 
 GOOD = """

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tercet.schemas.files.job import Invalid
+from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.settings import Deadlines, Settings, read_settings
 
 GOOD = """

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.agents.access.broker import read_credentials
-from tercet.schemas.files.job import Invalid, read_job, read_toml
+from tercet.schemas.files.invalid import Invalid
+from tercet.schemas.files.job import read_job, read_toml
 from tercet.schemas.files.settings import read_settings
 from tercet.schemas.files.toml import MOST_BYTES, MOST_PARTS, parse_toml
 

@@ -1,0 +1,11 @@
+"""Defines the error about a file that a person wrote.
+
+What reads such files takes longer to import.
+"""
+
+
+class Invalid(ValueError):
+    """A file that a person wrote does not say what it should.
+
+    The text says where and how to mend it.
+    """
