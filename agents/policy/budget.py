@@ -11,6 +11,7 @@ from tercet.agents.policy.audit_log import Entry
 from tercet.agents.policy.budget_file import BudgetFile, Spending
 from tercet.agents.policy.disclosure_table import ALIGNMENT, RELEASE, SCORING, TRAINING
 from tercet.agents.policy.exposure import COUNTS, NAMES, SCORE_BITS, Amounts, ExposureCount, exposures
+from tercet.schemas.files.job import canonical_digest
 from tercet.schemas.files.settings import Settings, TableSettings
 from tercet.schemas.messages.kinds import Job, Terms
 
@@ -105,10 +106,29 @@ class Budget:
         more = {name: amount for name, amount in amounts.items() if amount > had.get(name, 0)}
         if not more:
             return
-        spending = Spending(job.id, run, *place, more)
+        self._spend(Spending(job.id, run, *place, more))
+
+    def _spend(self, spending: Spending) -> None:
         if self._file is not None:
             self._file.append(spending)
         self._count_spending(spending)
+
+    def spend_profile(self, job: Job, settings: Settings, columns: Iterable[str] | None) -> bool:
+        """Count a set of columns that a job asks for; tell whether it may be judged before approval.
+
+        Entropies of many sets would tell how frequent values are. A set counts once.
+
+        Raises:
+            OSError: the disk cannot be written; nothing is counted.
+        """
+        name = job.description.table_of(settings.party)
+        asked = "all" if columns is None else canonical_digest("tercet columns", sorted(columns)).hex()
+        place, bound = (name, job.description.label), settings.tables[name].max_profiles
+        if asked not in self._runs.get(place, {}):
+            if self._total(place, "profiles") >= bound:
+                return False
+            self._spend(Spending(job.id, asked, *place, {"profiles": 1}))
+        return True
 
     def entries(self, settings: Settings) -> Iterator[BudgetEntry]:
         """Yield every count of every table and label party, by name."""
@@ -172,10 +192,13 @@ def _bound(count: ExposureCount, table: TableSettings, record_bits: float | None
 def _budget_problem(job: Job, settings: Settings, count: ExposureCount, before: float, bound: float) -> JobProblem:
     me, label = settings.party, job.description.label
     table = job.description.table_of(me)
+    set_by_hand = getattr(settings.tables[table], count.setting) is not None
+    allowed = f"{bound:.10g}" if set_by_hand else "as many as a record holds"
     return JobProblem(
         "policy.exposure",
         me,
-        f"{label} has had {before:.10g} {count.words} by jobs over table {table!r} of {me}, which allows {bound:.10g} "
+        f"{label} has had {before:.10g} {count.words} by jobs over table {table!r} of {me}, which allows {allowed} "
         f"in all, and this one goes beyond, as repeated jobs tell more of its rows: ask {me} whether it raises "
         f"{count.setting} under [tables.{table}]",
+        None if set_by_hand else f"a record holds {bound:.10g} bits",
     )

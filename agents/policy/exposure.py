@@ -49,6 +49,7 @@ COUNTS: Final = (
     ExposureCount("scored_rows", "max_scored_rows", "rows scored"),
     ExposureCount("predictions", "max_predictions", "predictions"),
     ExposureCount("losses", "max_losses", "losses opened"),
+    ExposureCount("profiles", "max_profiles", "sets of columns judged before approval"),
 )
 NAMES: Final = frozenset(count.name for count in COUNTS)
 

@@ -3,6 +3,7 @@
 A job reveals nothing before both hold it: if a line cannot be written, the job fails.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from tercet.agents.core.problems import JobProblem
@@ -94,6 +95,17 @@ class JobAudit:
         if not accepts_exposure(self._job, self._settings):
             self.record_bits = record_bits
             self._budget.check(self._job, self._settings, None, record_bits)
+
+    def may_judge(self, columns: Iterable[str] | None) -> bool:
+        """Count a set of this party's columns; tell whether it may be judged before approval.
+
+        Raises:
+            JobProblem: the disk cannot be written.
+        """
+        try:
+            return self._budget.spend_profile(self._job, self._settings, columns)
+        except OSError as error:
+            raise self._disk_problem("record of what jobs were told", FILE, error) from None
 
     def _spend_budget(self, stage: str, terms: Terms | None) -> dict[str, float]:
         """Spend the budget on this stage and return its counts; a helper has no budget."""

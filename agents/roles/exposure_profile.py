@@ -1,10 +1,12 @@
 """Profiles a party's table by its first rows, before persons are asked and ids matched.
 
 Of a table in a database the columns alone are looked at, and in a prediction there is no profile. What is wrong is
-told; of what is right two entropies and a number of columns. The same is judged again, of the rows in common, once
-these are known.
+told; of what is right a number of columns and two entropies, up to whole bits. That is for some sets of columns
+alone: entropies of many would tell how frequent values are. The same is judged again, of the rows in common, once these
+are known.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 from tercet.agents.alignment.first_rows import look_at_table
@@ -46,6 +48,8 @@ async def own_profile(context: JobContext) -> tuple[Profile | None, list[JobProb
         return None, []
     if not isinstance(job, TrainingJob):
         return None, await context.compute(_prediction_problems, context) if context.attempt == 1 else []
+    if not context.is_label_party and not context.audit.may_judge(job.columns_of(context.me)):
+        return None, []
     kind = label_kind(job)
     read, problems = await context.compute(_look, context, with_label=context.is_label_party, label_kind=kind)
     if context.attempt > 1:  # rows that the run began with may be kept, whatever the table is now
@@ -57,7 +61,13 @@ async def own_profile(context: JobContext) -> tuple[Profile | None, list[JobProb
     problems += collect_problem(context.audit.bound_score_bits, first.bits.record)
     if job.scorings:
         problems += collect_problem(check_numbers, context, has_numbers=first.has_numbers)
-    return Profile(columns=first.columns, bits=first.bits.collision, record_bits=first.bits.record), problems
+    bits, record_bits = map(round_up, first.bits)
+    return Profile(columns=first.columns, bits=bits, record_bits=record_bits), problems
+
+
+def round_up(bits: float) -> float:
+    """Round an entropy up to a whole bit, and 0 to 1: nobody has been asked yet."""
+    return max(1.0, float(math.ceil(bits)))
 
 
 def _prediction_problems(context: JobContext) -> list[JobProblem]:

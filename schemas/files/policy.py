@@ -66,6 +66,7 @@ class TablePolicy(TomlModel):
         max_losses: how many losses may be opened.
         max_alignments: how often ids may be matched.
         max_models: how many models may be trained.
+        max_profiles: of how many sets of columns jobs are told before approval what is wrong with them.
         rescoring: whether a row may be scored again under one model, by another job.
     """
 
@@ -81,6 +82,7 @@ class TablePolicy(TomlModel):
     max_losses: int = Field(default=10_000, ge=0)
     max_alignments: int = Field(default=1000, ge=0)
     max_models: int = Field(default=1000, ge=0)
+    max_profiles: int = Field(default=4, ge=0)
     rescoring: bool = False
 
 

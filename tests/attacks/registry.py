@@ -13,7 +13,19 @@ import numpy as np
 from tercet.mpc.arithmetic.fixed import Floats, encode_features
 from tercet.mpc.arithmetic.ring import Words
 from tercet.schemas.files.policy import PolicySettings
-from tests.attacks import blind_scores, cosines, credit, deviations, differences, ideal, judge, scorings, tables, told
+from tests.attacks import (
+    blind_scores,
+    cosines,
+    credit,
+    deviations,
+    differences,
+    ideal,
+    judge,
+    profiles,
+    scorings,
+    tables,
+    told,
+)
 from tests.attacks.tables import KEPT, OPEN, Table, Trained
 
 FIVE = ("sex", "education", "marriage", "pay_delay_1", "pay_delay_2")
@@ -151,7 +163,7 @@ def equal_classes(protected: bool) -> float:
 
 
 HELPER, LABEL, LIAR = "curious helper", "curious label party", "lying label party"
-LYING_HELPER, PARTNER = "lying helper", "curious partner"
+LYING_HELPER, PARTNER, SUBMITTER = "lying helper", "curious partner", "curious submitter"
 NOTHING, RECORDS = "nothing beside the plan", "whole records"
 LABEL_KNOWS = f"own columns, {KNOWN} customers' records, how frequent records are"
 ONE_NOISED = "one scoring for eight, partner's noise ±2^-5"
@@ -208,6 +220,8 @@ ATTACKS = [
            "a budget of 4 scorings", deviations.asked_again, lambda: 4 / deviations.ASKED, 0.99, 0.001),
     Attack("the spread of a table that is not whitened", HELPER, NOTHING, "how many raw columns it has",
            "no spread but for an automatic rate", told.raw_columns, told.guessed_columns, 0.99, 0.02),
+    Attack("entropies of chosen columns", SUBMITTER, "nothing of the table", "how frequent each of 8 yes/no columns is",
+           "whole bits, of 4 sets of columns", profiles.recovered, profiles.guessed, 0.9, 0.15),
     Attack("the mean cosine of 32 rows", PARTNER, "weights, all records in it but one",
            "six yes/no columns of a customer",
            "noise of ±1/128 from each party", cosines.recovered, cosines.guessed, 0.8, 0.1),

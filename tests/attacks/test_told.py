@@ -6,10 +6,12 @@ import pytest
 from tercet.agents.session.training_defaults import announced_spread
 from tests.attacks import told
 from tests.attacks.__main__ import judged
-from tests.attacks.registry import ATTACKS, PARTNER
+from tests.attacks.registry import ATTACKS, PARTNER, SUBMITTER
 
 
-@pytest.mark.parametrize("attack", [one for one in ATTACKS if one.who == PARTNER], ids=lambda attack: attack.name)
+@pytest.mark.parametrize(
+    "attack", [one for one in ATTACKS if one.who in {PARTNER, SUBMITTER}], ids=lambda attack: attack.name
+)
 def test_a_curious_partner_learns_neither_a_mean_nor_a_record_of_sums_that_are_told(attack):
     """It proves itself first."""
     columns, fine = judged(attack)

@@ -97,6 +97,20 @@ async def test_a_partner_whom_a_table_is_not_for_hears_nothing_of_what_is_wrong_
     ] == ["policy.purpose"]
 
 
+async def test_beyond_its_sets_of_columns_a_table_is_judged_after_approval_alone(tmp_path: Path) -> None:
+    """A submitter that asked for others again and again would learn from each refusal."""
+    async with scene(three(tmp_path, DEADLINES), tmp_path) as stage:
+        make_table(tmp_path / "card.csv", seed=2, change=spoilt)
+        change_table(stage, CARD, max_profiles=1, numeric=tuple(f"card-{one}" for one in range(6)))
+        for columns, accepted in ((None, False), (None, False), (("card-0",), True)):
+            chosen = () if columns is None else ((CARD, columns),)
+            ended = await stage.run(job().model_copy(update={"columns": chosen}).with_new_id())
+            assert "has text in a numeric column" in off(ended, "table.unusable", CARD)
+            log = entries((tmp_path / CARD / "audit.log").read_bytes())
+            assert [one.fields["accepted"] for one in log if one.event == "decided"][-1] is accepted
+        nothing_left(stage)
+
+
 def test_a_table_tells_everything_that_is_wrong_with_it(tmp_path: Path) -> None:
     """Names, types and values alike, each with its remedy."""
     path = tmp_path / "people.csv"

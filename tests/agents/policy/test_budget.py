@@ -116,6 +116,32 @@ def test_what_the_description_tells_is_refused_before_anybody_is_asked_to_approv
     assert words.partition(" ")[2] in caught.value.reason
 
 
+def test_few_sets_of_columns_are_judged_before_approval(tmp_path: Path) -> None:
+    """A set counts once, in any order and over restarts; each label party has a count of its own."""
+    settings, file = table(max_profiles=2)(settings_of(CARD)), tmp_path / "exposure.jsonl"
+    sets = (("age", "town"), ("town", "age"), None, ("age",), ("age", "town"), None)
+
+    def judged(budget: Budget, label: str = BANK) -> list[bool]:
+        asked = number(1, job().model_copy(update={"label": label}))
+        return [budget.spend_profile(asked, settings, columns) for columns in sets]
+
+    for _ in range(2):
+        budget = Budget(BudgetFile(file))
+        budget.open([])
+        assert judged(budget) == [True, True, True, False, True, True]
+    assert judged(budget, CARD) == [True, True, True, False, True, True]
+    assert {one.label: one.spent for one in budget.entries(settings) if one.name == "profiles"} == {BANK: 2, CARD: 2}
+
+
+def test_a_refusal_does_not_quote_what_a_record_holds() -> None:
+    """Nobody has approved yet; the owner's own log has the number."""
+    with pytest.raises(JobProblem) as caught:
+        live(number(1, prediction(OF)), settings_of(CARD), Budget(), 6.25)
+    assert "as many as a record holds" in caught.value.reason
+    assert "6.25" not in caught.value.reason
+    assert "6.25" in (caught.value.detail or "")
+
+
 def test_a_later_attempt_of_a_run_counts_once() -> None:
     """Whatever the stage at which the one before ended."""
     bounds = {"max_total_scorings": 4, "max_releases": 1, "max_models": 1, "max_losses": 4, "max_scored_rows": 96}
@@ -124,7 +150,7 @@ def test_a_later_attempt_of_a_run_counts_once() -> None:
         live(number(1, job(evaluation=EACH_EPOCH)), settings, budget)
     spent = {one.name: one.spent for one in budget.entries(settings)}
     expected = {"models": 1, "releases": 1, "alignments": 1, "scorings": 4, "bits": 28, "scored_rows": 96}
-    assert spent == expected | {"predictions": 0, "losses": 4}
+    assert spent == expected | {"predictions": 0, "losses": 4, "profiles": 0}
     assert "1 models trained" in refused(number(2, job(evaluation=EACH_EPOCH)), settings, budget)
 
 
@@ -133,7 +159,9 @@ def test_scores_are_bounded_by_what_a_record_holds_where_that_is_known() -> None
     settings, budget = settings_of(CARD), Budget()
     for run in range(5):
         live(number(run, prediction(OF)), settings, budget, record_bits=35.0)
-    assert "allows 35 in all" in refused(number(5, prediction(OF)), settings, budget, record_bits=35.0)
+    reason = refused(number(5, prediction(OF)), settings, budget, record_bits=35.0)
+    assert "35 bits of a record told by scores" in reason
+    assert "allows as many as a record holds in all" in reason
     live(number(5, prediction(OF)), settings, budget)
     live(number(6, prediction(OF)), table(max_score_bits=49)(settings), budget, record_bits=35.0)
 
@@ -276,7 +304,7 @@ def test_lines_of_earlier_releases_count_for_what_follows_from_them() -> None:
            entry("release", "03", released=False)]  # fmt: skip
     told = {one.name: one.spent for one in Budget.from_spendings(audited_spendings(log)).entries(settings_of(CARD))}
     expected = {"models": 1, "releases": 1, "alignments": 2, "scorings": 5, "bits": 95, "scored_rows": 170}
-    assert told == expected | {"predictions": 1, "losses": 0}
+    assert told == expected | {"predictions": 1, "losses": 0, "profiles": 0}
 
 
 # --- agents
