@@ -1,6 +1,6 @@
-"""Reads CSV and gzipped CSV as text, a megabyte at a time, or more where there are many columns.
+"""Reads CSV and gzipped CSV as text, a megabyte at a time.
 
-Types are inferred from the first megabyte.
+Where there are many columns it reads more at a time. Types are inferred from the first megabyte.
 
 It converts nothing: that a later line is no number is for the reader of the column to say, with its place.
 """
