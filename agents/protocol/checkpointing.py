@@ -122,12 +122,15 @@ class CheckpointWriter:
     def decide_due(self, step: Step) -> bool:
         """Decide, at the label party, whether a step ends with a checkpoint.
 
-        The same for every receiver.
+        The same for every receiver. The last step has none: `write_last` says besides that steps are over, and nobody
+        goes on from there by another one.
         """
         if step.index in self._due:
             return True
         recovery, now = self._context.settings.recovery, loop_time()
         done = step.index + 1
+        if done == self._context.ready_plan.steps_total:
+            return False
         due = done - self._last_due >= recovery.checkpoint_steps or now - self._since >= recovery.checkpoint_seconds
         if due and recovery.attempts > 1 and self._context.common_checkpoint() == self._last_due:
             self._last_due, self._since = done, now

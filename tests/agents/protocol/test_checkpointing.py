@@ -3,8 +3,10 @@
 What is on the disk is the store's business; which attempts there are is the run's.
 """
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tercet.agents.protocol.checkpointing import last_common
+from tercet.agents.protocol.checkpointing import CheckpointWriter, last_common
 from tercet.agents.session.history import History
 from tercet.agents.simulation.simulate import Simulation, bit_exact
 from tercet.mpc.linear.helper import Helper
@@ -111,6 +113,37 @@ def lineage(path: Path) -> str:
 def trains(stage: Recovering, name: str) -> bool:
     """Whether the label party is in training, or further."""
     return stage.state(BANK, name) in {"training", "released"}
+
+
+# --- which steps end with one
+
+
+def test_all_partners_hear_that_a_step_ends_with_a_checkpoint() -> None:
+    """Each has a message of its own, for which the label party is asked anew; so is who has not written the last.
+
+    The last step has none of that kind: an attempt that went on from it would have no step to begin with."""
+    common = 0
+    context: Any = SimpleNamespace(
+        secrets=SimpleNamespace(transcript=bytes(32)),
+        first_step=0,
+        settings=SimpleNamespace(recovery=Recovery(checkpoint_steps=2, checkpoint_seconds=3600)),
+        common_checkpoint=lambda: common,
+        ready_plan=SimpleNamespace(steps_total=8),
+    )
+    nothing: Any = None
+    steps = [Step(k, 0, k, 0, 1, 1.0, 1.0, 1.0) for k in range(8)]
+
+    async def asked() -> list[tuple[bool, bool]]:
+        nonlocal common
+        writer = CheckpointWriter(context, nothing, None, nothing)
+        heard = []
+        for step in steps:
+            heard.append((writer.decide_due(step), writer.decide_due(step)))
+            common = {4: 2, 5: 6}.get(step.index, common)
+        return heard
+
+    yes, no = (True, True), (False, False)
+    assert asyncio.run(asked()) == [no, yes, no, no, no, yes, no, no]
 
 
 # --- what comes after it

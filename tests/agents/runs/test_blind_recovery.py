@@ -3,9 +3,11 @@
 Each attempt has fresh masks, which round otherwise: its model is the oracle's, who rounds alike from where it began.
 """
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,12 +26,11 @@ from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.agents.world import NOTHING
 
 ALL = Evaluation(holdout=0.2, loss=True, held_out_loss=True)
+NETWORK: dict[str, Any] = {"model": "mlp", "network": Network(hidden=(4, 3), activation="silu")}
 SHAPES = {
     "logistic": long_job(privacy=NOTHING, epochs=12, batch=16, evaluation=ALL),
     "linear": long_job(privacy=NOTHING, epochs=12, batch=16, model="linear", rate=0.05, release="shared"),
-    "network": long_job(
-        privacy=NOTHING, epochs=12, batch=16, model="mlp", network=Network(hidden=(4, 3), activation="silu")
-    ),
+    "network": long_job(privacy=NOTHING, epochs=12, batch=16, **NETWORK),
 }
 TAKEN = long_job(privacy=NOTHING, standby=(STANDBY,))
 
@@ -132,14 +133,37 @@ async def test_masked_rows_that_are_not_whole_are_sent_again(tmp_path: Path, par
         assert all(np.array_equal(before[one], after[one]) for one in again)
 
 
-@pytest.mark.parametrize("falls_silent", [crashes, hangs])
+@pytest.mark.parametrize("party", [BANK, CARD])
+async def test_a_network_is_narrowed_again_by_new_masks_after_a_fault_before_its_release(
+    tmp_path: Path, party: str
+) -> None:
+    """Its last step is done, and what opens its upper weights has left."""
+    description = SHAPES["network"].model_copy(update={"evaluation": Evaluation()})
+    async with recovering(tmp_path) as stage:
+        await stage.start()
+        name, narrowed = stage.submit(description), asyncio.Event()
+        on(stage, lambda one: parse_address(one.address).item == "model-narrowing", narrowed.set)
+        await asyncio.wait_for(narrowed.wait(), 60)
+        await stage.restart(party)
+        assert states(await stage.ended(name, seconds=20)) == {"done"}
+        runs = {party: stage.runs[party, name] for party in THREE}
+        assert runs[BANK].attempts.number > 1
+        assert runs[BANK].context.all_steps_done
+        assert bit_exact(Simulation(description, runs))
+
+
+@pytest.mark.parametrize(
+    ("falls_silent", "description"),
+    [(crashes, TAKEN), (hangs, TAKEN), (crashes, TAKEN.model_copy(update=NETWORK))],
+    ids=["crashes", "hangs", "crashes in a network"],
+)
 async def test_a_second_helper_ends_what_the_first_has_begun(
-    tmp_path: Path, falls_silent: Callable[[Recovering], None]
+    tmp_path: Path, falls_silent: Callable[[Recovering], None], description: TrainingJob
 ) -> None:
     """It deals its own words, and is told nothing of the first one's."""
     async with recovering(tmp_path, *FOUR) as stage:
         await stage.start()
-        name = stage.submit(TAKEN)
+        name = stage.submit(description)
         on(
             stage,
             lambda one: one.kind == "dealt shares" and parse_address(one.address).epoch == 2,
@@ -151,7 +175,7 @@ async def test_a_second_helper_ends_what_the_first_has_begun(
         assert states(ended) == {"done"}
         assert {ended[party].helper for party in ABLE} == {STANDBY}
         runs = {party: stage.runs[party, name] for party in ABLE}
-        assert bit_exact(Simulation(TAKEN.helped_by(STANDBY), runs))
+        assert bit_exact(Simulation(description.helped_by(STANDBY), runs))
         openings = {"masked inputs", "masked weights", "score opening", "output error opening", "dealt shares"}
         assert not told(stage, STANDBY) & openings
         assert not told(stage, NOTARY) & openings

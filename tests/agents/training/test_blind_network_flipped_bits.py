@@ -1,0 +1,83 @@
+"""One flipped bit leaves no network that passes for the oracle's, also where the helper sees nothing.
+
+In each kind of message that a network has beside a linear model's, in the first and in the last. Not every bit says
+something: all parties but the first use the top one only of what they open to truncate, and of a share of that bit the
+high ones have no place in a word.
+"""
+
+from dataclasses import replace
+from functools import cache
+
+import pytest
+
+from tercet.agents.session.history import History
+from tercet.schemas.files.job import Evaluation
+from tercet.schemas.messages.kinds import (
+    DealtShares,
+    HeldOutDealtShares,
+    HeldOutHiddenOpening,
+    HeldOutNarrowOpening,
+    HeldOutScoreOpening,
+    HiddenOpening,
+    Message,
+    NarrowingDealtShares,
+    NarrowingOpening,
+    OutputErrorOpening,
+    ScoreOpening,
+    ScoringDealtShares,
+    ScoringHiddenOpening,
+    ScoringScoreOpening,
+)
+from tests.agents.networks import mlp
+from tests.agents.training.test_blind_flipped_bits import EACH, flip_in, right
+from tests.agents.training.test_flipped_bits import BIT
+from tests.agents.world import NOTHING, contributions, exact
+
+TRAINED = replace(mlp((6, 7, 5), 5, 4, activation="silu", rows=66, batch=33, label=1), privacy=NOTHING)
+LOOKED_AT = replace(
+    TRAINED, rows=90, evaluation=Evaluation(holdout=0.3, metrics="epoch", loss=True, held_out_loss=True)
+)
+TENSORS: list[type[Message]] = [
+    DealtShares, HiddenOpening, ScoreOpening, OutputErrorOpening, NarrowingOpening, NarrowingDealtShares,
+]  # fmt: skip
+BITS: dict[type[Message], int] = {NarrowingOpening: 1 << 63, DealtShares: 1, NarrowingDealtShares: 1}
+EVALUATED: list[type[Message]] = [
+    HeldOutDealtShares, HeldOutHiddenOpening, HeldOutNarrowOpening, HeldOutScoreOpening, ScoringDealtShares,
+    ScoringHiddenOpening, ScoringScoreOpening,
+]  # fmt: skip
+
+
+@EACH
+@pytest.mark.parametrize("model", TENSORS, ids=lambda model: model.__name__)
+def test_one_flipped_bit_in_a_tensor_is_noticed(model: type[Message], which: str) -> None:
+    """The run fails, or its model is not the oracle's."""
+    _, same = flip_in(TRAINED, model, which, bits=BITS.get(model, BIT))
+    assert not same
+
+
+@EACH
+@pytest.mark.parametrize("model", [HiddenOpening, ScoreOpening, OutputErrorOpening], ids=lambda model: model.__name__)
+def test_what_one_party_alone_hears_otherwise_fails_the_job(model: type[Message], which: str) -> None:
+    """Three parties have opened different words; all end with that."""
+    simulation, _ = flip_in(TRAINED, model, which)
+    failures = {(run.state, run.failure.code if run.failure else "") for run in simulation.runs.values()}
+    assert failures == {("failed", "arithmetic.differs")}
+
+
+@EACH
+@pytest.mark.parametrize("model", EVALUATED, ids=lambda model: model.__name__)
+def test_one_flipped_bit_in_what_is_evaluated_is_noticed(model: type[Message], which: str) -> None:
+    """The run fails, or a loss or a score is not that of another run; what the model is stays as it was."""
+    simulation, same = flip_in(LOOKED_AT, model, which, bits=BITS.get(model, BIT))
+    assert same == simulation.done
+    if simulation.done:
+        with pytest.raises(AssertionError):
+            right(simulation, undisturbed())
+
+
+@cache
+def undisturbed() -> History:
+    """What the label party learns where nobody flips anything."""
+    simulation, same = exact(LOOKED_AT, contribute=contributions(0))
+    assert same
+    return simulation.label_run.context.history
