@@ -12,9 +12,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from benchmarks.namespaces import Site
@@ -56,13 +58,35 @@ class Parties:
         for party in self.deployment.parties:
             sys.stderr.write(self.deployment.tercet("job", "trace", job.id, party=party).stdout)
 
-    def peak_mib(self, party: str) -> float | None:
+    def peak_mib(self, party: str) -> int | None:
         """The most memory that an agent's process has had at once, where the system tells (Linux)."""
+        return self._status_mib(party, "VmHWM")
+
+    @contextmanager
+    def watch_own_mib(self) -> Iterator[dict[str, int]]:
+        """The most memory that each agent's process was seen with, without pages of files, by party."""
+        found = dict.fromkeys(self.deployment.parties, 0)
+        over = Event()
+
+        def look() -> None:
+            while not over.wait(POLL_SECONDS):
+                for party, most in found.items():
+                    found[party] = max(most, self._status_mib(party, "RssAnon") or 0)
+
+        with ThreadPoolExecutor(1) as watcher:
+            looking = watcher.submit(look)
+            try:
+                yield found
+            finally:
+                over.set()
+                looking.result()
+
+    def _status_mib(self, party: str, name: str) -> int | None:
         status = Path(f"/proc/{self.deployment.processes[party].pid}/status")
         if not status.exists():
             return None
-        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return round(int(line.split()[1]) / 1024)
+        lines = status.read_text().splitlines()
+        return next((round(int(line.split()[1]) / 1024) for line in lines if line.startswith(name)), None)
 
 
 @dataclass(frozen=True)
@@ -89,13 +113,14 @@ def parties(
     url: str | None = None,
     extra: str = "",
     sites: Mapping[str, Site] | None = None,
+    beside: str | None = None,
 ) -> Iterator[Parties]:
     """A process for each party around a private RabbitMQ, or the one at `url`; with `sites` each at its own.
 
-    The broker's site is the helper's.
+    The broker's site is that of the party `beside`, by default the helper.
     """
     with ExitStack() as stack:
-        broker = stack.enter_context(_broker(url, None if sites is None else sites[helper]))
+        broker = stack.enter_context(_broker(url, None if sites is None else sites[beside or helper]))
         written = {party: table_toml(table) for party, table in tables.items()}
         inside = {party: site.command() for party, site in (sites or {}).items()}
         deployment = stack.enter_context(Deployment(folder, broker.url, written, helper, extra, inside=inside))

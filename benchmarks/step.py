@@ -82,6 +82,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--checks", type=int, default=2, help="projections that check the helper's dealing; 0 for none")
     parser.add_argument("--url", help="a RabbitMQ to use instead of a private node")
     parser.add_argument("--delay", type=float, help="milliseconds each way between the parties; needs root on Linux")
+    parser.add_argument("--broker", choices=(*PARTIES, HELPER), default=HELPER, help="beside whom, with --delay")
     parser.add_argument("--over", nargs="*", choices=("memory", "rabbitmq"), help="by default both; without --delay")
     parser.add_argument("--trace", action="store_true", help="print what a step was spent on, to standard error")
     arguments = parser.parse_args()
@@ -129,18 +130,21 @@ def over_rabbitmq(
 def over_wide_area(
     job: TrainingJob, tables: dict[str, TableSettings], folder: Path, words: Words, arguments: argparse.Namespace
 ) -> dict[str, Any]:
-    """The same with the parties apart, and the broker beside the helper."""
+    """The same with the parties apart, and the broker beside one of them."""
     folder.mkdir()
     try:
         with (
             wide_area([*PARTIES, HELPER], arguments.delay) as sites,
-            parties(folder, tables, HELPER, sites=sites, extra=CONSENTS) as around,
+            parties(folder, tables, HELPER, sites=sites, beside=arguments.broker, extra=CONSENTS) as around,
         ):
             broker = urlsplit(around.broker.url)
             assert broker.hostname is not None
             assert broker.port is not None
-            trip = round_trip_ms(sites[PARTIES[0]], broker.hostname, broker.port)
-            return {"round_trip_ms": round(trip, 1)} | measured(around, job, words, trace=arguments.trace)
+            apart = next(party for party in PARTIES if party != arguments.broker)
+            trip = round_trip_ms(sites[apart], broker.hostname, broker.port)
+            return {"broker": arguments.broker, "round_trip_ms": round(trip, 1)} | measured(
+                around, job, words, trace=arguments.trace
+            )
     except NotPossible as problem:
         sys.exit(f"--delay: {problem}")
 
@@ -157,6 +161,7 @@ def measured(around: Parties, job: TrainingJob, words: Words, *, trace: bool) ->
         cost["broker"] = _milliseconds(broker, steps)
     figures = {
         "seconds_per_step": label["seconds_per_step"],
+        "training_seconds": label["stage_seconds"]["training"],
         "bytes_per_step": round(sum(sum(s["sent_bytes"].values()) for s in statuses.values()) / steps),
         "processor_ms_per_step": cost,
     }

@@ -3,7 +3,8 @@
 It knows sizes and names; what the words mask is their maker's business.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.session.context import JobContext
@@ -17,13 +18,31 @@ def row_stores(context: JobContext, what: str, names: Mapping[int, str], rows: i
 
 
 def mapped_rows(context: JobContext, name: str, rows: int, columns: int) -> MappedRows:
-    """Make a file for a word of each row and column.
+    """Make a file for a word of each row and column, for this attempt alone.
 
     Raises:
         JobProblem: The disk does not take it; this party is named.
     """
-    try:
+    with _full_disk(context, rows * columns):
         return MappedRows(context.work_folder / f"masked-{name}", rows, columns)
+
+
+def lasting_rows(context: JobContext, name: str, rows: int, columns: int) -> MappedRows:
+    """Find the file that an earlier attempt of the run has made, or make one for later ones.
+
+    Raises:
+        JobProblem: The disk does not take it; this party is named.
+    """
+    if context.settings.recovery.attempts == 1:
+        return mapped_rows(context, name, rows, columns)
+    with _full_disk(context, rows * columns):
+        return context.snapshots.map_rows(f"masked-{name}", rows, columns)
+
+
+@contextmanager
+def _full_disk(context: JobContext, words: int) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        reason = f"{context.me} cannot keep {rows * columns / 2**17:.0f} MiB of masked rows under its state folder"
+        reason = f"{context.me} cannot keep {words / 2**17:.0f} MiB of masked rows under its state folder"
         raise JobProblem("disk.write", context.me, reason, str(error.strerror)) from None

@@ -30,6 +30,7 @@ from tercet.agents.training.blind_training import BlindTraining, blind_party
 from tercet.agents.training.epoch_evaluation import LOSS, AnyLoss, Evaluation, HeldOut, strip_prefix
 from tercet.agents.training.linear_training import LinearTraining
 from tercet.agents.training.network_training import NetworkTraining, network_party
+from tercet.agents.training.sent_rows import row_key, tell_row_key
 from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.blind.data_party import BlindParty
 from tercet.mpc.functions.labels import LabelProblem
@@ -74,6 +75,7 @@ class DataPartyRole:
         self.openings: ModelOpenings | None = None  # of that model
         self.start: AnyShares | None = None  # at an attempt's first step; None of a linear model through the helper
         self.key = b""  # of the secret order
+        self.row_key = b""  # of the masks on this party's rows, in a blind training
         self._evaluation: Evaluation | None = None
         self._checkpoints: CheckpointWriter | None = None
         self._score_exponent: int | None = None  # of how far scores may go, once all steps are done
@@ -218,6 +220,8 @@ class DataPartyRole:
         digests = {
             context.number(party): words.tobytes() for party, words in strip_prefix(arrays, DIGEST).items()
         } or None
+        if context.ready_plan.is_blind:
+            await self._agree_on_row_masks()
         self.party = await context.compute(self._make_party, shares, digests, arrays.get(LOSS))
         self._evaluation = await context.compute(self._make_evaluation, arrays.get(LOSS))
         if checkpoint is not None:
@@ -225,6 +229,13 @@ class DataPartyRole:
             exponent = checkpoint.facts.get(EXPONENT)
             self._score_exponent = exponent if isinstance(exponent, int) else None
         self._checkpoints = CheckpointWriter(context, folder, checkpoint, self._checkpoint_contents)
+
+    async def _agree_on_row_masks(self) -> None:
+        context = self.context
+        assert self.words is not None
+        self.row_key = await context.compute(row_key, context, self.own.private, self.words, self.labels.trained_on)
+        if not context.all_steps_done:
+            await tell_row_key(context, self.row_key)
 
     def _checkpoint_contents(self, steps: int) -> Contents:
         """All that a checkpoint holds."""
@@ -253,7 +264,7 @@ class DataPartyRole:
         assert words is not None
         plan, checks = context.ready_plan, self._make_checks(digests)
         if plan.is_blind:
-            party = blind_party(context, words, self.labels.trained_on, shares, so_far)
+            party = blind_party(context, words, self.labels.trained_on, self.row_key, shares=shares, so_far=so_far)
             self.start = party.shares()
             return party
         if context.training.network is not None:

@@ -1,5 +1,7 @@
 """Keeps the snapshot of a party's table in one run, for every later attempt.
 
+Partners' masked rows lie beside it.
+
 It reads the source again only if no usable snapshot is stored. `fixed_randomness` tells whether the table is still the
 same. Nothing here looks at a row.
 """
@@ -12,6 +14,7 @@ from typing import Any
 import structlog
 
 from tercet.agents.session.checkpoint_store import discard_table, table_folder
+from tercet.agents.session.mapped_rows import MappedRows
 from tercet.schemas.files.job import canonical_digest
 from tercet.schemas.files.policy import TablePolicy
 from tercet.schemas.files.settings import Settings, TableSettings
@@ -83,8 +86,21 @@ class SnapshotStore:
             folder.remove()
         return snapshot
 
+    def map_rows(self, name: str, rows: int, columns: int) -> MappedRows:
+        """Map a file of masked rows, as an earlier attempt left it, or a new one.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
+        folder = table_folder(self._state, self._job.id)
+        with self._lock:
+            found = MappedRows(folder / name, rows, columns, keep=True)
+            if self._is_discarded:  # see `_store`
+                discard_table(self._state, self._job.id)
+        return found
+
     def discard(self) -> None:
-        """Remove the snapshot when the run is over; a resumed run reads the table anew."""
+        """Remove the folder when the run is over; a resumed run reads the table anew."""
         self._is_discarded = True
         discard_table(self._state, self._job.id)
 

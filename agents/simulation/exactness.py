@@ -16,10 +16,12 @@ from tercet.agents.roles.data_party import DataPartyRole
 from tercet.agents.runs.run import JobRun
 from tercet.agents.scoring.blind_network_scoring import NARROWING, narrowing_step
 from tercet.agents.training.blind_training import public_order
+from tercet.agents.training.sent_rows import row_masks
 from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.mpc.arithmetic.ring import total
 from tercet.mpc.blind.helper import BlindHelper
 from tercet.mpc.blind.hidden_helper import dealt_mask
+from tercet.mpc.blind.sent_rows import steps_before
 from tercet.mpc.blind.sizes import BlindLayout, layer_name
 from tercet.mpc.blind.start import to_layers
 from tercet.mpc.interface.row_store import ArrayRows
@@ -114,7 +116,9 @@ def blind_run(simulation: Simulation, y: Floats) -> blind.BlindRun:
     plan, order, first = context.ready_plan, public_order(context), context.first_step
     stores = {i: ArrayRows(plan.request.rows, columns) for i, columns in enumerate(plan.columns)}
     masks = {i: role.context.masks(helper) for i, role in enumerate(roles)}
-    dealer = BlindHelper(plan, 0, masks, order=order, stores=stores, labels=None, first=first)
+    of_rows = {i: row_masks(role.context, role.context.me, role.row_key) for i, role in enumerate(roles)}
+    dealer = BlindHelper(plan, 0, masks, order=order, stores=stores, labels=None, row_masks=of_rows, first=first)
+    dealer.restore_rows(steps_before(plan, first))
 
     @cache
     def first_mask(step: Step) -> Words:

@@ -7,23 +7,25 @@ one receives what the helper deals, one is online. The equations are in `mpc.bli
 import asyncio
 import itertools
 import math
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 from tercet.agents.core.problems import UNDECIDED, JobProblem
 from tercet.agents.messaging.inbox import Deadline
 from tercet.agents.messaging.trace import loop
 from tercet.agents.protocol.checkpointing import CheckpointWriter
 from tercet.agents.protocol.flow_control import StepCounter, largest_batch, look_ahead_steps
-from tercet.agents.protocol.row_files import mapped_rows, row_stores
+from tercet.agents.protocol.row_files import lasting_rows, mapped_rows, row_stores
 from tercet.agents.protocol.script_driver import BLIND, ScriptDriver
 from tercet.agents.session.context import JobContext
 from tercet.agents.training.epoch_evaluation import Evaluation
+from tercet.agents.training.sent_rows import find_rows, receive_row_masks, row_masks
 from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.mpc.arithmetic.ring import total
 from tercet.mpc.blind.data_party import BlindParty
 from tercet.mpc.blind.forward import BlindForward
 from tercet.mpc.blind.helper import BlindHelper
 from tercet.mpc.blind.loss import BlindLoss
+from tercet.mpc.blind.sent_rows import rows_before, steps_before
 from tercet.mpc.blind.sizes import BlindLayout
 from tercet.mpc.blind.start import AnyShares
 from tercet.mpc.functions.series import Series
@@ -33,6 +35,7 @@ from tercet.mpc.linear.data_party import first_shares
 from tercet.mpc.linear.epoch_sums import EpochSums
 from tercet.mpc.network.start import first_shares as first_network_shares
 from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.masks import Masks
 from tercet.mpc.randomness.score_noise import spread_noise
 from tercet.mpc.randomness.secret_order import Order, derive_subkey
 from tercet.schemas.messages.kinds import SpreadShare, StepsDone
@@ -49,26 +52,46 @@ def public_order(context: JobContext) -> Order:
 
 
 def blind_party(
-    context: JobContext, rows: FeatureSource, labels: Floats | None, shares: AnyShares | None, so_far: Words | None
+    context: JobContext,
+    rows: FeatureSource,
+    labels: Floats | None,
+    key: bytes,
+    *,
+    shares: AnyShares | None,
+    so_far: Words | None,
 ) -> BlindParty:
     """Make this party for a blind training, from these shares or from the first ones.
 
-    `so_far` is its share of an unfinished epoch's loss.
+    Args:
+        context: The job at this party.
+        rows: Those that are trained on.
+        labels: At the label party, centred.
+        key: Of the masks on both.
+        shares: Of an earlier attempt.
+        so_far: This party's share of an unfinished epoch's loss.
     """
     plan, order = context.ready_plan, public_order(context)
     masks, label = context.masks(context.description.helper), context.number(context.label)
     numbers = {context.number(party): party for party in context.partners}
-    stores = row_stores(context, "training", numbers, plan.request.rows)
-    me = context.number(context.me)
-    forward = BlindForward(me, plan, rows, order=order, helper_masks=masks, stores=stores, trains=True)
+    stores = {
+        i: lasting_rows(context, f"training-{party}", plan.request.rows, plan.columns[i])
+        for i, party in numbers.items()
+    }
+    me, own_masks = context.number(context.me), row_masks(context, context.me, key)
+    forward = BlindForward(
+        me, plan, rows, order=order, helper_masks=masks, stores=stores, row_masks=own_masks,
+        first_use=rows_before(plan, order, context.first_step), trains=True,
+    )  # fmt: skip
     if shares is None:
         linear = plan.network is None
         shares = first_shares(me, plan) if linear else first_network_shares(me, plan, context.randomness())
     loss = None
     if context.training.evaluation.loss:
         sums = EpochSums(plan.steps_per_epoch, context.first_step, so_far)
-        store = mapped_rows(context, "training-labels", plan.request.rows, plan.outputs)
-        loss = BlindLoss(forward, label, plan.loss_bits, labels, store=store, helper_masks=masks, sums=sums)
+        store = lasting_rows(context, "labels", plan.request.rows, plan.outputs)
+        loss = BlindLoss(
+            forward, label, plan.loss_bits, labels, store=store, helper_masks=masks, row_masks=own_masks, sums=sums
+        )
     return BlindParty(forward, label, labels, zero_masks=context.zero_masks(), shares=shares, loss=loss)
 
 
@@ -92,6 +115,7 @@ class BlindTraining:
 
     async def run(self) -> None:
         """Run all steps, or as many as the job goes on for."""
+        await find_rows(self._context, self._scripts, self._party.sent_rows)
         self._scripts.counts["epochs"] = StepCounter(next(self._context.steps()).epoch)
         async with asyncio.TaskGroup() as loops:
             beside = [
@@ -228,7 +252,7 @@ class BlindHelperTraining:
         """Deal every step, and wait until all are done."""
         loop.set("ahead")
         context = self._context
-        helper = await context.compute(self._make_helper)
+        helper = await context.compute(self._make_helper, await receive_row_masks(context))
         context.trace.begin()
         for steps in self._groups():
             first, last = steps[0], steps[-1]
@@ -247,15 +271,17 @@ class BlindHelperTraining:
         for _, steps in itertools.groupby(self._context.steps(), lambda step: (step.epoch, step.position // most)):
             yield list(steps)
 
-    def _make_helper(self) -> BlindHelper:
+    def _make_helper(self, masks: Mapping[int, Masks]) -> BlindHelper:
         context, plan, rows = self._context, self._plan, self._plan.request.rows
         stores, labels = row_stores(context, "training", self._names, rows), None
         if context.training.evaluation.loss:
             labels = mapped_rows(context, "training-labels", rows, plan.outputs)
-        return BlindHelper(
+        helper = BlindHelper(
             plan, context.number(context.label), context.data_party_masks(), order=self._order, stores=stores,
-            labels=labels, first=context.first_step,
+            labels=labels, row_masks=masks, first=context.first_step,
         )  # fmt: skip
+        helper.restore_rows(steps_before(plan, context.first_step))
+        return helper
 
     async def _wait_until_done(self, steps: int) -> None:
         """Wait until the label party has done so many steps.

@@ -26,6 +26,7 @@ from tercet.mpc.arithmetic.ring import ShapeProblem, Words, sum_along
 from tercet.mpc.blind.forward import Batch, BlindForward, Later, nothing
 from tercet.mpc.blind.layers import NO_OFFSET, BlindLayers
 from tercet.mpc.blind.loss import BlindLoss
+from tercet.mpc.blind.sent_rows import SentRows
 from tercet.mpc.blind.start import AnyShares, from_layers, to_layers
 from tercet.mpc.interface.script import Await, Script, Signal
 from tercet.mpc.linear.algebra import NO_DIGESTS, own_update, partner_update, zero_share
@@ -91,6 +92,11 @@ class BlindParty:
     def digests(self) -> Mapping[int, bytes]:
         """No digests of the helper's dealing: a wrong one tells it nothing."""
         return NO_DIGESTS
+
+    @property
+    def sent_rows(self) -> SentRows:
+        """Masked rows that earlier attempts have sent."""
+        return SentRows(self._forward, self._label, self.loss)
 
     def shares(self) -> AnyShares:
         """Return the shares after the last update, whatever has run ahead of it."""

@@ -80,6 +80,8 @@ class BlindForward:
         order: Of the rows, which everybody knows.
         helper_masks: Shared with the helper.
         stores: For E of each other data party, (rows, its columns).
+        row_masks: Of U, where other masks than `helper_masks` hide rows.
+        first_use: Of the rows; None: no row was sent yet.
         trains: Whether a way back follows each pass.
     """
 
@@ -92,6 +94,8 @@ class BlindForward:
         order: Order,
         helper_masks: Masks,
         stores: Mapping[int, RowStore],
+        row_masks: Masks | None = None,
+        first_use: FirstUse | None = None,
         trains: bool = False,
     ) -> None:
         self.me, self.plan, self.layout, self.trains = me, plan, BlindLayout(plan), trains
@@ -99,7 +103,8 @@ class BlindForward:
         if x.shape[1] != plan.columns[me]:
             raise ShapeProblem(f"features: expected {plan.columns[me]} columns, got {x.shape[1]}")
         self._x, self._order, self._masks, self._stores = x, order, helper_masks, stores
-        self._first, self._digest = FirstUse(x.shape[0]), hashlib.sha256()
+        self._row_masks, self._first = row_masks or helper_masks, first_use or FirstUse(x.shape[0])
+        self._digest = hashlib.sha256()
         self.unsent: dict[int, dict[int, Words]] = {}  # masked weights by step and receiver
 
     def begin(self, step: Step) -> Batch:
@@ -107,6 +112,11 @@ class BlindForward:
         rows = self._order.rows(step)
         layers = tuple(MaskedLayer(self.layout.numbers(step, k)) for k in range(self.layout.turns))
         return Batch(rows, self._first.of(rows), layers, tuple(HiddenLayer() for _ in self.layout.hidden))
+
+    def begin_again(self, step: Step) -> Batch:
+        """Begin a batch of an earlier attempt, all of whose rows were new."""
+        rows = self._order.rows(step)
+        return Batch(rows, rows, (), ())
 
     # --- ahead of time
 
@@ -120,10 +130,8 @@ class BlindForward:
         """
         yield from self._send(step, batch, partners, along, wait=wait)
         if len(batch.new):
-            due = {i: (len(batch.new), self.plan.columns[i]) for i in self.others}
-            for i, words in received_words((yield Receive("masked inputs", 0, due))).items():
-                self._stores[i].write_rows(batch.new, words)
-        masked = {i: self._stores[i].read_rows(batch.rows) for i in self.others}
+            yield from self.receive_rows(batch)
+        masked = {i: self.stored_rows(i, batch) for i in self.others}
         batch.ahead = total(product(words, self.block_mask("V", i, step)) for i, words in masked.items())
         batch.ahead += self.mask("t", 0, step)
         return masked
@@ -138,9 +146,24 @@ class BlindForward:
             else:
                 yield from (Send("next weights", 0, (i,), words) for i, words in weights.items())
             return
-        x = self._x.read_rows(batch.new)
-        x -= self._masks("U", self.me, self.me, step, (x.shape[0], x.shape[1]))
+        x = self.masked_rows(step, batch)
         yield from (Send("masked inputs", 0, (i,), x, (("masked weights", weights[i]), *along)) for i in self.others)
+
+    def masked_rows(self, step: Step, batch: Batch) -> Words:
+        """Compute E of the batch's new rows; `step` is the first that has them."""
+        x = self._x.read_rows(batch.new)
+        x -= self._row_masks("U", self.me, self.me, step, (x.shape[0], x.shape[1]))
+        return x
+
+    def receive_rows(self, batch: Batch) -> Script[None]:
+        """Keep E of the batch's new rows, of all others."""
+        due = {i: (len(batch.new), self.plan.columns[i]) for i in self.others}
+        for i, words in received_words((yield Receive("masked inputs", 0, due))).items():
+            self._stores[i].write_rows(batch.new, words)
+
+    def stored_rows(self, i: int, batch: Batch) -> Words:
+        """Return E of the batch's rows, of another data party."""
+        return self._stores[i].read_rows(batch.rows)
 
     def receive_dealt(self, step: Step, batch: Batch, more: int, *, always: bool = False) -> Script[Words]:
         """Receive what the helper deals.

@@ -10,7 +10,7 @@ turns, gets explicit words, its share of c cos and c sin of t (`forward`) and of
     g_i = U_i^T (-sum_j r_j) - sum_j r_ij                summed over the others j
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -40,6 +40,7 @@ class BlindHelper:
         order: Of the rows, which everybody knows.
         stores: For each data party's masks U, (rows, its columns).
         labels: For U_y, (rows, outputs), where a loss is opened.
+        row_masks: Of U and U_y, where other masks than `masks` hide rows.
         first_use: Of the rows; None: no row was used yet.
         first: The first step of this attempt.
         trains: Whether gradient shares are dealt.
@@ -54,6 +55,7 @@ class BlindHelper:
         order: Order,
         stores: Mapping[int, RowStore],
         labels: RowStore | None,
+        row_masks: Mapping[int, Masks] | None = None,
         first_use: FirstUse | None = None,
         first: int = 0,
         trains: bool = True,
@@ -61,6 +63,7 @@ class BlindHelper:
         self._plan, self._label, self._masks, self._order = plan, label, masks, order
         self._stores, self._labels, self._trains = stores, labels, trains
         self.layout, self._parties = BlindLayout(plan), range(len(plan.columns))
+        self._row_masks = row_masks or masks
         self._first, self._turns = first_use or FirstUse(plan.request.rows), Turns(first)
 
     def deal_steps(self, steps: Sequence[Step]) -> Script[None]:
@@ -93,14 +96,19 @@ class BlindHelper:
         self._store_new(step, self._first.of(rows))
         return {i: store.read_rows(rows) for i, store in self._stores.items()}
 
+    def restore_rows(self, steps: Iterable[Step]) -> None:
+        """Keep U of all rows that these steps of an earlier attempt have had."""
+        for step in steps:
+            self._store_new(step, self._first.of(self._order.rows(step)))
+
     def _store_new(self, step: Step, new: Signed) -> None:
         if not len(new):
             return
         for i, store in self._stores.items():
-            store.write_rows(new, self._masks[i]("U", i, i, step, (len(new), self._plan.columns[i])))
+            store.write_rows(new, self._row_masks[i]("U", i, i, step, (len(new), self._plan.columns[i])))
         if self._labels is not None:
             label, shape = self._label, (len(new), self._plan.outputs)
-            self._labels.write_rows(new, self._masks[label]("U_y", label, label, step, shape))
+            self._labels.write_rows(new, self._row_masks[label]("U_y", label, label, step, shape))
 
     def score_mask(self, step: Step, u: Mapping[int, Words]) -> Words:
         """Compute t of layer 0, (rows, width).

@@ -39,6 +39,7 @@ class BlindLoss:
         y: At the label party the centred labels, (rows, outputs); elsewhere None.
         store: Elsewhere for E_y, (rows, outputs).
         helper_masks: As the forward passes have them.
+        row_masks: Likewise, of U_y.
         sums: For this party's share.
     """
 
@@ -51,8 +52,10 @@ class BlindLoss:
         *,
         store: RowStore,
         helper_masks: Masks,
+        row_masks: Masks | None = None,
         sums: EpochSums,
     ) -> None:
+        self._row_masks = row_masks or helper_masks
         self._forward, self._label, self._bits, self._y = forward, label, bits, y
         self._store, self._masks, self._sums = store, helper_masks, sums
         self._series, self._link = series_of(forward.plan), forward.plan.link
@@ -66,8 +69,14 @@ class BlindLoss:
         """Compute E_y of new rows at the label party, to go with its masked inputs."""
         if self._y is None:
             return ()
-        labels, outputs = self._labels(batch.new), self._forward.plan.outputs
-        return (("loss labels", labels - self._masks("U_y", self._label, self._label, step, (len(labels), outputs))),)
+        return (("loss labels", self.sent_labels(step, batch)),)
+
+    def sent_labels(self, step: Step, batch: Batch) -> Words:
+        """Return E_y of new rows: those that the label party sends, or has sent."""
+        if self._y is None:
+            return self._store.read_rows(batch.new)
+        labels, shape = self._labels(batch.new), (len(batch.new), self._forward.plan.outputs)
+        return labels - self._row_masks("U_y", self._label, self._label, step, shape)
 
     def receive_labels(self, batch: Batch) -> Script[None]:
         """Keep E_y of new rows, at all but the label party."""

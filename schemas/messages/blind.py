@@ -3,11 +3,14 @@
 Others it shares with the other mode.
 
 The attempt's keys seal them. Each is uniform to its receiver, but for what is said; none goes to the helper but
-`StepsDone`, which holds a number of steps.
+`RowMaskKey`, which it shares with its sender, and `StepsDone`, which holds a number of steps.
 """
 
+from pydantic import Field
+
+from tercet.schemas.files.job import MAX_PARTIES
 from tercet.schemas.messages.address import Round
-from tercet.schemas.messages.message import Count, Digest, Message
+from tercet.schemas.messages.message import Count, Digest, Message, Secret
 from tercet.schemas.messages.tensor import RingTensor
 
 
@@ -79,6 +82,30 @@ class SpreadShare(Message):
     item = "spread"
     words: RingTensor  # (1, layers), F fractional bits, those of hidden layers P
     opened: Digest
+
+
+class RowMaskKey(Message):
+    """Carries the key of the masks on the sender's rows, to the helper.
+
+    It is the same in each attempt of a run. The sender draws it, and it depends on the rows as a keyed hash does.
+    """
+
+    kind = "row mask key"
+    round = Round.PREACTIVATIONS
+    item = "row-key"
+    secret: Secret
+
+
+class SentRowDigests(Message):
+    """Tells every other data party which masked rows an attempt that goes on has found again.
+
+    Each digest is of a data party's rows, as the sender has sent or kept them.
+    """
+
+    kind = "sent row digests"
+    round = Round.METRICS
+    item = "sent-rows"
+    digests: tuple[Digest, ...] = Field(max_length=MAX_PARTIES)
 
 
 class StepsDone(Message):

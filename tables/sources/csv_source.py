@@ -1,6 +1,6 @@
 """Reads CSV and gzipped CSV as text, a megabyte at a time.
 
-Types are inferred from the first megabyte.
+Where there are many columns it reads more at a time. Types are inferred from the first megabyte.
 
 It converts nothing: that a later line is no number is for the reader of the column to say, with its place.
 """
@@ -18,6 +18,8 @@ from tercet.tables.core.values import ABSENT
 from tercet.tables.sources.csv_lines import lines_of
 
 BLOCK = 2**20  # bytes, of which a line may fill one
+OF_COLUMN = 2**14  # bytes: what is done for each column of a block takes longer than many cells of it
+MOST = 2**26
 # One thread, so that a parse error can say on which line it stands.
 READ = csv.ReadOptions(use_threads=False, block_size=BLOCK)
 PARSE = csv.ParseOptions(newlines_in_values=True)
@@ -45,10 +47,12 @@ class CsvSource:
 
         Nothing is taken for missing; a cell that is empty stays empty.
         """
+        size = max(BLOCK, min(len(self.schema) * OF_COLUMN, MOST))
+        read = csv.ReadOptions(use_threads=False, block_size=size)
         text = csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), include_columns=list(columns))
         with (
             self._explained(),
-            csv.open_csv(self._path, read_options=READ, parse_options=PARSE, convert_options=text) as reader,
+            csv.open_csv(self._path, read_options=read, parse_options=PARSE, convert_options=text) as reader,
         ):
             yield from reader
 

@@ -97,6 +97,7 @@ from tercet.schemas.messages.kinds import (
     Received,
     Released,
     Resumption,
+    RowMaskKey,
     ScoreBound,
     ScoreOpening,
     Scores,
@@ -110,6 +111,7 @@ from tercet.schemas.messages.kinds import (
     ScoringShare,
     ScoringWeightOpening,
     ScoringWeights,
+    SentRowDigests,
     Sizes,
     SlopeOpening,
     SpreadShare,
@@ -223,6 +225,8 @@ WHO: dict[type[Message], set[tuple[str, str]]] = {
     SpreadShare: DATA,
     NextWeights: DATA,
     StepsDone: {("label", "helper")},
+    RowMaskKey: TO_HELPER,  # which shares the masks that are made of it with its sender
+    SentRowDigests: DATA,  # where an attempt goes on
     MaskedLossScores: TO_LABEL,
     MaskedScores: TO_LABEL,
     HeldOutScoreOpening: DATA,
@@ -327,7 +331,7 @@ def due(heard: Heard) -> set[type[Message]]:
     if not isinstance(job, TrainingJob):
         return kinds | ({PartialScores} if alone else scored | {WeightMaskSeed})
     kinds |= {Checkpoints, GoOn, ModelCommitments}
-    kinds |= BLIND | {StepsDone} if is_blind else BLOCKS
+    kinds |= BLIND | {RowMaskKey, StepsDone} if is_blind else BLOCKS
     kinds |= set() if is_blind else {CheckCommitment, CheckOpening}
     if not alone:
         kinds |= {ModelOpening} if network is None else {ModelOpening, ModelUpperOpening}
@@ -548,6 +552,7 @@ def check_kinds(_: Heard) -> None:
         Terms,
         Inquiry,
         Resumption,
+        RowMaskKey,
         WeightMaskSeed,
         CheckCommitment,
         CheckOpening,

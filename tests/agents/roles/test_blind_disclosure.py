@@ -102,8 +102,8 @@ def run(folder: Path) -> Heard:
 
 
 def test_the_helper_receives_no_tensor_in_a_training(run: Heard) -> None:
-    """It is told who takes part, pseudonyms, how many steps are done and whether the training goes on."""
-    check_helpers_view(run, "steps done", "epoch decision")
+    """It is told who takes part, pseudonyms, keys of masks, how many steps are done and whether it goes on."""
+    check_helpers_view(run, "row mask key", "steps done", "epoch decision")
     assert {*StepsDone.model_fields} == {"done"}
 
 
@@ -115,7 +115,7 @@ def test_who_says_what_to_whom_is_what_is_promised(run: Heard, check: Callable[[
 
 def test_the_helper_receives_no_tensor_in_a_training_of_a_network(network_run: Heard) -> None:
     """However many layers there are."""
-    check_helpers_view(network_run, "steps done", "epoch decision")
+    check_helpers_view(network_run, "row mask key", "steps done", "epoch decision")
     check_the_label_party_alone_gets_scores(network_run)
 
 
@@ -153,7 +153,7 @@ def test_a_tensor_that_reached_the_helper_would_be_found(run: Heard) -> None:
     run.ear.said.append((address, ScoringShare(words=np.zeros((1, 1), np.uint64))))
     try:
         with pytest.raises(AssertionError):
-            check_helpers_view(run, "steps done", "epoch decision", "scoring share")
+            check_helpers_view(run, "row mask key", "steps done", "epoch decision", "scoring share")
     finally:
         run.ear.said.pop()
 

@@ -38,6 +38,7 @@ from tercet.schemas.messages.kinds import (
     NextWeights,
     OutputErrorOpening,
     PartialScores,
+    RowMaskKey,
     ScoreOpening,
     ScoringDealtShares,
     ScoringHiddenOpening,
@@ -90,6 +91,7 @@ HANGS: list[tuple[str, str, str, type[Message], int]] = [
     ("two", BANK, CARD, OutputErrorOpening, 3),
     ("two", CARD, BANK, MaskedLossScores, 2),
     ("two", CARD, BANK, SpreadShare, 1),
+    ("two", CARD, NOTARY, RowMaskKey, 1),
     ("two", BANK, NOTARY, StepsDone, 1),
     ("two", CARD, BANK, HeldOutScoreOpening, 3),  # after those of two steps
     ("two", CARD, BANK, HeldOutLossScores, 3),

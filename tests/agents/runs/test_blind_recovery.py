@@ -4,16 +4,21 @@ Each attempt has fresh masks, which round otherwise: its model is the oracle's, 
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from tercet.agents.session.checkpoint_store import table_folder
 from tercet.agents.simulation.simulate import Simulation, bit_exact
+from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.plan.plan import Plan
 from tercet.schemas.files.job import Evaluation, Network, TrainingJob
 from tercet.schemas.messages.address import parse_address
+from tercet.schemas.messages.kinds import MaskedInputs, MaskedLossLabels
 from tests.agents.recovering import FOUR, STANDBY, THREE, Recovering, long_job, recovering, roles, states
 from tests.agents.runs.test_takeover import ABLE, comes_back, crashes, hangs, reported
 from tests.agents.scenes import BANK, CARD, NOTARY, on
@@ -76,6 +81,56 @@ async def test_an_attempt_that_begins_within_an_epoch_is_exact(tmp_path: Path) -
             if first % plan_of(stage, name).steps_per_epoch:
                 return
     pytest.fail("no attempt began within an epoch")
+
+
+Sent = dict[tuple[str, str, str, int], Words]  # by kind, sender, receiver and step
+
+
+def sent_rows(stage: Recovering) -> dict[int, Sent]:
+    """Masked rows and labels that the parties have sent, by attempt."""
+    found: dict[int, Sent] = defaultdict(dict)
+    for address, message in stage.said_openly:
+        if isinstance(message, MaskedInputs | MaskedLossLabels):
+            assert address.epoch == 0
+            found[address.attempt][message.kind, address.sender, address.receiver, address.step] = message.words
+    return found
+
+
+@pytest.mark.parametrize("party", THREE)
+async def test_masked_rows_are_found_again_after_a_restart(tmp_path: Path, party: str) -> None:
+    """Whoever was away: what was sent before the checkpoint is not sent again."""
+    async with recovering(tmp_path) as stage:
+        name = await fails_within_an_epoch(stage, SHAPES["logistic"], party)
+        assert states(await stage.ended(name, seconds=20)) == {"done"}
+        run = stage.runs[BANK, name]
+        first, last = run.context.first_step, run.attempts.number
+        assert first > 1
+        assert all(step >= first for *_, step in sent_rows(stage)[last])
+        assert not any(table_folder(tmp_path / one, name).exists() for one in THREE)
+
+
+@pytest.mark.parametrize("party", [BANK, CARD])
+async def test_masked_rows_that_are_not_whole_are_sent_again(tmp_path: Path, party: str) -> None:
+    """As the same words, for one mask must not meet two values; and all parties send theirs."""
+    async with recovering(tmp_path) as stage:
+        await stage.start()
+        name = stage.submit(SHAPES["logistic"])
+        await stage.saved(name, more_than=1)
+        await stage.crash(party)
+        (other,) = {BANK, CARD} - {party}
+        stored = table_folder(tmp_path / party, name) / f"masked-training-{other}"
+        stored.write_bytes(bytes(stored.stat().st_size))
+        await stage.start(party)
+        assert states(await stage.ended(name, seconds=20)) == {"done"}
+        run = stage.runs[BANK, name]
+        assert bit_exact(Simulation(SHAPES["logistic"], {one: stage.runs[one, name] for one in THREE}))
+        attempts = sent_rows(stage)
+        before, after = attempts[1], attempts[run.attempts.number]
+        steps = range(min(run.context.first_step, run.context.ready_plan.steps_per_epoch))
+        pairs = [("masked inputs", BANK, CARD), ("masked inputs", CARD, BANK), ("masked labels", BANK, CARD)]
+        again = [(*pair, step) for pair in pairs for step in steps]
+        assert {*again} <= after.keys()
+        assert all(np.array_equal(before[one], after[one]) for one in again)
 
 
 @pytest.mark.parametrize("party", [BANK, CARD])

@@ -171,6 +171,17 @@ def problem(settings, folder, **how) -> TableProblem:
     return found
 
 
+def test_a_wide_csv_file_is_read_many_rows_at_a_time(tmp_path):
+    """What is done for each column of a batch would take longer than its cells."""
+    rows, names = 1200, [f"column{number}" for number in range(400)]
+    lines = [",".join(names), *[",".join(["0.12345678"] * len(names))] * rows]
+    (tmp_path / "wide.csv").write_text("\n".join(lines))
+    batches = open_source(TableSettings(path=tmp_path / "wide.csv", id="column0")).batches(names)
+    sizes = [batch.num_rows for batch in batches]
+    assert sum(sizes) == rows
+    assert max(sizes) > rows // 2
+
+
 @pytest.mark.parametrize(
     "name", ["missing.csv", "missing.parquet", "folder.csv", "folder.parquet", "text.parquet", "x.xls"]
 )

@@ -1,0 +1,71 @@
+"""Lets masked rows of a blind training outlive an attempt.
+
+The masks on a party's rows are of the run. Their key goes by the encoded rows, so no two tables meet one mask. Each
+data party draws its own and tells the helper.
+"""
+
+import hashlib
+from typing import Final
+
+import numpy as np
+
+from tercet.agents.protocol.script_driver import ScriptDriver
+from tercet.agents.session.context import JobContext
+from tercet.mpc.arithmetic.fixed import Floats
+from tercet.mpc.blind.sent_rows import SentRows, steps_before
+from tercet.mpc.interface.feature_source import FeatureSource
+from tercet.mpc.randomness.masks import PairMasks, derive_key
+from tercet.schemas.messages.kinds import RowMaskKey, SentRowDigests
+
+DOMAIN: Final = "tercet row masks"
+SLICE: Final = 2**14  # rows that are digested at a time
+
+
+def row_key(context: JobContext, private: bytes, rows: FeatureSource, labels: Floats | None) -> bytes:
+    """Derive the key of the masks on this party's rows.
+
+    It goes by these rows and by `private`, which this party alone has, the same in each attempt of a run.
+    """
+    digest = hashlib.sha256()
+    for start in range(0, rows.shape[0], SLICE):
+        digest.update(rows.read_rows(np.arange(start, min(start + SLICE, rows.shape[0]))).data)
+    if labels is not None:
+        digest.update(np.ascontiguousarray(labels).data)
+    return derive_key(private, digest.digest(), (DOMAIN, context.run_digest, context.shape_digest))
+
+
+def row_masks(context: JobContext, party: str, key: bytes) -> PairMasks:
+    """Make the masks on a party's rows, the same ones in each attempt.
+
+    The party shares them with whoever helps.
+    """
+    return PairMasks(
+        key, transcript=b"", job=context.run_digest, attempt=0, sender=party, receiver="helper", purpose="rows"
+    )
+
+
+async def tell_row_key(context: JobContext, key: bytes) -> None:
+    """Tell the helper the key of this party's row masks."""
+    await context.mailbox.send(RowMaskKey(secret=key), [context.description.helper], context.deadline("step"))
+
+
+async def receive_row_masks(context: JobContext) -> dict[int, PairMasks]:
+    """Receive, as the helper, the keys of all data parties' row masks."""
+    parties = context.description.data_parties
+    letters = await context.mailbox.receive(RowMaskKey, parties, context.deadline("fit"))
+    return {context.number(party): row_masks(context, party, letters[party].secret) for party in parties}
+
+
+async def find_rows(context: JobContext, scripts: ScriptDriver, rows: SentRows) -> None:
+    """Find again what earlier attempts have sent, or have every data party send it anew."""
+    steps = list(steps_before(context.ready_plan, context.first_step))
+    if not steps:
+        return
+    mine, deadline = SentRowDigests(digests=await context.compute(rows.digests, steps)), context.deadline("fit")
+    await context.mailbox.send(mine, context.partners, deadline)
+    letters = await context.mailbox.receive(SentRowDigests, context.partners, deadline)
+    found = all(letter.digests == mine.digests for letter in letters.values())
+    context.log.info("masked rows of an earlier attempt", found_again=found, steps=len(steps))
+    if not found:
+        for step in steps:
+            await scripts.run(rows.send_again(step), step)
