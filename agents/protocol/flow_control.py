@@ -81,7 +81,9 @@ def dealt_words(plan: Plan) -> int:
     """
     if plan.is_blind:
         layout = BlindLayout(plan)
-        return max(plan.columns) * layout.widths[0] + flat(layout.dealt(largest_batch(plan), trains=True))[1]
+        rows = largest_batch(plan)
+        row_words = (max(plan.columns) + rows) * layout.widths[0] + 1
+        return row_words + flat(layout.dealt(rows, trains=True))[1]  # two bundles of a step are of two parties
     entries = Layout(plan).dealt_to(CARRIER, largest_batch(plan), smooth=plan.smooth, checks=plan.checks)
     return flat(entries)[1]
 

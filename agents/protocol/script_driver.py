@@ -17,6 +17,7 @@ from tercet.mpc.interface.script import HELPER, Await, Event, Receive, Reply, Sc
 from tercet.mpc.plan.schedule import Step
 from tercet.schemas.messages.codec import Companion
 from tercet.schemas.messages.kinds import (
+    BundleKey,
     CheckedMasks,
     DealtShares,
     ErrorOpening,
@@ -80,6 +81,7 @@ TRAINING: Kinds = {
     "masked error": MaskedError,
 }
 BLIND: Kinds = {
+    "bundle key": BundleKey,
     "next weights": NextWeights,
     "masked inputs": MaskedInputs,
     "masked weights": MaskedWeights,

@@ -264,7 +264,9 @@ class DataPartyRole:
         assert words is not None
         plan, checks = context.ready_plan, self._make_checks(digests)
         if plan.is_blind:
-            party = blind_party(context, words, self.labels.trained_on, self.row_key, shares=shares, so_far=so_far)
+            party = blind_party(
+                context, words, self.labels.trained_on, self.row_key, order_key=self.key, shares=shares, so_far=so_far
+            )
             self.start = party.shares()
             return party
         if context.training.network is not None:

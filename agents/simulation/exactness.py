@@ -5,7 +5,6 @@ The simulator alone may look at every party's tables, keys and shares, which is 
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +14,12 @@ from tercet.agents.models import model_part
 from tercet.agents.roles.data_party import DataPartyRole
 from tercet.agents.runs.run import JobRun
 from tercet.agents.scoring.blind_network_scoring import NARROWING, narrowing_step
-from tercet.agents.training.blind_training import public_order
-from tercet.agents.training.sent_rows import row_masks
+from tercet.agents.training.blind_training import chosen_bundles, public_order
 from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.mpc.arithmetic.ring import total
-from tercet.mpc.blind.helper import BlindHelper
-from tercet.mpc.blind.hidden_helper import dealt_mask
-from tercet.mpc.blind.sent_rows import steps_before
+from tercet.mpc.blind.hidden_helper import dealt_mask, mask_sums
 from tercet.mpc.blind.sizes import BlindLayout, layer_name
 from tercet.mpc.blind.start import to_layers
-from tercet.mpc.interface.row_store import ArrayRows
 from tercet.mpc.linear.data_party import Shares
 from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.plan.architecture import Layout
@@ -114,20 +109,13 @@ def blind_run(simulation: Simulation, y: Floats) -> blind.BlindRun:
     label = data_roles(simulation)[simulation.description.label]
     context, helper = label.context, label.context.description.helper
     plan, order, first = context.ready_plan, public_order(context), context.first_step
-    stores = {i: ArrayRows(plan.request.rows, columns) for i, columns in enumerate(plan.columns)}
     masks = {i: role.context.masks(helper) for i, role in enumerate(roles)}
-    of_rows = {i: row_masks(role.context, role.context.me, role.row_key) for i, role in enumerate(roles)}
-    dealer = BlindHelper(plan, 0, masks, order=order, stores=stores, labels=None, row_masks=of_rows, first=first)
-    dealer.restore_rows(steps_before(plan, first))
-
-    @cache
-    def first_mask(step: Step) -> Words:
-        return dealer.score_mask(step, dealer.input_masks(step))
+    layout, bundles = BlindLayout(plan), chosen_bundles(context, label.key)
 
     def dealt(name: str, k: int, step: Step) -> Words:
-        if name == "t" and k == 0:
-            return first_mask(step)
-        return dealt_mask(dealer.layout, name, step, k, dealer.mask)
+        used = bundles.used(step)
+        sums = mask_sums(layout, {j: used.masks(of) for j, of in masks.items()})
+        return dealt_mask(layout, name, step, k, sums)
 
     begin = first_weights(simulation)
     return blind.BlindRun(training_words(simulation), y, plan, order.permutation, dealt, first, begin)

@@ -17,20 +17,22 @@ from tercet.agents.protocol.flow_control import StepCounter, largest_batch, look
 from tercet.agents.protocol.row_files import lasting_rows, mapped_rows, row_stores
 from tercet.agents.protocol.script_driver import BLIND, ScriptDriver
 from tercet.agents.session.context import JobContext
+from tercet.agents.training.dealing_check import opened_problem
 from tercet.agents.training.epoch_evaluation import Evaluation
 from tercet.agents.training.sent_rows import find_rows, receive_row_masks, row_masks
 from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.mpc.arithmetic.ring import total
+from tercet.mpc.blind.bundles import Bundles, ChosenBundles
 from tercet.mpc.blind.data_party import BlindParty
 from tercet.mpc.blind.forward import BlindForward
 from tercet.mpc.blind.helper import BlindHelper
 from tercet.mpc.blind.loss import BlindLoss
+from tercet.mpc.blind.received import WrongDealing
 from tercet.mpc.blind.sent_rows import rows_before, steps_before
 from tercet.mpc.blind.sizes import BlindLayout
 from tercet.mpc.blind.start import AnyShares
 from tercet.mpc.functions.series import Series
 from tercet.mpc.interface.feature_source import FeatureSource
-from tercet.mpc.interface.script import Script
 from tercet.mpc.linear.data_party import first_shares
 from tercet.mpc.linear.epoch_sums import EpochSums
 from tercet.mpc.network.start import first_shares as first_network_shares
@@ -51,12 +53,19 @@ def public_order(context: JobContext) -> Order:
     return Order(derive_subkey(context.shape_digest, "order of a blind training"), context.ready_plan.request.rows)
 
 
+def chosen_bundles(context: JobContext, key: bytes) -> ChosenBundles:
+    """Choose the bundles of this attempt that are opened, by the key of the secret order."""
+    bundles = Bundles(context.ready_plan, context.first_step)
+    return ChosenBundles(bundles, derive_subkey(key, f"opened bundles of attempt {context.attempt}"))
+
+
 def blind_party(
     context: JobContext,
     rows: FeatureSource,
     labels: Floats | None,
     key: bytes,
     *,
+    order_key: bytes,
     shares: AnyShares | None,
     so_far: Words | None,
 ) -> BlindParty:
@@ -67,6 +76,7 @@ def blind_party(
         rows: Those that are trained on.
         labels: At the label party, centred.
         key: Of the masks on both.
+        order_key: Of the secret order, which data parties alone have.
         shares: Of an earlier attempt.
         so_far: This party's share of an unfinished epoch's loss.
     """
@@ -80,7 +90,7 @@ def blind_party(
     me, own_masks = context.number(context.me), row_masks(context, context.me, key)
     forward = BlindForward(
         me, plan, rows, order=order, helper_masks=masks, stores=stores, row_masks=own_masks,
-        first_use=rows_before(plan, order, context.first_step), trains=True,
+        first_use=rows_before(plan, order, context.first_step), bundles=chosen_bundles(context, order_key),
     )  # fmt: skip
     if shares is None:
         linear = plan.network is None
@@ -120,7 +130,7 @@ class BlindTraining:
         async with asyncio.TaskGroup() as loops:
             beside = [
                 loops.create_task(self._run_ahead()),
-                loops.create_task(self._run_each("dealt", self._party.receive_dealt)),
+                loops.create_task(self._receive_dealt()),
             ]
             await self._run_online()
             for task in beside:  # they wait for an epoch that is not to be
@@ -136,10 +146,13 @@ class BlindTraining:
                 await self._context.compute(self._order.permutation, step.epoch)  # sorting a large table takes long
             await self._scripts.run(self._party.prepare_step(step), step)
 
-    async def _run_each(self, name: str, script: Callable[[Step], Script[None]]) -> None:
-        loop.set(name)
+    async def _receive_dealt(self) -> None:
+        loop.set("dealt")
         for step in self._context.steps():
-            await self._scripts.run(script(step), step)
+            try:
+                await self._scripts.run(self._party.receive_dealt(step), step)
+            except WrongDealing:
+                raise opened_problem(self._context) from None
 
     async def _run_online(self) -> None:
         loop.set("online")

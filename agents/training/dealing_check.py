@@ -38,6 +38,20 @@ async def compare_dealing(context: JobContext, digests: Mapping[int, bytes], epo
             raise dealing_problem(context)
 
 
+def opened_problem(context: JobContext) -> JobProblem:
+    """Blame the helper for an opened bundle.
+
+    Naming the wrong words would tell where it is looked at.
+    """
+    helper = context.description.helper
+    return JobProblem(
+        "dealing.wrong",
+        helper,
+        f"what {helper} dealt does not follow from the keys that it shares with the data parties, so that the model "
+        f"would be wrong; no model comes of this run: ask who runs {helper}, or name another helper",
+    )
+
+
 def dealing_problem(context: JobContext) -> JobProblem:
     """Blame the helper; naming the wrong shares would tell it of the projections."""
     helper = context.description.helper

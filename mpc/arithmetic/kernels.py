@@ -247,9 +247,9 @@ def turn_multiples(cos: Floats, sin: Floats, c: Floats, s: Floats) -> None:
             known += more
 
 
-@_compiled(FLOATS, types.float64, types.float64, types.Array(types.uint64, 2, "C"))
-def encode_scaled(x: Floats, scale: float, unit: float, out: Words) -> None:
-    """Round scale times x times unit to whole numbers."""
+@_compiled(FLOATS, types.float64, types.Array(types.uint64, 2, "C"))
+def encode_scaled(x: Floats, unit: float, out: Words) -> None:
+    """Round x times unit to whole numbers."""
     for k in range(x.shape[0]):
         for i in range(x.shape[1]):
-            out[k, i] = np.uint64(np.int64(np.rint(scale * x[k, i] * unit)))
+            out[k, i] = np.uint64(np.int64(np.rint(x[k, i] * unit)))

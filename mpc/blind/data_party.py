@@ -137,14 +137,22 @@ class BlindParty:
             self._intercepts[t + 1] = self._intercepts[t] - forward.bias_fall(step, -r)
 
     def receive_dealt(self, step: Step) -> Script[None]:
-        """Receive what the helper deals; streams stand for what it does not send."""
+        """Receive what the helper deals, and compare what is opened.
+
+        Streams stand for what it does not send.
+
+        Raises:
+            WrongDealing: the helper has dealt other words than it should.
+        """
         yield Await("absorbed")
         self._turns.begin_step("dealt", step)
         state, (rows, width) = self._steps[step.index], self._own.shape
         loss = 0 if self.loss is None else self.loss.dealt
-        words = yield from self._forward.receive_dealt(step, state.batch, rows * width + loss, always=True)
+        words = yield from self._forward.receive_dealt(step, state.batch, rows * width + loss)
         state.gradient, state.loss = words[:, : rows * width].reshape(rows, width), words[:, rows * width :]
         yield Signal("dealt")
+        yield from self._forward.compare_opened(step)
+        yield Signal("checked")
 
     # --- online
 
@@ -166,6 +174,8 @@ class BlindParty:
         back = yield from self._layers.run_back(step, state.batch, opened, self._upper, self._biases)
         opened, self._upper, self._biases = back
         self._update(step, state, opened)
+        if step.position + 1 == self._plan.steps_per_epoch:  # no epoch ends before what was opened in it is compared
+            yield Await("checked")
         yield Signal("done")
 
     def _take_weights(self, step: Step) -> dict[int, Later]:

@@ -22,9 +22,9 @@ def streams(entries: Iterable[Entry], party: int, masks: Masks, step: Step) -> T
     return {(e.name, e.layer): masks(layer_name(e.name, e.layer), party, party, step, e.shape) for e in entries}
 
 
-def explicit_words(entries: Entries, values: Tensors, masks: Mapping[int, Masks], step: Step) -> Words:
+def explicit_words(entries: Entries, values: Tensors, masks: Mapping[int, Masks], step: Step, turn: int) -> Words:
     """Take the streams of all parties but the one in turn off the tensors, in one row."""
-    words, turn = pack(entries, values), explicit_party(step, len(masks))
+    words = pack(entries, values)
     parts = unpack(entries, words, "what is dealt")  # views
     for party, of_party in masks.items():
         if party != turn:
@@ -35,8 +35,8 @@ def explicit_words(entries: Entries, values: Tensors, masks: Mapping[int, Masks]
 
 def deal(entries: Entries, values: Tensors, masks: Mapping[int, Masks], step: Step) -> Script[None]:
     """Send the party in turn its words, as the helper."""
-    words = explicit_words(entries, values, masks, step)
-    yield Send("dealt", 0, (explicit_party(step, len(masks)),), words)
+    turn = explicit_party(step, len(masks))
+    yield Send("dealt", 0, (turn,), explicit_words(entries, values, masks, step, turn))
 
 
 def receive_share(entries: Entries, me: int, parties: int, masks: Masks, step: Step) -> Script[Tensors]:

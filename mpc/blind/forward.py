@@ -4,10 +4,12 @@ Symbols: party i's features X_i are sent once, when a batch has a row for the fi
 batch, with masks that are used once,
 
     f_ij = w_ij - v_ij                                                          j -> i
-    z + t = sum_i X_i (w_ii + sum_j f_ij) + sum_ij E_i v_ij + sum_j t_j         opened
+    c_i  = sum_j (U_i v_ij - p_ij)                                              helper -> i
+    z    = sum_i X_i (w_ii + sum_j f_ij) + c_i + sum_ij (E_i v_ij + p_ij)       in shares
+    unit z + t                                                                  opened, t = sum_j t_j
 
-where t = sum_j t_j - sum_i U_i sum_j v_ij, which the helper alone knows. It deals shares of c cos and c sin of t.
-What stands between layer 0 and the output, if anything does, is in `hidden`.
+where `unit` makes an angle of z (`plan.blind`), and the helper alone knows t. It deals shares of cos and sin of t.
+These depend on no row, no weight and no number of the step. What stands between layer 0 and the output is in `layers`.
 """
 
 import hashlib
@@ -20,13 +22,14 @@ import numpy as np
 from tercet.mpc.arithmetic.fixed import encode_number
 from tercet.mpc.arithmetic.ring import ShapeProblem, Signed, Words, expect, product, total
 from tercet.mpc.blind.activation import MaskedLayer
-from tercet.mpc.blind.dealing import streams
-from tercet.mpc.blind.sizes import BlindLayout, dealt_shape, explicit_party, layer_name
+from tercet.mpc.blind.bundles import ChosenBundles, StepBundles
+from tercet.mpc.blind.received import OpenKey, ReceivedBundles
+from tercet.mpc.blind.sizes import BlindLayout, layer_name
 from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.interface.row_store import FirstUse, RowStore
 from tercet.mpc.interface.script import HELPER, Receive, Script, Send, receive_sum, received_words
 from tercet.mpc.linear.algebra import preactivation_share
-from tercet.mpc.plan.architecture import Tensors, unpack
+from tercet.mpc.plan.architecture import Tensors
 from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.masks import Masks
@@ -60,7 +63,8 @@ class Batch:
     new: Signed  # those that no batch before had
     layers: tuple[MaskedLayer, ...]
     hidden: tuple[HiddenLayer, ...]
-    ahead: Words = field(default_factory=nothing)  # of the share of z + t, what needs no own weights
+    ahead: Words = field(default_factory=nothing)  # of the share of z, what needs no own weights
+    product: Words = field(default_factory=nothing)  # c
     x: Words = field(default_factory=nothing)
     dealt: Tensors = field(default_factory=dict)
 
@@ -82,7 +86,8 @@ class BlindForward:
         stores: For E of each other data party, (rows, its columns).
         row_masks: Of U, where other masks than `helper_masks` hide rows.
         first_use: Of the rows; None: no row was sent yet.
-        trains: Whether a way back follows each pass.
+        bundles: Which are dealt, where a way back follows each pass; None where none does.
+        open_key: As `ReceivedBundles` has it.
     """
 
     def __init__(
@@ -96,15 +101,19 @@ class BlindForward:
         stores: Mapping[int, RowStore],
         row_masks: Masks | None = None,
         first_use: FirstUse | None = None,
-        trains: bool = False,
+        bundles: ChosenBundles | None = None,
+        open_key: OpenKey | None = None,
     ) -> None:
-        self.me, self.plan, self.layout, self.trains = me, plan, BlindLayout(plan), trains
+        self.me, self.plan, self.layout, self.trains = me, plan, BlindLayout(plan), bundles is not None
         self.others = tuple(i for i in range(len(plan.columns)) if i != me)
         if x.shape[1] != plan.columns[me]:
             raise ShapeProblem(f"features: expected {plan.columns[me]} columns, got {x.shape[1]}")
         self._x, self._order, self._masks, self._stores = x, order, helper_masks, stores
         self._row_masks, self._first = row_masks or helper_masks, first_use or FirstUse(x.shape[0])
         self._digest = hashlib.sha256()
+        self._bundles = ReceivedBundles(
+            me, plan, helper_masks, bundles or StepBundles(len(plan.columns)), trains=self.trains, open_key=open_key
+        )
         self.unsent: dict[int, dict[int, Words]] = {}  # masked weights by step and receiver
 
     def begin(self, step: Step) -> Batch:
@@ -133,7 +142,7 @@ class BlindForward:
             yield from self.receive_rows(batch)
         masked = {i: self.stored_rows(i, batch) for i in self.others}
         batch.ahead = total(product(words, self.block_mask("V", i, step)) for i, words in masked.items())
-        batch.ahead += self.mask("t", 0, step)
+        batch.ahead += total(self._masks("P", i, self.me, step, self.layout.product(step)) for i in self.others)
         return masked
 
     def _send(
@@ -165,26 +174,26 @@ class BlindForward:
         """Return E of the batch's rows, of another data party."""
         return self._stores[i].read_rows(batch.rows)
 
-    def receive_dealt(self, step: Step, batch: Batch, more: int, *, always: bool = False) -> Script[Words]:
+    def receive_dealt(self, step: Step, batch: Batch, more: int) -> Script[Words]:
         """Receive what the helper deals.
 
-        Return the words beside shares of the layout's entries, (1, more).
-
-        It sends a message `always`, or unless that is empty.
+        Return the words beside c and shares of the layout's entries, (1, more).
         """
-        shape = dealt_shape(self.layout, self.me, step, more, trains=self.trains)
-        entries = self.layout.dealt(step.rows, trains=self.trains)
-        words = np.zeros((1, 0), np.uint64)
-        if shape[1] or always:
-            received = received_words((yield Receive("dealt", 0, {HELPER: shape})))[HELPER]
-            words = expect(received, shape, "what the helper dealt")
-        if self.me == explicit_party(step, len(self.plan.columns)):
-            batch.dealt = unpack(entries, words[:, more:], "what the helper dealt")
-        else:
-            batch.dealt = streams(entries, self.me, self._masks, step)
+        rows, width = self.layout.product(step)
+        more += rows * width
+        shape = (1, more + self._bundles.due(step))
+        words = expect(
+            received_words((yield Receive("dealt", 0, {HELPER: shape})))[HELPER], shape, "what the helper dealt"
+        )
+        batch.product = words[:, : rows * width].reshape(rows, width)
+        batch.dealt = self._bundles.accept(step, words[:, more:])
         for k, layer in enumerate(batch.layers):
             layer.dealt = batch.dealt.pop(("angles", k)).reshape(-1, step.rows, self.layout.widths[k])
-        return words[:, :more]
+        return words[:, rows * width : more]
+
+    def compare_opened(self, step: Step) -> Script[None]:
+        """Compare the bundle that was dealt with a step and is opened, if one is (`received`)."""
+        yield from self._bundles.compare(step)
 
     def receive_weights(self, batch: Batch) -> Script[Mapping[int, Words]]:
         """Receive masked shares of this party's block from all others."""
@@ -195,7 +204,7 @@ class BlindForward:
     # --- online
 
     def score_share(self, batch: Batch, weights: Words, received: Mapping[int, Words]) -> Words:
-        """Compute this party's share of layer 0's z + t but for the bias.
+        """Compute this party's share of layer 0's z but for the bias.
 
         (rows, width), f_z fractional bits.
 
@@ -204,7 +213,21 @@ class BlindForward:
         shape = (weights.shape[0], weights.shape[1])
         theirs = [expect(received[j], shape, f"masked weights of party {j}") for j in self.others]
         batch.x = self._x.read_rows(batch.rows)
-        return preactivation_share(batch.x, total([weights, *theirs]), batch.ahead)
+        return preactivation_share(batch.x, total([weights, *theirs]), batch.ahead) + batch.product
+
+    def open_angles(
+        self,
+        step: Step,
+        batch: Batch,
+        k: int,
+        share: Words,
+        *,
+        along: Along = (),
+        later: Mapping[int, Later] = NOTHING_LATER,
+    ) -> Script[None]:
+        """Open layer k's pre-activations as masked angles; `share` is this party's of them."""
+        masked = share * batch.layers[k].numbers.unit + self.mask("t", k, step)
+        batch.layers[k].open((yield from self.open("score opening", k, masked, along, later)))
 
     def open(
         self,
@@ -237,9 +260,10 @@ class BlindForward:
     def mask(self, name: str, k: int, step: Step, shape: tuple[int, int] | None = None) -> Words:
         """Return words of layer k that this party and the helper alone have.
 
-        (rows, width) if nothing is said.
+        (rows, width) if nothing is said. They are of the step's bundle, but for r of layer 0, which meets rows.
         """
-        return self._masks(layer_name(name, k), self.me, self.me, step, shape or (step.rows, self.layout.widths[k]))
+        masks = self._masks if (name, k) == ("r", 0) else self._bundles.masks(step)
+        return masks(layer_name(name, k), self.me, self.me, step, shape or (step.rows, self.layout.widths[k]))
 
     def block_mask(self, name: str, i: int, step: Step) -> Words:
         """Return this party's v_i or r_i, shaped like party i's block."""

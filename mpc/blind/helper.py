@@ -3,11 +3,12 @@
 It knows which rows make a batch, which tells it nothing: neither ids nor values. It never sees features, labels,
 weights, scores or errors, in clear or under a mask.
 
-What it deals follows from keys that it shares with each data party, but for three things: one data party, which takes
-turns, gets explicit words, its share of c cos and c sin of t (`forward`) and of what hidden layers need
+What it deals follows from keys that it shares with each data party, but for three things: of each bundle one data
+party, which takes turns, gets explicit words, its share of cos and sin of t (`forward`) and of what hidden layers need
 (`hidden_helper`); the label party gets g of a loss (`loss`); and each data party i gets
 
     g_i = U_i^T (-sum_j r_j) - sum_j r_ij                summed over the others j
+    c_i = U_i sum_j v_ij - sum_j p_ij                    likewise
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,13 +16,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from tercet.mpc.arithmetic.ring import Signed, Words, product, total, transposed_product
-from tercet.mpc.blind.dealing import explicit_words
-from tercet.mpc.blind.hidden_helper import deal_angles, deal_hidden, upper_score_mask
+from tercet.mpc.blind.bundles import Bundles, StepBundles
+from tercet.mpc.blind.hidden_helper import bundle_words
 from tercet.mpc.blind.loss import deal_loss
-from tercet.mpc.blind.sizes import BlindLayout, explicit_party, layer_name
+from tercet.mpc.blind.sizes import BlindLayout
 from tercet.mpc.interface.row_store import FirstUse, RowStore
 from tercet.mpc.interface.script import Script, Send
-from tercet.mpc.plan.architecture import Tensors
 from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import Step, Turns
 from tercet.mpc.randomness.masks import Masks
@@ -63,6 +63,7 @@ class BlindHelper:
         self._plan, self._label, self._masks, self._order = plan, label, masks, order
         self._stores, self._labels, self._trains = stores, labels, trains
         self.layout, self._parties = BlindLayout(plan), range(len(plan.columns))
+        self._bundles = Bundles(plan, first) if trains else StepBundles(len(plan.columns))
         self._row_masks = row_masks or masks
         self._first, self._turns = first_use or FirstUse(plan.request.rows), Turns(first)
 
@@ -74,20 +75,18 @@ class BlindHelper:
             yield Send("dealt", 0, (party,), words, later=more)
 
     def deal(self, step: Step) -> dict[int, Words]:
-        """Compute what each data party is dealt, in one row (`sizes.dealt_shape`).
-
-        Without training, not those that are dealt nothing.
-        """
+        """Compute what each data party is dealt, in one row: its own words, then those of bundles."""
         u = self.input_masks(step)
-        parts = {i: [self._gradient_share(step, i, u[i])] if self._trains else [] for i in self._parties}
+        parts = {i: [self._product(step, i, u[i])] for i in self._parties}
+        for i in self._parties if self._trains else ():
+            parts[i].append(self._gradient_share(step, i, u[i]))
         if self._labels is not None:
             mask = self._labels.read_rows(self._order.rows(step))
             parts[self._label].append(deal_loss(self._label, self._masks, step, mask))
-        turn = explicit_party(step, len(self._parties))
-        values = self._dealt(step, self.score_mask(step, u))
-        entries = self.layout.dealt(step.rows, trains=self._trains)
-        parts[turn].append(explicit_words(entries, values, self._masks, step))
-        return {i: np.concatenate(row, axis=1) for i, row in parts.items() if row}
+        for bundle in self._bundles.sent(step):
+            masks = {j: bundle.masks(of) for j, of in self._masks.items()}
+            parts[bundle.turn].append(bundle_words(self._plan, masks, step, turn=bundle.turn, trains=self._trains))
+        return {i: np.concatenate(row, axis=1) for i, row in parts.items()}
 
     def input_masks(self, step: Step) -> dict[int, Words]:
         """Return U of a batch by data party; those of rows that no step before had are kept."""
@@ -110,19 +109,6 @@ class BlindHelper:
             label, shape = self._label, (len(new), self._plan.outputs)
             self._labels.write_rows(new, self._row_masks[label]("U_y", label, label, step, shape))
 
-    def score_mask(self, step: Step, u: Mapping[int, Words]) -> Words:
-        """Compute t of layer 0, (rows, width).
-
-        It is the data parties' words of it, less U_i sum_j v_ij, which z + t lacks.
-        """
-        words = self.mask("t", 0, step)
-        return words - total(product(u[i], total(self._blocks("V", i, step))) for i in self._parties)
-
-    def mask(self, name: str, k: int, step: Step, shape: tuple[int, int] | None = None) -> Words:
-        """Add up the data parties' words of a mask of layer k, (rows, width) if nothing is said."""
-        shape, name = shape or (step.rows, self.layout.widths[k]), layer_name(name, k)
-        return total(self._masks[j](name, j, j, step, shape) for j in self._parties)
-
     def _gradient_share(self, step: Step, i: int, u: Words) -> Words:
         """Compute g_i in one row."""
         shape = (step.rows, self.layout.widths[0])
@@ -130,16 +116,15 @@ class BlindHelper:
         g = transposed_product(u, r) + total(self._blocks("R", i, step))
         return (-g).reshape(1, -1)
 
+    def _product(self, step: Step, i: int, u: Words) -> Words:
+        """Compute c_i in one row."""
+        c = product(u, total(self._blocks("V", i, step)))
+        for j in self._parties:
+            if j != i:
+                c -= self._masks[j]("P", i, j, step, self.layout.product(step))
+        return c.reshape(1, -1)
+
     def _blocks(self, mask: str, i: int, step: Step) -> list[Words]:
         """Return v_ij or r_ij of each other party j."""
         block = (self._plan.columns[i], self.layout.widths[0])
         return [self._masks[j](mask, i, j, step, block) for j in self._parties if j != i]
-
-    def _dealt(self, step: Step, t: Words) -> Tensors:
-        """Compute all entries of the layout; `t` is of layer 0."""
-        layout = self.layout
-        values = {("angles", 0): deal_angles(layout, step, 0, t)}
-        for k in layout.hidden:
-            values |= deal_hidden(layout, step, k, self.mask, self._plan, trains=self._trains)
-            values["angles", k + 1] = deal_angles(layout, step, k + 1, upper_score_mask(layout, step, k, self.mask))
-        return values

@@ -1,20 +1,25 @@
-"""Computes what the helper deals for hidden layers: products of masks.
+"""Computes what is dealt of a bundle, from its masks alone.
 
-And parts of truncations' masks.
+That is cosines and sines, and for hidden layers products of masks and parts of truncations' masks. The helper does so
+for each bundle that it deals, and a data party for those that are opened. So nothing here may depend on a row, or on a
+step's rate or weights.
 
 Symbols are those of `layers`. The helper knows every mask whole, and nothing that one covers.
 """
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from tercet.mpc.arithmetic import truncation
-from tercet.mpc.arithmetic.ring import Words, product, product_transposed, transposed_product
+from tercet.mpc.arithmetic.ring import Words, product, product_transposed, total, transposed_product
 from tercet.mpc.blind.activation import dealt_words
+from tercet.mpc.blind.dealing import explicit_words
 from tercet.mpc.blind.narrowing import parts_of
-from tercet.mpc.blind.sizes import BlindLayout
+from tercet.mpc.blind.sizes import BlindLayout, layer_name
 from tercet.mpc.plan.architecture import Tensors
 from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.masks import Masks
 
 
 class MaskSums(Protocol):
@@ -22,11 +27,6 @@ class MaskSums(Protocol):
 
     def __call__(self, name: str, k: int, step: Step, shape: tuple[int, int] | None = None) -> Words:
         """Return the mask of layer k, (rows, width) if nothing is said."""
-
-
-def upper_score_mask(layout: BlindLayout, step: Step, k: int, mask: MaskSums) -> Words:
-    """Compute t of layer k + 1, (rows, width): sum_j t_j - q v."""
-    return mask("t", k + 1, step) - product(mask("q", k, step), mask("v", k, step, layout.upper(k)))
 
 
 def weights_mask(layout: BlindLayout, step: Step, k: int, mask: MaskSums) -> Words:
@@ -57,10 +57,10 @@ def delta_mask(layout: BlindLayout, step: Step, k: int, mask: MaskSums, error: W
 def dealt_mask(layout: BlindLayout, name: str, step: Step, k: int, mask: MaskSums) -> Words:
     """Compute the mask of this name, by which layer k rounds.
 
-    "t" above layer 0, "weights", "error" or "delta".
+    "t", "weights", "error" or "delta".
     """
     if name == "t":
-        return upper_score_mask(layout, step, k - 1, mask)
+        return mask("t", k, step)
     if name == "weights":
         return weights_mask(layout, step, k, mask)
     error = error_mask(layout, step, k, mask)
@@ -70,7 +70,7 @@ def dealt_mask(layout: BlindLayout, name: str, step: Step, k: int, mask: MaskSum
 def deal_hidden(layout: BlindLayout, step: Step, k: int, mask: MaskSums, plan: Plan, *, trains: bool) -> Tensors:
     """Compute all but the angles that is dealt for hidden layer k."""
     masks = [("weights", weights_mask(layout, step, k, mask), plan.upper_bits - layout.narrow_bits)]
-    found: Tensors = {}
+    found: Tensors = {("product", k): product(mask("q", k, step), mask("v", k, step, layout.upper(k)))}
     if trains:
         error = error_mask(layout, step, k, mask)
         delta = delta_mask(layout, step, k, mask, error)
@@ -83,6 +83,34 @@ def deal_hidden(layout: BlindLayout, step: Step, k: int, mask: MaskSums, plan: P
 
 
 def deal_angles(layout: BlindLayout, step: Step, k: int, t: Words) -> Words:
-    """Compute c cos and c sin of the multiples of t, the mask of layer k's pre-activations."""
-    series, unit, scale, bits = layout.numbers(step, k)
-    return dealt_words(t, unit, series, scale, bits.dealt)
+    """Compute cos and sin of the multiples of t, the mask of layer k's angles."""
+    numbers = layout.numbers(step, k)
+    return dealt_words(t, numbers.series, numbers.bits.dealt)
+
+
+def mask_sums(layout: BlindLayout, masks: Mapping[int, Masks]) -> MaskSums:
+    """Add up the data parties' words of masks; `masks` are each one's, by its index."""
+
+    def mask(name: str, k: int, step: Step, shape: tuple[int, int] | None = None) -> Words:
+        shape, name = shape or (step.rows, layout.widths[k]), layer_name(name, k)
+        return total(of(name, j, j, step, shape) for j, of in masks.items())
+
+    return mask
+
+
+def bundle_words(plan: Plan, masks: Mapping[int, Masks], step: Step, *, turn: int, trains: bool) -> Words:
+    """Compute the explicit words of a bundle, for the party in turn, in one row.
+
+    Args:
+        plan: The job's agreed numbers.
+        masks: Of the bundle, shared by the helper and each data party, by its index.
+        step: That has as many rows.
+        turn: The data party that is dealt them.
+        trains: Whether a way back follows.
+    """
+    layout = BlindLayout(plan)
+    mask = mask_sums(layout, masks)
+    values = {("angles", k): deal_angles(layout, step, k, mask("t", k, step)) for k in range(layout.turns)}
+    for k in layout.hidden:
+        values |= deal_hidden(layout, step, k, mask, plan, trains=trains)
+    return explicit_words(layout.dealt(step.rows, trains=trains), values, masks, step, turn)

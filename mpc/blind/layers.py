@@ -2,12 +2,13 @@
 
 It sees words that are masked or shared; no activation, slope, error or weight in clear.
 
-Symbols: z_k are the pre-activations of layer k, opened as z_k + t_k. For hidden layer k, a and s are shares of the
-activation and of its slope, by the series; W the weights above it, W' the same truncated to N fractional bits (as
-`arithmetic.truncation` does it). Masks are sums of a word of each data party, known whole to the helper alone:
+Symbols: z_k are the pre-activations of layer k, opened as angles: unit z_k + t_k. For hidden layer k, a and s are
+shares of the activation and of its slope, by the series; W the weights above it, W' the same truncated to N fractional
+bits (as `arithmetic.truncation` does it). Masks are sums of a word of each data party, known whole to the helper alone.
+[x]_j is j's share of an x that the helper deals:
 
     Q = a - q, S = s - tau, T = W' - v                                 opened
-    z_(k+1) + t = Q W' + q_j T + t_j, summed over j                    t = sum_j t_j - q v
+    z_(k+1) = Q W' + q_j T + [q v]_j, summed over j
 
 With O = e + r the opened error of layer k+1, A and B from `truncation`, h and d what is dealt of x's mask rho,
 
@@ -73,13 +74,13 @@ class BlindLayers:
         forward = self._forward
         share = forward.score_share(batch, shares.own, weights) + forward.column(step, shares.biases[0]) + offset
         along = self._weight_opening(step, shares.upper)
-        batch.layers[0].open((yield from forward.open("score opening", 0, share, along, later)))
+        yield from forward.open_angles(step, batch, 0, share, along=along, later=later)
         if along:
             along = yield from self._narrow_opening(step, batch, along)
         for k in self._layout.hidden:
             yield from self._open_activation(step, batch, k, along if k == 0 else ())
             share = self._layer_above(step, batch, k) + forward.column(step, shares.biases[k + 1])
-            batch.layers[k + 1].open((yield from forward.open("score opening", k + 1, share)))
+            yield from forward.open_angles(step, batch, k + 1, share)
 
     def _weight_opening(self, step: Step, upper: Sequence[Words]) -> Along:
         """Compute a share of all weights under the masks of their truncation.
@@ -127,11 +128,11 @@ class BlindLayers:
                 batch.hidden[layer_].weights = words
 
     def _layer_above(self, step: Step, batch: Batch, k: int) -> Words:
-        """Compute this party's share of z_(k+1) + t but for the bias, (rows, width above)."""
+        """Compute this party's share of z_(k+1) but for the bias, (rows, width above)."""
         hidden = batch.hidden[k]
         share = product(hidden.activation, hidden.narrow)
         share += product(self._forward.mask("q", k, step), hidden.weights)
-        share += self._forward.mask("t", k + 1, step)
+        share += batch.dealt["product", k]
         return share
 
     # --- back

@@ -11,8 +11,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from tercet.mpc.functions.series import Series, series_for
-from tercet.mpc.plan.architecture import Entry, NetworkForward, flat
-from tercet.mpc.plan.blind import Blind, StepBits, angle_unit, norm_bits, step_bits
+from tercet.mpc.plan.architecture import Entry, NetworkForward
+from tercet.mpc.plan.blind import Blind, StepBits, angle_unit, relative_norm, step_bits
 from tercet.mpc.plan.schedule import Step
 
 TRUNCATIONS = "error high", "error top", "error top slope", "delta high", "delta top"
@@ -47,7 +47,7 @@ class LayerNumbers(NamedTuple):
     series: Series
     unit: np.uint64  # 2^-64ths of a turn for each unit of a pre-activation's word
     scale: float  # by which functions are multiplied: c of the output, 1 of hidden layers
-    bits: StepBits
+    bits: StepBits  # dealt ones are the same in all steps
 
     @property
     def total(self) -> int:
@@ -98,9 +98,9 @@ class BlindLayout:
     def numbers(self, step: Step, k: int) -> LayerNumbers:
         """Return the numbers of layer k in a step."""
         series, plan = self.series(k), self._plan
-        scale, total = (step.scale, plan.f) if k == self.output else (1.0, plan.hidden_bits)
+        scale, least, total = (step.scale, step.least, plan.f) if k == self.output else (1.0, 1.0, plan.hidden_bits)
         unit = angle_unit(step.alpha, plan.fz, series.period)
-        return LayerNumbers(series, unit, scale, step_bits(scale, total, norm_bits(series)))
+        return LayerNumbers(series, unit, scale, step_bits(least, total, relative_norm(series)))
 
     def dealt(self, rows: int, *, trains: bool) -> tuple[Entry, ...]:
         """List the tensors of which every data party is dealt a share, one of them explicitly."""
@@ -108,6 +108,7 @@ class BlindLayout:
         for k in self.hidden:
             names = ("weights high", "weights top", *(("gradient",) if trains else ()))
             entries += [Entry(name, k, self.upper(k)) for name in names]
+            entries.append(Entry("product", k, (rows, self.widths[k + 1])))
             entries += [Entry(name, k, (rows, self.widths[k])) for name in TRUNCATIONS if trains]
         return tuple(entries)
 
@@ -119,6 +120,10 @@ class BlindLayout:
         """List likewise what scores rows that are not trained on."""
         angles = (self._angles(k, rows) for k in self.hidden)
         return (*angles, Entry("scores", self.output, (rows, self.widths[-1])))
+
+    def product(self, step: Step) -> tuple[int, int]:
+        """Return the shape of a party's c, and of each mask on its parts."""
+        return step.rows, self.widths[0]
 
     def _angles(self, k: int, rows: int) -> Entry:
         """Describe cos and sin of the multiples of layer k's t."""
@@ -144,12 +149,3 @@ def layer_name(name: str, k: int) -> str:
 def explicit_party(step: Step, parties: int) -> int:
     """Return the data party whose share of the dealt words is explicit; they take turns."""
     return step.index % parties
-
-
-def dealt_shape(layout: BlindLayout, party: int, step: Step, more: int, *, trains: bool) -> tuple[int, int]:
-    """Return the shape of what the helper deals a party for a step.
-
-    So many words come first, then shares of all entries if it is its turn.
-    """
-    turn = party == explicit_party(step, len(layout.columns))
-    return 1, more + (flat(layout.dealt(step.rows, trains=trains))[1] if turn else 0)

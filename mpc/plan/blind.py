@@ -2,9 +2,9 @@
 
 Symbols: c is the step's scale, alpha the scale of its weights, P the period of the series in units of a score. Words
 of pre-activations have f_z fractional bits, so that the score alpha z is an angle of alpha z / P turns, or of
-`unit` 2^-64ths of a turn for each unit of a word. The helper deals c cos and c sin of masks at `dealt` fractional bits;
-the data parties multiply them by public numbers of `public` fractional bits. Both together are F, so that nothing is
-truncated: an opened error is exact modulo 2^64, and no word can wrap.
+`unit` 2^-64ths of a turn for each unit of a word. The helper deals cos and sin of masks at `dealt` fractional bits; the
+data parties multiply them by public numbers of `public` fractional bits, with c in them. Both together are F, so that
+nothing is truncated: an opened error is exact modulo 2^64, and no word can wrap.
 
 Hidden layers have activations of P = f_z - N bits, from dealt and public numbers that together are P. Weights
 above them have P + F bits, are truncated to N where they are multiplied, and so pre-activations have f_z bits in
@@ -19,8 +19,7 @@ import numpy as np
 
 from tercet.mpc.functions.series import SERIES, Series, series_name
 
-SPARE = 2  # bits by which public numbers are finer than dealt ones: more of them are added up
-GOOD_BITS = 20  # of c cos and public numbers together, beyond the size of c
+GOOD_BITS = 20  # of cos and public numbers together, beyond the size of c
 LEAST_BITS = 16
 MOST_NARROW_BITS, LEAST_NARROW_BITS = 24, 20  # of upper weights where activations are multiplied by them
 UPPER_RANGE = 8  # bits of an upper weight's word before its point, the sign with them
@@ -96,23 +95,28 @@ def choose_series(
 class StepBits(NamedTuple):
     """Fractional bits of the two factors of an activation; together F."""
 
-    dealt: int  # of c cos and c sin of the helper's masks
-    public: int  # of the series' coefficients times cos and sin of what is opened
+    dealt: int  # of cos and sin of the helper's masks
+    public: int  # of c times the series' coefficients times cos and sin of what is opened
 
 
-def norm_bits(series: Series) -> int:
-    """Count the bits of the coefficients' norm, by which roundings of dealt numbers grow."""
-    terms = series.phi
-    return math.frexp(math.sqrt(sum(c * c for c in (*terms.sines, *terms.cosines))))[1]
+def relative_norm(series: Series) -> float:
+    """Compute the norm of the coefficients over the root of the number of terms.
 
-
-def step_bits(scale: float, f: int, norm: int) -> StepBits:
-    """Split F between dealt and public numbers.
-
-    For a step of this scale c, and so many bits of the norm.
+    Roundings of dealt numbers grow by the norm, and those of public ones by the root.
     """
-    _, exponent = math.frexp(scale)
-    dealt = (f + exponent + norm - SPARE) // 2 - exponent
+    terms = series.phi
+    return math.sqrt(sum(c * c for c in (*terms.sines, *terms.cosines)) / len(series.multiples))
+
+
+def step_bits(scale: float, f: int, norm: float) -> StepBits:
+    """Split F between dealt and public numbers, for steps of this scale c or more.
+
+    Dealt numbers must not depend on a step, so `scale` is the least of all steps. `norm` is the relative one. Roundings
+    of both kinds add as much to an error of the least step. In a step of a larger c public numbers have more bits
+    beyond their size, and dealt ones as many: relative to c no step is less exact than the least.
+    """
+    _, exponent = math.frexp(scale * norm)
+    dealt = (f + exponent) // 2
     return StepBits(dealt, f - dealt)
 
 

@@ -72,6 +72,7 @@ class Request:
     network: Network | None = None  # None for a model without hidden layers
     blind: Blind | None = None  # how activations are evaluated without the helper; None where it computes them
     checks: int = 0  # projections by which data parties check what the helper deals; see `checks`
+    checked: float = 0.0  # part of what the helper deals that is opened and compared, where it sees no score
     bits: tuple[float, ...] = ()  # collision entropy of each data party's rows; unknown, each column counts as one
     record_bits: tuple[float, ...] = ()  # what there is to learn of a row of each; likewise
     final: float = 0.1  # of a linear schedule: what is left of the rate at the last step
@@ -130,6 +131,7 @@ class Plan:
     steps_per_epoch: int
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
+    least_scale: float = 1.0  # of all steps, where the helper sees no score
 
     @property
     def fw(self) -> int:
@@ -275,7 +277,7 @@ class Plan:
                 rate = next(learning)
                 after = decay_alpha(rate, request.l2, alpha)
                 scale = snap_scale(rate / (stop - start) / after, self.f)
-                yield Step(next(index), epoch, position, start, stop, scale, alpha, after)
+                yield Step(next(index), epoch, position, start, stop, scale, alpha, after, self.least_scale)
                 alpha = after
 
     def alpha_after(self, steps: int) -> float:
@@ -317,7 +319,7 @@ class Plan:
         plain["norms"] = list(self.norms)
         plain["request"] |= {name: list(plain["request"][name]) for name in ("columns", "bits", "record_bits")}
         if not self.is_blind:  # so that the plan has the digest that it had before there was another mode
-            del plain["request"]["blind"]
+            del plain["request"]["blind"], plain["request"]["checked"], plain["least_scale"]
         if self.request.network is not None:
             plain["request"]["network"]["hidden"] = list(self.request.network.hidden)
         return plain

@@ -124,6 +124,7 @@ def _fit_blind_plan(
         len(sizes),
         warnings,
         notes,
+        least,
     )
 
 

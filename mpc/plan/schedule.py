@@ -28,6 +28,7 @@ class Step:
     scale: float  # rate / rows / after, snapped: what activation and label are multiplied by before encoding
     alpha: float  # before the step
     after: float  # alpha after it
+    least: float = 1.0  # no step of the same pass has a smaller scale
 
     @property
     def rows(self) -> int:

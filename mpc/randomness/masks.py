@@ -6,10 +6,12 @@ It sees secrets and addresses, never a value that is masked. A mask is the same 
 Whoever uses one must use it on one value only.
 """
 
+import hashlib
 import hmac
 import math
 import struct
 from collections.abc import Sequence
+from functools import cache
 from typing import Protocol
 
 import msgpack
@@ -25,6 +27,9 @@ VERSION = 1  # of the protocol: a change of what is derived from a secret change
 KEY_BYTES = 32
 MOST_BLOCKS = 2**32  # the counter block has 32 bits for them
 ONCE = "@"  # in the name of a mask: its key is for one step
+BUNDLE = "#"  # at the end of the name of a mask of a bundle, whose number is the position of the step
+BUNDLE_KEY = "key"  # the name by which a bundle's key is asked for, as words
+MOST_BUNDLES = 64  # of which the keys are kept: as many as are in use at a time
 ZEROS = bytes(1 << 16)  # encrypted again and again: small enough to stay in the cache
 LITTLE_ENDIAN = np.dtype("<u8")
 
@@ -106,6 +111,33 @@ def _fill(stream: CipherContext, out: memoryview) -> None:
         stream.update_into(ZEROS[: len(part)], part)
 
 
+class BundleMasks:
+    """Derives one party's masks of one bundle, from the bundle's key alone.
+
+    The counter block begins with 96 bits of the SHA-256 of a mask's name, i and j.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._key, self._stream = key, Keystream(key)
+
+    def __call__(self, mask: str, i: int, j: int, step: Step, shape: tuple[int, int]) -> Words:  # noqa: ARG002 - as `Masks`
+        """Return the words of this mask, or the key itself."""
+        if mask == BUNDLE_KEY + BUNDLE:
+            return np.frombuffer(self._key, LITTLE_ENDIAN).astype(np.uint64).reshape(shape)
+        return self._stream.words(*_hashed(mask, i, j), shape)
+
+
+def opened_masks(key: Words) -> BundleMasks:
+    """Make the masks of a bundle whose key was opened."""
+    return BundleMasks(key.astype(LITTLE_ENDIAN).tobytes())
+
+
+@cache
+def _hashed(mask: str, i: int, j: int) -> tuple[int, int, int]:
+    a, b, c = struct.unpack(">III", hashlib.sha256(f"{mask} {i} {j}".encode()).digest()[:12])
+    return a, b, c
+
+
 class PairMasks:
     """Derives the masks that two agents share in one attempt, for one purpose.
 
@@ -121,9 +153,12 @@ class PairMasks:
         self._attempt = attempt
         self._streams: dict[tuple[str, int, int], Keystream] = {}
         self._parents: dict[tuple[str, int, int], bytes] = {}  # of keys that are for one step
+        self._bundles: dict[int, BundleMasks] = {}
 
     def __call__(self, mask: str, i: int, j: int, step: Step, shape: tuple[int, int]) -> Words:
-        """Return the words of this mask at this step."""
+        """Return the words of this mask at this step, or in this bundle."""
+        if mask.endswith(BUNDLE):
+            return self._bundle(step.position)(mask, i, j, step, shape)
         return self._stream(mask, i, j).words(self._attempt, step.epoch, step.position, shape)
 
     def secret(self, name: str) -> bytes:
@@ -140,15 +175,27 @@ class PairMasks:
             self._streams[mask, i, j] = Keystream(self._derived(mask, i, j))
         return self._streams[mask, i, j]
 
+    def _bundle(self, number: int) -> BundleMasks:
+        """Return a bundle's masks; its key says nothing of another bundle's."""
+        if number not in self._bundles:
+            if len(self._bundles) == MOST_BUNDLES:
+                del self._bundles[next(iter(self._bundles))]
+            parent = self._parent("bundle", 0, 0)
+            self._bundles[number] = BundleMasks(hmac.digest(parent, struct.pack(">Q", number), "sha256"))
+        return self._bundles[number]
+
     def _key_once(self, mask: str, i: int, j: int) -> bytes:
         """Compute the HMAC of the digest, under a key of the mask.
 
         An HKDF at each step would take many times as long.
         """
         name, _, digest = mask.partition(ONCE)
+        return hmac.digest(self._parent(name, i, j), bytes.fromhex(digest), "sha256")
+
+    def _parent(self, name: str, i: int, j: int) -> bytes:
         if (name, i, j) not in self._parents:
             self._parents[name, i, j] = self._derived(f"{name}{ONCE}", i, j)
-        return hmac.digest(self._parents[name, i, j], bytes.fromhex(digest), "sha256")
+        return self._parents[name, i, j]
 
     def _derived(self, mask: str, i: int, j: int) -> bytes:
         return derive_key(self._secret, self._transcript, (*self._info, mask, i, j))

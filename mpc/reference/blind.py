@@ -1,8 +1,8 @@
 """Trains in plaintext as the oracle of a training in which the helper learns nothing.
 
-It sees everything, the masks t on scores included, and may import nothing of the protocol. Masks shape the model only
-through roundings: cos and sin of t are rounded, and so are the factors that z + t gives. In a network truncations
-round up or down as the lower bits of their masks say.
+It sees everything, the masks t on angles included, and may import nothing of the protocol. Masks shape the model only
+through roundings: cos and sin of t are rounded, and so are the factors that a + t gives, with a the angle of a score.
+In a network truncations round up or down as the lower bits of their masks say.
 
 A model without hidden layers is a network that has none.
 """
@@ -18,7 +18,7 @@ from tercet.mpc.arithmetic.ring import Signed, Words, sum_along
 from tercet.mpc.functions.hidden import HIDDEN
 from tercet.mpc.functions.series import Series, Terms, series_for
 from tercet.mpc.functions.trigonometry import rotations
-from tercet.mpc.plan.blind import angle_unit, norm_bits, step_bits
+from tercet.mpc.plan.blind import angle_unit, relative_norm, step_bits
 from tercet.mpc.plan.forward import SCORE_BITS
 from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import Step
@@ -27,7 +27,7 @@ from tercet.mpc.reference.network import NetworkWeights, round_by
 
 Permutation = Callable[[int], Signed]  # of all rows, by epoch
 Dealt = Callable[[str, int, Step], Words]
-"""Masks of a layer: "t" of its pre-activations, and of truncations "weights", "error" and "delta"."""
+"""Masks of a layer: "t" of its pre-activations' angles, and of truncations "weights", "error" and "delta"."""
 
 AnyWeights = Weights | NetworkWeights
 
@@ -63,13 +63,14 @@ class BlindRun(NamedTuple):
         plan, blind, network = self.plan, self.plan.request.blind, self.plan.network
         assert blind is not None
         if k == self.layers:
-            series, scale, total = series_for(plan.request.model, blind.reach, blind.terms), step.scale, plan.f
+            series, total = series_for(plan.request.model, blind.reach, blind.terms), plan.f
+            least = step.least
         else:
             assert network is not None
             series = series_for(network.activation, blind.hidden_reach, blind.hidden_terms)
-            scale, total = 1.0, plan.hidden_bits
-        bits = step_bits(scale, total, norm_bits(series))
-        return _Numbers(series, angle_unit(step.alpha, plan.fz, series.period), scale, bits.dealt, bits.public)
+            least, total = 1.0, plan.hidden_bits
+        bits = step_bits(least, total, relative_norm(series))
+        return _Numbers(series, angle_unit(step.alpha, plan.fz, series.period), bits.dealt, bits.public)
 
 
 class _Numbers(NamedTuple):
@@ -77,7 +78,6 @@ class _Numbers(NamedTuple):
 
     series: Series
     unit: np.uint64
-    scale: float
     dealt: int
     public: int
 
@@ -176,7 +176,7 @@ def _walk(run: BlindRun, stop: int | None) -> Iterator[_StepRecord]:
         if link.offset is not None:
             forward = forward._replace(z=forward.z + encode(link.offset(run.y[rows]) / step.alpha, plan.fz))
         phi = numbers.series.phi
-        error = _series(run, run.layers, phi, step, forward.z, public=numbers.public)
+        error = _series(run, run.layers, phi, step, forward.z, public=numbers.public, scale=step.scale)
         error = error + encode(step.scale * (phi.constant - link.target(run.y[rows])), plan.f)
         weights = _after(run, weights, step, rows, forward=forward, error=error)
         yield _StepRecord(step, rows, forward.z, weights)
@@ -225,33 +225,33 @@ def _after(
 
 
 def _series(run: BlindRun, k: int, terms: Terms, step: Step, z: Words, *, public: int, scale: float = 1.0) -> Words:
-    """Compute c times a function of layer k times a scale, but for its constant, term by term.
+    """Compute a function of layer k times a scale, but for its constant, term by term.
 
     Public factors have so many fractional bits, and dealt ones what the step has.
     """
     numbers, t = run.numbers(k, step), run.dealt("t", k, step)
     unit, multiples, bits = numbers.unit, numbers.series.multiples, numbers.dealt
-    cos_opened, sin_opened = rotations((z + t) * unit, multiples)
-    cos_mask, sin_mask = rotations(t * unit, multiples)
+    cos_opened, sin_opened = rotations(z * unit + t, multiples)
+    cos_mask, sin_mask = rotations(t, multiples)
     found = np.zeros_like(z)
     for n, (sine, cosine) in enumerate(zip(terms.sines, terms.cosines, strict=True)):
         s, c = scale * sine, scale * cosine
         of_cosine = encode(s * sin_opened[n] + c * cos_opened[n], public)
         of_sine = encode(c * sin_opened[n] - s * cos_opened[n], public)
-        found = found + of_cosine * encode(numbers.scale * cos_mask[n], bits)
-        found = found + of_sine * encode(numbers.scale * sin_mask[n], bits)
+        found = found + of_cosine * encode(cos_mask[n], bits)
+        found = found + of_sine * encode(sin_mask[n], bits)
     return found
 
 
 def _loss(run: BlindRun, record: _StepRecord) -> Words:
     """Sum a batch's loss, (1, 1)."""
     bits, link, step, k = run.plan.loss_bits, run.plan.link, record.step, run.layers
-    numbers, inverse = run.numbers(k, step), 1.0 / step.scale
+    numbers = run.numbers(k, step)
     series, dealt = numbers.series, numbers.dealt
     labels = encode(link.target(run.y[record.rows]), bits.label)
-    score = _series(run, k, series.score_terms, step, record.z, public=bits.score - dealt, scale=inverse)
+    score = _series(run, k, series.score_terms, step, record.z, public=bits.score - dealt)
     score = score + encode(np.full((1, 1), series.score_terms.constant), bits.score)
-    cumulant = _series(run, k, series.second, step, record.z, public=bits.total - dealt, scale=inverse)
+    cumulant = _series(run, k, series.second, step, record.z, public=bits.total - dealt)
     cumulant = cumulant + encode(np.full((1, 1), series.second.constant), bits.total)
     alone = encode(link.label_part(decode(labels, bits.label)), bits.total)
     return sum_along(cumulant) + sum_along(alone) - sum_along(labels * score)

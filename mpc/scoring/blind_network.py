@@ -133,7 +133,8 @@ class BlindNetworkScorer:
         """
         layer, numbers = MaskedLayer(self.layout.numbers(step, k)), self._numbers
         layer.dealt = angles.reshape(-1, step.rows, self.layout.widths[k])
-        layer.open((yield from sum_shares("score opening", k, share + self._mask("t", k, step), self._others)))
+        opened = yield from sum_shares("score opening", k, share + self._mask("t", k, step), self._others)
+        layer.open(opened * layer.numbers.unit)
         phi = layer.numbers.series.phi
         activation = layer.share(phi) - self._mask("q", k, step)
         if self._me == 0:  # adds what is public
@@ -185,7 +186,8 @@ class BlindNetworkScoringHelper:
         """Compute all that is dealt: cos and sin of each hidden layer's t, and what the scores lack."""
         layout, found, lacks = self.layout, dict[tuple[str, int], Words](), self._lacks_inputs(step)
         for k in layout.hidden:
-            found["angles", k] = deal_angles(layout, step, k, self._mask("t", k, step) - lacks)
+            angles = (self._mask("t", k, step) - lacks) * layout.numbers(step, k).unit
+            found["angles", k] = deal_angles(layout, step, k, angles)
             weights = total(of(f"g/{k}", j, j, layout.upper(k)) for j, of in self._weight_masks.items())
             lacks = product(self._mask("q", k, step), weights)
         found["scores", layout.output] = lacks

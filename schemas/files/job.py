@@ -133,9 +133,10 @@ class Privacy(OmitUnset):
         hidden_q, hidden_terms: likewise of hidden layers' activations.
         checks: with "scores", random projections by which data parties check each gradient share that the helper
             deals; 0 for none.
+        checked: with "nothing", the part of what the helper deals that is opened and compared; 0 for none.
     """
 
-    added = frozenset({"helper_sees", "q", "terms", "hidden_q", "hidden_terms"})
+    added = frozenset({"helper_sees", "q", "terms", "hidden_q", "hidden_terms", "checked"})
 
     helper_sees: Literal["scores", "nothing"] | None = None
     q: int | None = Field(default=None, ge=1, le=1024)
@@ -143,6 +144,7 @@ class Privacy(OmitUnset):
     hidden_q: int | None = Field(default=None, ge=1, le=1024)
     hidden_terms: int | None = Field(default=None, ge=1, le=256)
     checks: int = Field(default=2, ge=0, le=8)
+    checked: float = Field(default=0.1, ge=0, le=0.5)
 
 
 ModelKind = Literal["logistic", "linear", "softmax", "one-vs-rest", "poisson", "gamma", "mlp"]

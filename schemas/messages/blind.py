@@ -15,7 +15,7 @@ from tercet.schemas.messages.tensor import RingTensor
 
 
 class ScoreOpening(Message):
-    """Carries a share of a layer's pre-activations under a mask, z + t.
+    """Carries a share of a layer's pre-activations as angles, under a mask.
 
     To every other data party.
 
@@ -27,7 +27,7 @@ class ScoreOpening(Message):
     kind = "score opening"
     round = Round.OPENINGS
     item = "batch-scores"
-    words: RingTensor  # (batch, units or outputs), f_z fractional bits
+    words: RingTensor  # (batch, units or outputs), 2^-64ths of a turn
     checkpoint: bool = False
 
 
@@ -67,6 +67,19 @@ class OutputErrorOpening(Message):
     round = Round.OPENINGS
     item = "batch-errors"
     words: RingTensor  # (batch, outputs or units), F fractional bits
+
+
+class BundleKey(Message):
+    """Carries the key of the sender's masks of a dealt bundle that is opened and not used.
+
+    To the data party that was dealt its explicit words. By the keys of all data parties it computes what these should
+    be. Keys of bundles that are used never leave.
+    """
+
+    kind = "bundle key"
+    round = Round.OPENINGS
+    item = "bundle-key"
+    words: RingTensor  # (1, 4): 32 bytes, which no other mask follows from
 
 
 class SpreadShare(Message):

@@ -16,6 +16,7 @@ from tercet.schemas.messages.alignment import (
     TwiceBlindedIds,
 )
 from tercet.schemas.messages.blind import (
+    BundleKey,
     HiddenOpening,
     MaskedLossScores,
     MaskedScores,
@@ -158,6 +159,7 @@ __all__ = [
     "AlignedRows",
     "Approvers",
     "BlindedIds",
+    "BundleKey",
     "Cancel",
     "CheckCommitment",
     "CheckOpening",

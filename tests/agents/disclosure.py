@@ -24,6 +24,7 @@ from tercet.schemas.messages.kinds import (
     AlignedRows,
     Approvers,
     BlindedIds,
+    BundleKey,
     Cancel,
     CheckCommitment,
     CheckedMasks,
@@ -165,6 +166,7 @@ WHO: dict[type[Message], set[tuple[str, str]]] = {
     OrderConfirmation: DATA,
     MaskedInputs: DATA,
     CheckedMasks: DATA,
+    BundleKey: DATA,
     CheckCommitment: DATA,
     CheckOpening: DATA,
     MaskedLabels: {("label", "other")},
@@ -293,7 +295,7 @@ BLIND_LAYERS: set[type[Message]] = {HiddenOpening, WeightOpening, NarrowOpening,
 BLIND_SCORED: set[type[Message]] = {ScoringInputs, ScoringDealtShares, MaskedScores}
 BLIND_SCORED_LAYERS: set[type[Message]] = {ScoringScoreOpening, ScoringHiddenOpening}
 BLIND_LOST_LAYERS: set[type[Message]] = {HeldOutHiddenOpening, HeldOutWeightOpening, HeldOutNarrowOpening}
-OF_BLIND = {NextWeights, ScoreOpening, OutputErrorOpening, SpreadShare, MaskedLossScores, MaskedScores,
+OF_BLIND = {BundleKey, NextWeights, ScoreOpening, OutputErrorOpening, SpreadShare, MaskedLossScores, MaskedScores,
             HeldOutScoreOpening, HeldOutLossScores, HiddenOpening, NarrowingOpening, NarrowingDealtShares,
             HeldOutHiddenOpening, HeldOutNarrowOpening, *BLIND_SCORED_LAYERS}  # fmt: skip
 OPENED: set[type[Message]] = {
@@ -331,7 +333,7 @@ def due(heard: Heard) -> set[type[Message]]:
     if not isinstance(job, TrainingJob):
         return kinds | ({PartialScores} if alone else scored | {WeightMaskSeed})
     kinds |= {Checkpoints, GoOn, ModelCommitments}
-    kinds |= BLIND | {RowMaskKey, StepsDone} if is_blind else BLOCKS
+    kinds |= BLIND | {BundleKey, RowMaskKey, StepsDone} if is_blind else BLOCKS
     kinds |= set() if is_blind else {CheckCommitment, CheckOpening}
     if not alone:
         kinds |= {ModelOpening} if network is None else {ModelOpening, ModelUpperOpening}
@@ -382,6 +384,8 @@ def check_roles(heard: Heard) -> None:
     carried = {ScoringDealtShares, HeldOutDealtShares, NarrowingDealtShares} - turns
     for model in expected.keys() & carried:
         expected[model] = {("helper", role(heard.names[0]))}
+    if BundleKey in expected:  # few bundles are opened, and each has one data party in turn
+        expected[BundleKey] = found[BundleKey] & DATA
     if len(heard.names) == 2:  # there is no third data party
         expected = {model: who - {("other", "other")} for model, who in expected.items()}
     assert {model: who for model, who in found.items() if expected.get(model) != who} == {}

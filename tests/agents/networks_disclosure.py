@@ -16,6 +16,7 @@ from tercet.mpc.arithmetic.ring import Signed, Words, total
 from tercet.mpc.plan.forward import noise_width
 from tercet.mpc.randomness.masks import ONCE
 from tercet.schemas.messages.kinds import (
+    BundleKey,
     DealtShares,
     ErrorOpening,
     HeldOutHiddenAnswer,
@@ -189,7 +190,9 @@ def top_bits(words: Words) -> Words:
 
 def check_words_uniform(heard: Heard) -> None:
     """Every kind between each two parties is uniform in all its bits, and so are partial sums of shares."""
-    kinds = {kind for kind in due(heard) if "words" in kind.model_fields} - OPENED - {SpreadShare}  # few words
+    kinds = (
+        {kind for kind in due(heard) if "words" in kind.model_fields} - OPENED - {SpreadShare, BundleKey}
+    )  # few words
     for model in sorted(kinds, key=lambda one: one.__name__):
         joined: dict[tuple[str, str], list[Words]] = defaultdict(list)
         for (sender, receiver, *_), words in sorted(heard.received(model).items()):

@@ -143,8 +143,11 @@ class BlindNetworkPass:
         return total(self.masks(j, HELPER)(name, j, j, step, shape) for j in self.ids)
 
     def dealt(self, name: str, k: int, step: Step) -> Words:
-        """The mask t of a layer as the helper has it; slopes have no part in a score."""
+        """The mask of a layer's angles as the helper has it; slopes have no part in a score."""
         assert name == "t"
+        return self.helper.layout.numbers(step, k).unit * self._score_mask(k, step)
+
+    def _score_mask(self, k: int, step: Step) -> Words:
         layout, t = Layout(self.numbers), self.mask("t", k, step)
         if k:
             g = total(self.weights[j](f"g/{k - 1}", j, j, layout.upper(k - 1)) for j in self.ids)

@@ -11,14 +11,14 @@ from typing import Self
 import numpy as np
 
 from tercet.mpc.arithmetic.fixed import encode_bounded
-from tercet.mpc.arithmetic.ring import Words, product, total
+from tercet.mpc.arithmetic.ring import Words, total
 from tercet.mpc.blind.activation import CosSin
+from tercet.mpc.blind.bundles import Bundle, Bundles, ChosenBundles
 from tercet.mpc.blind.data_party import BlindParty
 from tercet.mpc.blind.forward import BlindForward
 from tercet.mpc.blind.helper import BlindHelper
-from tercet.mpc.blind.hidden_helper import dealt_mask
+from tercet.mpc.blind.hidden_helper import dealt_mask, mask_sums
 from tercet.mpc.blind.loss import BlindLoss
-from tercet.mpc.blind.sizes import layer_name
 from tercet.mpc.blind.start import AnyShares
 from tercet.mpc.functions.series import Terms
 from tercet.mpc.interface.feature_source import ArrayFeatures
@@ -28,6 +28,7 @@ from tercet.mpc.linear.data_party import Shares, first_shares
 from tercet.mpc.linear.epoch_sums import EpochSums
 from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.masks import Masks
 from tercet.mpc.randomness.secret_order import Order
 from tercet.mpc.reference.blind import BlindRun
 from tercet.mpc.reference.linear import Weights
@@ -48,6 +49,8 @@ class BlindWorld:
     seed: int | None = None
     loss: bool = False
     together: int = 1  # steps whose dealt words travel together
+    choice: bytes = b"c" * 32  # the key by which bundles are opened
+    by_keys: bool = True  # whether masks of an opened bundle are made from keys; else they are the source's own
 
     def __post_init__(self) -> None:
         job = self.job
@@ -55,14 +58,15 @@ class BlindWorld:
         self.order = Order(b"p" * 32, plan.request.rows)
         self.sent: list[Sent] = []
         self.box: dict[tuple[str, int, int, int, int], Words] = {}
-        self.parties = [self.make_party(i) for i in self.ids]
         first = self.start[0].step if self.start else 0
+        self.bundles = ChosenBundles(Bundles(plan, first), self.choice)
+        self.parties = [self.make_party(i) for i in self.ids]
         labels = ArrayRows(plan.request.rows, plan.outputs) if self.loss else None
         self.helper = BlindHelper(
             plan, job.label, {i: self.masks(i, HELPER) for i in self.ids}, order=self.order,
             stores=self.stores(self.ids), labels=labels, first=first,
         )  # fmt: skip
-        self.counts = {i: dict.fromkeys(("absorbed", "dealt", "done"), first) for i in self.ids}
+        self.counts = {i: dict.fromkeys(("absorbed", "dealt", "checked", "done"), first) for i in self.ids}
 
     def stores(self, parties: Iterator[int] | range | list[int]) -> dict[int, ArrayRows]:
         """Empty ones, for words of these parties."""
@@ -74,7 +78,7 @@ class BlindWorld:
         masks, y, plan = self.masks(i, HELPER), job.y if i == job.label else None, job.plan
         forward = BlindForward(
             i, plan, ArrayFeatures(job.xs[i]), order=self.order, helper_masks=masks, stores=self.stores(others),
-            trains=True,
+            bundles=self.bundles, open_key=None if self.by_keys else lambda j, _: self.masks(j, HELPER),
         )  # fmt: skip
         loss = None
         if self.loss:
@@ -183,22 +187,14 @@ class BlindWorld:
         blocks = tuple(total(shares[j].own if j == i else shares[j].partners[i] for j in self.ids) for i in self.ids)
         return Weights(blocks, total(share.intercept for share in shares))
 
-    def mask(self, name: str, k: int, step: Step, shape: tuple[int, int] | None = None) -> Words:
-        """All parties' words of a mask, (rows, width of layer k) if nothing is said."""
-        layout, name = self.parties[0].layout, layer_name(name, k)
-        shape = shape or (step.rows, layout.widths[k])
-        return total(self.masks(j, HELPER)(name, j, j, step, shape) for j in self.ids)
-
     def dealt(self, name: str, k: int, step: Step) -> Words:
-        """A mask of a step as the helper has it, from all masks."""
-        layout = self.parties[0].layout
-        if name != "t" or k:
-            return dealt_mask(layout, name, step, k, self.mask)
-        t = self.mask("t", 0, step)
-        u = [self.helper._stores[i].read_rows(self.order.rows(step)) for i in self.ids]
-        for i, j in ((i, j) for i in self.ids for j in self.ids if i != j):
-            t = t - product(u[i], self.masks(j, HELPER)("V", i, j, step, (layout.columns[i], layout.widths[0])))
-        return t
+        """A mask that a step uses as the helper has it, from all masks."""
+        layout, used = self.parties[0].layout, self.bundles.used(step)
+        return dealt_mask(layout, name, step, k, mask_sums(layout, self.bundle_masks(used)))
+
+    def bundle_masks(self, bundle: Bundle) -> dict[int, Masks]:
+        """Every party's masks of a bundle."""
+        return {j: bundle.masks(self.masks(j, HELPER)) for j in self.ids}
 
     def oracle(self) -> BlindRun:
         """The same job in plaintext; asked for after the run."""

@@ -14,6 +14,7 @@ from tercet.schemas.messages.kinds import (
     AlignedRows,
     Approvers,
     BlindedIds,
+    BundleKey,
     Cancel,
     CheckCommitment,
     CheckedMasks,
@@ -410,6 +411,7 @@ EACH: dict[type[Message], st.SearchStrategy[Message]] = {
             MaskedScores,
             HeldOutScoreOpening,
             HeldOutLossScores,
+            BundleKey,
         )
     },
     Submit: st.builds(Submit, description=descriptions() | predictions()),

@@ -40,7 +40,9 @@ LOOKED_AT = replace(
 TENSORS: list[type[Message]] = [
     DealtShares, HiddenOpening, ScoreOpening, OutputErrorOpening, NarrowingOpening, NarrowingDealtShares,
 ]  # fmt: skip
-BITS: dict[type[Message], int] = {NarrowingOpening: 1 << 63, DealtShares: 1, NarrowingDealtShares: 1}
+BITS: dict[type[Message], int] = {
+    NarrowingOpening: 1 << 63, DealtShares: 1, NarrowingDealtShares: 1, HeldOutDealtShares: 1 << 56,
+}  # fmt: skip
 EVALUATED: list[type[Message]] = [
     HeldOutDealtShares, HeldOutHiddenOpening, HeldOutNarrowOpening, HeldOutScoreOpening, ScoringDealtShares,
     ScoringHiddenOpening, ScoringScoreOpening,

@@ -5,10 +5,14 @@ does t. But every tensor has a mask of its own, by which it is shifted, and on w
 it in some order. So the view is exactly uniform, whatever the others hold. `test_every_tensor_...` follows that order.
 
 The ranks say it of all masks together, with opened words fixed, and cosines and sines of t too. That is enough. The
-honest party's word of t is used for nothing but t, so z + t is uniform and can stand in its place as a variable;
-likewise e + r in the place of its word of r, which g hides behind r_ij. Its "angles" cover the cosines and sines of t.
+honest party's word of t is used for nothing but t, so an opened angle is uniform and can stand in its place as a
+variable; likewise e + r in the place of its word of r, which g hides behind r_ij. Its "angles" cover the cosines and
+sines of t.
 All the rest is affine modulo 2^64 then, and full row rank over GF(2) makes it uniform. What the openings themselves
 look like is checked over many jobs.
+
+Bundles that are opened tell nothing but masks, and no tensor has its cover there (`test_checked`). So what was dealt of
+them is no part of a view.
 """
 
 import itertools
@@ -22,10 +26,12 @@ import pytest
 
 from tercet.mpc.arithmetic.ring import Words, total
 from tercet.mpc.blind.activation import dealt_words
+from tercet.mpc.blind.bundles import Bundle, ChosenBundles, StepBundles
+from tercet.mpc.blind.hidden_helper import mask_sums
 from tercet.mpc.blind.sizes import BlindLayout, layer_name
 from tercet.mpc.functions import series
 from tercet.mpc.functions.series import Terms
-from tercet.mpc.plan.architecture import unpack
+from tercet.mpc.plan.architecture import flat, unpack
 from tercet.mpc.plan.blind import Blind
 from tercet.mpc.plan.plan import Request
 from tercet.mpc.plan.schedule import Step
@@ -34,7 +40,8 @@ from tests.mpc.linear.test_disclosure import Vector, deficiency, reusing, withou
 from tests.mpc.network.test_disclosure import Cover, Piece, check_covers, shifted
 from tests.mpc.world import HELPER, Job, MaskSource, Sent, keyed, make_job, same
 
-MASKS = ["U", "V", "R", "r", "t", "angles", "U_y", "N", "Q"]
+OF_STEPS = ("U", "V", "P", "R", "r", "U_y", "N", "Q")
+MASKS = [*OF_STEPS, "t#", "angles#"]
 BLIND = {"logistic": Blind(16, 16), "linear": Blind(32, 1), "poisson": Blind(5, 12), "gamma": Blind(5, 12)}
 BLIND["one-vs-rest"] = BLIND["logistic"]
 SHORT = Blind(32, 1)  # for a rank
@@ -61,7 +68,7 @@ def _short_series(monkeypatch: pytest.MonkeyPatch) -> None:
 def job_of(model: str, columns: tuple[int, ...], label: int = 1, **others: Any) -> Job:
     """Two rows, each a batch of its own, in two epochs."""
     seed = others.pop("seed", 0)
-    numbers = {"rows": 2, "batch": 1, "epochs": 2, "rate": 0.1} | others
+    numbers = {"rows": 2, "batch": 1, "epochs": 2, "rate": 0.1, "checked": 0.4} | others
     numbers.setdefault("blind", BLIND[model])
     outputs = 3 if model == "one-vs-rest" else 1
     return make_job(Request(model, columns=columns, outputs=outputs, **numbers), label, seed)
@@ -74,13 +81,42 @@ def leave(world: "Watched", sent: Sent) -> None:
     """Changes nothing."""
 
 
+def forgetful(reused: set[str], source: MaskSource | None = None) -> MaskSource:
+    """Masks of which some forget the step, or the bundle."""
+    of_steps: MaskSource = reusing({mask for mask in reused if not mask.endswith("#")}, source)
+
+    def masks(a: int, b: int) -> Any:
+        pair = of_steps(a, b)
+        return lambda mask, i, j, step, shape: pair(
+            mask, i, j, replace(step, index=0, position=0) if mask in reused and mask.endswith("#") else step, shape
+        )
+
+    return masks
+
+
 @dataclass
 class Watched(BlindWorld):
     """With a loss. Hands every message to `tamper`, which may change its words, or note another one as sent."""
 
     loss: bool = True
+    by_keys: bool = False
     trains: bool = True  # or there are no g but of the loss
     tamper: Tamper = field(kw_only=True, default=leave)
+
+    @property
+    def dealt_bundles(self) -> ChosenBundles | StepBundles:
+        """Of the training, or of a pass."""
+        return self.bundles if self.trains else StepBundles(len(self.ids))
+
+    def address(self, step: int, mask: str) -> tuple[int, str]:
+        """Where a step's mask is: of the step, or of the bundle that it uses."""
+        number = self.dealt_bundles.used(step_of(self, step)).number
+        return (step, mask) if number is None or not is_bundled(mask) else (number, f"{mask}#")
+
+    @property
+    def uses(self) -> dict[int | None, int]:
+        """Which step uses a bundle, by number."""
+        return {self.bundles.used(step).number: step.index for step in self.job.plan.steps()} if self.trains else {}
 
     def _note(self, task: Any) -> None:
         before = len(self.sent)
@@ -90,31 +126,44 @@ class Watched(BlindWorld):
 
 
 def split_dealt(world: Watched, sent: Sent) -> dict[str, Words]:
-    """What the helper dealt: g, that of a loss, and explicit words if it is the party's turn. All may be written to."""
-    layout = BlindLayout(world.job.plan)
-    own = layout.columns[sent.receiver] * layout.widths[0] * world.trains
+    """What the helper dealt but for bundles: c, g, and that of a loss. All may be written to."""
+    layout, rows = BlindLayout(world.job.plan), step_of(world, sent.step).rows
+    product = rows * layout.widths[0]
+    own = product + layout.columns[sent.receiver] * layout.widths[0] * world.trains
     loss = own + (world.loss and sent.receiver == world.job.label)
-    found = {"g": sent.words[:, :own], "loss g": sent.words[:, own:loss]}
-    if sent.words.shape[1] > loss:
-        rows = step_of(world, sent.step).rows
-        entries = layout.dealt(rows, trains=world.trains)
-        tensors = unpack(entries, sent.words[:, loss:], "explicit words")
-        found |= {layer_name(name, k): words for (name, k), words in tensors.items()}
-    return found
+    return {"c": sent.words[:, :product], "g": sent.words[:, product:own], "loss g": sent.words[:, own:loss]}
+
+
+def split_bundles(world: Watched, sent: Sent) -> list[tuple[Bundle, dict[str, Words]]]:
+    """The explicit words of bundles in what the helper dealt, which may be written to."""
+    layout, step = BlindLayout(world.job.plan), step_of(world, sent.step)
+    bundles = [bundle for bundle in world.dealt_bundles.sent(step) if bundle.turn == sent.receiver]
+    entries, found = layout.dealt(step.rows, trains=world.trains), []
+    _, size = flat(entries)
+    for n, bundle in enumerate(reversed(bundles)):
+        end = sent.words.shape[1] - n * size
+        tensors = unpack(entries, sent.words[:, end - size : end], "explicit words")
+        found.append((bundle, {layer_name(name, k): words for (name, k), words in tensors.items()}))
+    return found[::-1]
+
+
+def is_bundled(mask: str) -> bool:
+    """Whether it is a mask of a bundle in a training."""
+    return mask not in OF_STEPS
 
 
 def step_of(world: Watched, index: int) -> Step:
     """The step of this number; passes over held-out rows have as many rows in each as a training's first."""
     steps = list(world.job.plan.steps())
-    return steps[index] if world.trains else replace(steps[0], stop=world.job.plan.request.rows // 2)
+    return steps[index] if world.trains else replace(steps[0], index=index, stop=world.job.plan.request.rows // 2)
 
 
 # What a coalition of data parties receives
 
 PLACES = {  # of a tensor: in its step's order, its mask, and the sign of that
-    "masked inputs": (0, "U", -1), "masked weights": (1, "V", -1), "score opening": (2, "t", 1),
-    "angles": (3, "angles", -1), "error opening": (4, "r", 1), "g": (5, "R", -1),
-    "loss labels": (6, "U_y", -1), "masked scores": (7, "N", -1), "loss g": (8, "Q", 1),
+    "masked inputs": (0, "U", -1), "masked weights": (1, "V", -1), "c": (2, "P", -1), "score opening": (3, "t", 1),
+    "angles": (4, "angles", -1), "error opening": (5, "r", 1), "g": (6, "R", -1),
+    "loss labels": (7, "U_y", -1), "masked scores": (8, "N", -1), "loss g": (9, "Q", 1), "bundle key": (10, "key", 1),
 }  # fmt: skip
 BROADCAST = {"masked inputs", "loss labels", *OPENINGS}
 
@@ -126,15 +175,33 @@ def pieces(world: Watched, coalition: tuple[int, ...]) -> list[Piece]:
     for sent in world.sent:
         if sent.receiver not in coalition or sent.sender in coalition:
             continue
-        parts = split_dealt(world, sent) if sent.what == "dealt" else {sent.what: sent.words}
-        for kind, words in parts.items():
+        for used, kind, words in parts_of(world, sent):
             place, mask, sign = PLACES[kind]
-            what = (sent.step, kind, HELPER if kind in BROADCAST else sent.receiver)
-            cover = Cover(honest, mask, sent.receiver if mask in {"V", "R", "N", "Q"} else honest, honest, sign)
+            index, named = (used, f"{mask}#") if kind == "bundle key" else world.address(used, mask)
+            what = (index, kind, HELPER if kind in BROADCAST else sent.receiver)
+            cover = Cover(honest, named, sent.receiver if mask in {"V", "P", "R", "N", "Q"} else honest, honest, sign)
             if words.size:
-                piece = found.setdefault(what, Piece((sent.step, place), what, words, cover))
+                at = sent.step if kind == "bundle key" else used
+                piece = found.setdefault(what, Piece((at, place), what, words, cover))
                 assert np.array_equal(piece.words, words)
     return sorted(found.values(), key=lambda piece: (piece.place, str(piece.what)))
+
+
+def parts_of(world: Watched, sent: Sent) -> list[tuple[int, str, Words]]:
+    """The tensors of a message: of which step, or of a key of which bundle; what they are; the words."""
+    if sent.what == "bundle key":
+        opened = world.bundles.opened(step_of(world, sent.step))
+        assert opened is not None
+        assert opened.number is not None
+        return [(opened.number, sent.what, sent.words)]
+    if sent.what != "dealt":
+        return [(sent.step, sent.what, sent.words)]
+    found = [(sent.step, kind, words) for kind, words in split_dealt(world, sent).items()]
+    uses = world.uses
+    for bundle, tensors in split_bundles(world, sent):
+        used = sent.step if bundle.number is None else uses.get(bundle.number)
+        found += [] if used is None else [(used, kind, words) for kind, words in tensors.items()]
+    return found
 
 
 @pytest.mark.parametrize(
@@ -153,17 +220,19 @@ def test_every_tensor_that_a_coalition_receives_has_a_mask_of_its_own(model, col
 
 
 def take_off_angles(world: Watched, sent: Sent) -> None:
-    """Leave of explicit words what covers c cos and c sin of t."""
-    explicit = split_dealt(world, sent).get("angles") if sent.what == "dealt" else None
-    if explicit is not None:
-        step = step_of(world, sent.step)
-        waves, unit, scale, bits = BlindLayout(world.job.plan).numbers(step, 0)
-        explicit[:] -= dealt_words(world.dealt("t", 0, step), unit, waves, scale, bits.dealt).reshape(explicit.shape)
+    """Leave of explicit words what covers cos and sin of t."""
+    for bundle, tensors in split_bundles(world, sent) if sent.what == "dealt" else ():
+        if bundle.number not in world.uses:
+            continue  # it is opened, and no part of a view
+        step, layout = step_of(world, sent.step), BlindLayout(world.job.plan)
+        numbers, explicit = layout.numbers(step, 0), tensors["angles"]
+        t = mask_sums(layout, world.bundle_masks(bundle))("t", 0, step)
+        explicit[:] -= dealt_words(t, numbers.series, numbers.bits.dealt).reshape(explicit.shape)
 
 
 @dataclass
 class SuppliedWorld(Watched):
-    """What is opened is zeros, and so are c cos and c sin of t, whatever the masks are; all is sent as ever."""
+    """What is opened is zeros, and so are cos and sin of t, whatever the masks are; all is sent as ever."""
 
     tamper: Tamper = field(kw_only=True, default=take_off_angles)
 
@@ -203,7 +272,7 @@ def test_so_it_is_with_several_outputs(coalition):
     assert coalition_deficiency([job_of("one-vs-rest", (2, 1), epochs=1, blind=SHORT)], coalition) == 0
 
 
-@pytest.mark.parametrize("shared", ["V", "R", "r", "t", "angles", "U_y", "N"])
+@pytest.mark.parametrize("shared", ["V", "P", "R", "r", "t#", "angles#", "U_y", "N"])
 def test_no_mask_can_serve_two_outputs(shared):
     """One that is the same for all of them is noticed."""
 
@@ -226,7 +295,7 @@ def for_all_outputs(masks: Any, shared: str) -> Any:
 
 def smallest_job(mask: str = "") -> Job:
     """Three steps: a turn of either party, and one more. Party 1 holds the mask: N and Q are not the label party's."""
-    return job_of("linear", (1, 1), label=int(mask not in {"N", "Q"}), rows=3, epochs=1)
+    return job_of("linear", (1, 1), label=int(mask not in {"N", "Q"}), rows=3, epochs=1, checked=0.0)
 
 
 @pytest.mark.parametrize("omitted", MASKS)
@@ -238,7 +307,7 @@ def test_no_mask_can_be_left_out(omitted):
 @pytest.mark.parametrize("reused", MASKS)
 def test_no_mask_can_serve_two_steps(reused):
     """A mask that forgets the step is noticed, although the model comes out right."""
-    assert coalition_deficiency([smallest_job(reused)], (0,), lambda masks, _: reusing({reused}, masks)) > 0
+    assert coalition_deficiency([smallest_job(reused)], (0,), lambda masks, _: forgetful({reused}, masks)) > 0
 
 
 def test_no_two_tables_can_share_their_masks_of_rows():
@@ -261,10 +330,10 @@ def test_no_second_party_can_be_sent_the_explicit_words():
 
     def tell_all(world: Watched, sent: Sent) -> None:
         take_off_angles(world, sent)
-        if sent.what == "dealt" and "angles" in split_dealt(world, sent):
-            others = [i for i in world.ids if i != sent.receiver]
-            words = split_dealt(world, sent)["angles"]
-            world.sent += [Sent("angles", sent.step, HELPER, i, words) for i in others]
+        for used, kind, words in parts_of(world, sent):
+            if kind == "angles":
+                others = [i for i in world.ids if i != sent.receiver]
+                world.sent += [Sent("angles", used, HELPER, i, words) for i in others]
 
     assert coalition_deficiency([smallest_job()], (0,), tamper=tell_all) > 0
 
@@ -282,7 +351,7 @@ def opened(world: BlindWorld, kind: str) -> Words:
 def openings_of_jobs(source: Callable[[int], MaskSource], model: str = "logistic") -> dict[str, Words]:
     """By kind, (jobs, elements): all with the same data, and masks by number."""
     job = job_of(model, (2, 1), rows=8, batch=4, epochs=1)
-    worlds = [BlindWorld(job, source(n)).run(1) for n in range(64)]
+    worlds = [BlindWorld(job, source(n), by_keys=False).run(1) for n in range(64)]
     return {kind: np.array([opened(world, kind) for world in worlds]) for kind in OPENINGS}
 
 
@@ -304,7 +373,7 @@ def test_what_is_opened_is_uniform(model):
     ("source", "found"),
     [
         (lambda _: keyed(), [False, False]),
-        (lambda n: without({"t", "V"}, keyed(n)), [False, True]),  # t has a part by V, which z + t lacks
+        (lambda n: without({"t#"}, keyed(n)), [False, True]),
         (lambda n: without({"r"}, keyed(n)), [True, False]),
     ],
     ids=["one key", "no t", "no r"],

@@ -18,7 +18,7 @@ from tercet.mpc.functions.hidden import HIDDEN
 from tercet.mpc.functions.series import Terms
 from tercet.mpc.linear.loss import opened_loss
 from tercet.mpc.plan.architecture import Network
-from tercet.mpc.plan.blind import DEFAULT_HIDDEN, Blind, choose_series, norm_bits, step_bits
+from tercet.mpc.plan.blind import DEFAULT_HIDDEN, Blind, choose_series, relative_norm, step_bits
 from tercet.mpc.plan.plan import Plan, Request
 from tercet.mpc.plan.planner import make_plan
 from tercet.mpc.plan.schedule import Step
@@ -30,7 +30,7 @@ from tercet.mpc.reference.network import train_float as train_network_float
 from tests.mpc.blind_world import BlindWorld
 from tests.mpc.network_world import make_network_job, opened
 from tests.mpc.network_world import same as same_network
-from tests.mpc.world import make_job, same
+from tests.mpc.world import keyed, make_job, same
 
 SMALL = Request("logistic", rows=150, columns=(7, 8), batch=40, epochs=2, rate=0.3, blind=Blind(32, 16))
 
@@ -61,11 +61,27 @@ def test_the_joint_run_equals_the_oracle_bit_for_bit(data):
         batch=data.draw(st.integers(3, 90)),
         l2=data.draw(st.sampled_from([0.0, 0.01])),
         schedule=data.draw(st.sampled_from(["constant", "linear"])),
+        checked=data.draw(st.sampled_from([0.0, 0.1, 0.4])),
     )
     job = make_job(request, label, data.draw(st.integers(0, 99)))
     together = data.draw(st.integers(1, 3))
     world = BlindWorld(job, seed=data.draw(st.integers(0, 9)), together=together).run(data.draw(st.integers(1, 4)))
     assert same(world.weights(), train(world.oracle()))
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.data())
+def test_an_attempt_that_goes_on_equals_the_oracle_bit_for_bit(data):
+    """From any step, with bundles and masks of its own."""
+    checked = data.draw(st.sampled_from([0.0, 0.1, 0.5]))
+    request = replace(SMALL, rows=data.draw(st.integers(40, 200)), epochs=3, checked=checked)
+    job = make_job(request)
+    step = data.draw(st.integers(1, job.plan.steps_total - 1))
+    before = BlindWorld(job).run(stop=step)
+    after = BlindWorld(job, keyed(2), start=[*before.shares()], choice=b"d" * 32).run(2, first=step)
+    begun = train(before.oracle(), step)
+    assert same(before.weights(), begun)
+    assert same(after.weights(), train(after.oracle()._replace(first=step, begin=begun)))
 
 
 @settings(max_examples=25, deadline=None)
@@ -86,6 +102,7 @@ def test_a_network_equals_the_oracle_bit_for_bit(data):
         l2=data.draw(st.sampled_from([0.0, 0.01])),
         network=Network(hidden, activation),
         blind=choose_series(model, None, None, activation),
+        checked=data.draw(st.sampled_from([0.0, 0.1, 0.5])),
     )
     job = make_network_job(request, label, data.draw(st.integers(0, 99)))
     together = data.draw(st.integers(1, 3))
@@ -111,7 +128,7 @@ def test_digits_are_learnt_as_by_float64_sgd(hidden, activation):
 
     def masks(name: str, k: int, step: Step) -> Words:
         shape = (widths[k], widths[k + 1]) if name == "weights" else (step.rows, widths[k])
-        seed = [["t", "weights", "error", "delta"].index(name), k, step.index]
+        seed = [["t", "weights", "error", "delta"].index(name), k, step.index, 1]
         return np.random.default_rng(seed).integers(0, 2**64, shape, dtype=np.uint64)
 
     run = BlindRun(job.xs, job.y, plan, job.order.permutation, masks, begin=first)
@@ -141,7 +158,7 @@ def test_it_is_near_plain_sgd():
     plain = train_float(job.x, job.y, job.plan, world.order)
     joint = release(world.weights(), job.plan)
     for a, b in zip(joint.blocks, plain.blocks, strict=True):
-        np.testing.assert_allclose(a, b, atol=2e-4)
+        np.testing.assert_allclose(a, b, atol=3e-4)
 
 
 @by_link
@@ -157,8 +174,8 @@ def test_losses_equal_the_oracles_bit_for_bit(request_, label):
 def rounding(terms: Terms, step: Step, plan: Plan) -> float:
     """The standard deviation of a row's function, as the words that are dealt are rounded."""
     norm = math.hypot(*terms.sines, *terms.cosines)
-    dealt = step_bits(step.scale, plan.f, norm_bits(series_of(plan))).dealt
-    return norm * math.ldexp(1.0, -dealt) / step.scale / math.sqrt(12)
+    dealt = step_bits(step.least, plan.f, relative_norm(series_of(plan))).dealt
+    return norm * math.ldexp(1.0, -dealt) / math.sqrt(12)
 
 
 @by_link

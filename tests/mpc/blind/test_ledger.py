@@ -5,7 +5,7 @@ follow from them and from the masks.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 from typing import Any
 
@@ -14,28 +14,32 @@ import pytest
 
 from tercet.mpc.arithmetic.fixed import decode, encode, encode_number
 from tercet.mpc.arithmetic.ring import Words, total
-from tercet.mpc.blind.activation import dealt_words, rotate
-from tercet.mpc.blind.sizes import explicit_party, series_of
+from tercet.mpc.blind.activation import CosSin, dealt_words
+from tercet.mpc.blind.sizes import series_of
 from tercet.mpc.functions.series import Series
-from tercet.mpc.plan.blind import StepBits, angle_unit, choose_series, norm_bits, step_bits
+from tercet.mpc.functions.trigonometry import rotations
+from tercet.mpc.plan.blind import StepBits, angle_unit, choose_series, relative_norm, step_bits
 from tercet.mpc.plan.plan import Plan, Request
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.reference.blind import train
 from tercet.mpc.reference.linear import Weights
-from tests.mpc.blind.test_disclosure import MASKS, Watched, split_dealt
+from tests.mpc.blind.test_disclosure import MASKS, Watched, forgetful, is_bundled, split_bundles, split_dealt
 from tests.mpc.blind_world import evaluate, factors
-from tests.mpc.linear.test_disclosure import Ledger, reusing
+from tests.mpc.linear.test_disclosure import Ledger
 from tests.mpc.world import Job, MaskSource, Sent, keyed, make_job, same
 
 TRAINING = {"masked inputs", "masked weights", "dealt", "score opening", "error opening"}
 LOSS = {"loss labels", "masked scores"}
+KEYS = {"bundle key"}
 
 
 def job_of(model: str) -> Job:
     """Three batches, twice."""
     blind = choose_series(model, None, None)
     outputs = 3 if model == "one-vs-rest" else 1
-    return make_job(Request(model, 96, (3, 2, 3), 32, 2, 0.1, l2=0.01, outputs=outputs, blind=blind), label=2)
+    return make_job(
+        Request(model, 96, (3, 2, 3), 32, 2, 0.1, l2=0.01, outputs=outputs, blind=blind, checked=0.4), label=2
+    )
 
 
 @dataclass
@@ -50,6 +54,7 @@ class Book:
     u_y: Words  # and of all labels for the loss
     shares: dict[tuple[int, int], Words]  # party j's of block i, by (i, j)
     intercepts: dict[int, Words]  # of all but the label party
+    explicit: dict[int | None, Words] = field(default_factory=dict)  # angles, by bundle
 
     @property
     def plan(self) -> Plan:
@@ -69,7 +74,7 @@ class Book:
     @property
     def bits(self) -> StepBits:
         """Of the step's factors."""
-        return step_bits(self.step.scale, self.plan.f, norm_bits(self.series))
+        return step_bits(self.step.least, self.plan.f, relative_norm(self.series))
 
     def sent(self, kind: str) -> list[Sent]:
         """The step's messages of a kind."""
@@ -83,9 +88,18 @@ class Book:
         assert all(np.array_equal(found.setdefault(s.sender, s.words), s.words) for s in sent)
         return found
 
+    def opened(self, z: Words) -> CosSin:
+        """Cosines and sines of the multiples of the masked angles."""
+        return rotations(z * self.unit + self.angle_mask(), self.series.multiples)
+
     def mask(self, j: int, name: str, i: int | None = None) -> Words:
-        """Party j's, for block i."""
-        words: Words = self.ledger.mask(j, name, j if i is None else i, j, self.step)
+        """Party j's, for block i; of the bundle that the step uses, if it is of one."""
+        step = self.step
+        if is_bundled(name):
+            number = self.world.bundles.used(step).number
+            assert number is not None
+            name, step = f"{name}#", replace(step, index=number)
+        words: Words = self.ledger.mask(j, name, j if i is None else i, j, step)
         return words
 
     def others(self, i: int) -> list[int]:
@@ -97,11 +111,9 @@ class Book:
         rows = self.world.order.rows(self.step)
         return [x[rows] for x in self.world.job.xs], [u[rows] for u in self.u]
 
-    def score_mask(self, *_: Any) -> Words:
-        """t: all words of it, less what z + t lacks of masked inputs times masks of weights."""
-        u = self.inputs()[1]
-        lacks = total(u[i] @ self.mask(j, "V", i) for i, j in permutations(self.world.ids, 2))
-        return total(self.mask(j, "t") for j in self.world.ids) - lacks
+    def angle_mask(self, *_: Any) -> Words:
+        """t: all words of it."""
+        return total(self.mask(j, "t") for j in self.world.ids)
 
 
 def check_ledger(job: Job, source: MaskSource) -> None:
@@ -123,7 +135,7 @@ def check_ledger(job: Job, source: MaskSource) -> None:
         check_error(book, dealt, z)
         check_loss(book, dealt, z)
         take_step(book)
-    assert {sent.what for sent in world.sent} == TRAINING | LOSS
+    assert {sent.what for sent in world.sent} == TRAINING | LOSS | KEYS
     assert same(world.weights(), book.model)
     ledger.check_words()
 
@@ -144,10 +156,10 @@ def check_ahead(book: Book) -> None:
 
 
 def check_dealt(book: Book) -> dict[int, Words]:
-    """g and explicit words; returns each party's share of c cos and c sin of t."""
+    """c, g and explicit words; returns each party's share of cos and sin of t."""
     _, u = book.inputs()
-    turn = explicit_party(book.step, len(book.world.ids))
-    shares = {j: book.mask(j, "angles") for j in book.others(turn)}
+    used = book.world.bundles.used(book.step)
+    shares = {j: book.mask(j, "angles") for j in book.others(used.turn)}
     assert Counter(sent.receiver for sent in book.sent("dealt")) == Counter(book.world.ids)
     for sent in book.sent("dealt"):
         i, parts = sent.receiver, split_dealt(book.world, sent)
@@ -156,17 +168,20 @@ def check_dealt(book: Book) -> dict[int, Words]:
             total(book.mask(j, "R", i) for j in book.others(i)),
         )
         assert np.array_equal(parts["g"].reshape(stored.shape) + stored, -(u[i].T @ r))
-        assert ("angles" in parts) == (i == turn)
+        products = total(u[i] @ book.mask(j, "V", i) - book.mask(j, "P", i) for j in book.others(i))
+        assert np.array_equal(parts["c"].reshape(products.shape), products)
         assert (parts["loss g"].size > 0) == (i == book.world.job.label)
-        if i == turn:
-            shares[turn] = parts["angles"]
-    due = dealt_words(book.score_mask(), book.unit, book.series, book.step.scale, book.bits.dealt)
-    assert np.array_equal(total(shares.values()), due.reshape(shares[turn].shape))
+        for bundle, tensors in split_bundles(book.world, sent):
+            assert (i, {*tensors}) == (bundle.turn, {"angles"})
+            book.explicit[bundle.number] = tensors["angles"]
+    shares[used.turn] = book.explicit.pop(used.number)
+    due = dealt_words(book.angle_mask(), book.series, book.bits.dealt)
+    assert np.array_equal(total(shares.values()), due.reshape(shares[used.turn].shape))
     return {j: words.reshape(due.shape) for j, words in shares.items()}
 
 
 def check_score(book: Book) -> Words:
-    """Shares of z + t, and their sum, which is opened; returns z."""
+    """Shares of unit z + t, and their sum, which is opened; returns z."""
     (x, u), ids, label = book.inputs(), book.world.ids, book.world.job.label
     column = encode_number(1.0 / book.step.alpha, book.plan.fx)
     intercepts = book.intercepts | {label: book.model.intercept - total(book.intercepts.values())}
@@ -175,12 +190,13 @@ def check_score(book: Book) -> Words:
         weights = book.model.blocks[i]
         known = weights - total(book.mask(j, "V", i) for j in book.others(i))
         share = x[i] @ known + total((x[j] - u[j]) @ book.mask(i, "V", j) for j in book.others(i))
-        share = share + intercepts[i] * column + book.mask(i, "t")
+        share = share + total(u[i] @ book.mask(j, "V", i) - book.mask(j, "P", i) for j in book.others(i))
+        share = share + total(book.mask(i, "P", j) for j in book.others(i)) + intercepts[i] * column
         z = z + x[i] @ weights
         if i == label:
             share, z = share + offset(book), z + offset(book)
-        assert np.array_equal(opened[i], share)
-    assert np.array_equal(total(opened.values()), z + book.score_mask())
+        assert np.array_equal(opened[i], share * book.unit + book.mask(i, "t"))
+    assert np.array_equal(total(opened.values()), z * book.unit + book.angle_mask())
     return z
 
 
@@ -196,7 +212,7 @@ def check_error(book: Book, dealt: dict[int, Words], z: Words) -> None:
     step, plan, phi = book.step, book.plan, book.series.phi
     link, y = plan.link, book.world.job.y[book.world.order.rows(step)]
     opened = book.broadcast("error opening")
-    public = factors(rotate(z + book.score_mask(), book.unit, book.series), phi, book.bits.public)
+    public = factors(book.opened(z), phi, book.bits.public, step.scale)
     for j, words in opened.items():
         share = evaluate(public, dealt[j]) + book.mask(j, "r")
         if j == book.world.job.label:
@@ -205,7 +221,7 @@ def check_error(book: Book, dealt: dict[int, Words], z: Words) -> None:
     error = decode(total(opened.values()) - total(book.mask(j, "r") for j in book.world.ids), plan.f)
     due = step.scale * (link.phi(step.alpha * decode(z, plan.fz)) - link.target(y))
     units = sum(map(abs, (*phi.sines, *phi.cosines)), len(phi.sines))  # of what is dealt, by which roundings add up
-    assert np.abs(error - due).max() < step.scale * phi.error + np.ldexp(units, -book.bits.dealt)
+    assert np.abs(error - due).max() < step.scale * (phi.error + np.ldexp(units, -book.bits.dealt))
 
 
 def check_loss(book: Book, dealt: dict[int, Words], z: Words) -> None:
@@ -218,8 +234,7 @@ def check_loss(book: Book, dealt: dict[int, Words], z: Words) -> None:
         labels = encode(book.plan.link.target(book.world.job.y[rows]), bits.label)
         book.u_y[rows] = book.mask(label, "U_y")
         assert all(np.array_equal(s.words + book.mask(label, "U_y"), labels) for s in sent)
-    opened = rotate(z + book.score_mask(), book.unit, book.series)
-    public = factors(opened, terms, bits.score - book.bits.dealt, 1.0 / step.scale)
+    public = factors(book.opened(z), terms, bits.score - book.bits.dealt)
     sent = book.sent("masked scores")
     assert {(s.sender, s.receiver) for s in sent} == {(j, label) for j in book.others(label)}
     for s in sent:
@@ -237,7 +252,7 @@ def take_step(book: Book) -> None:
     back = encode_number(step.after, book.plan.fx)
     for j in book.intercepts:
         book.intercepts[j] = book.intercepts[j] + back * book.mask(j, "r").sum(axis=0, keepdims=True)
-    run = book.world.oracle()._replace(dealt=book.score_mask, first=step.index, begin=book.model)
+    run = book.world.oracle()._replace(dealt=book.angle_mask, first=step.index, begin=book.model)
     book.model = train(run, step.index + 1)
 
 
@@ -251,4 +266,4 @@ def test_every_tensor_is_its_value_and_masks_used_once(model):
 def test_a_reused_mask_is_noticed(reused):
     """A mask that forgets the step fails the ledger, although the model comes out right."""
     with pytest.raises(AssertionError, match="the same word"):
-        check_ledger(job_of("logistic"), reusing([reused]))
+        check_ledger(job_of("logistic"), forgetful({reused}))

@@ -20,8 +20,15 @@ from tercet.mpc.functions.series import Terms
 from tercet.mpc.plan.architecture import Network, unpack
 from tercet.mpc.plan.blind import Blind
 from tercet.mpc.plan.plan import Request
-from tests.mpc.blind.test_disclosure import Watched, check_helper_receives_nothing, is_uniform, split_dealt
-from tests.mpc.linear.test_disclosure import Ledger, Vector, random_point_deficiency, reusing, without
+from tests.mpc.blind.test_disclosure import (
+    Watched,
+    check_helper_receives_nothing,
+    forgetful,
+    is_bundled,
+    is_uniform,
+    parts_of,
+)
+from tests.mpc.linear.test_disclosure import Ledger, Vector, random_point_deficiency, without
 from tests.mpc.network.test_disclosure import Cover, Piece, check_covers, shifted
 from tests.mpc.network_world import NetworkJob, make_network_job
 from tests.mpc.world import HELPER, MaskSource, Sent, keyed
@@ -35,8 +42,8 @@ NETWORKS: list[Case] = [
     ("logistic", Network((2,), "softplus"), (0, 2), 0, 0.0),
 ]
 SMALLEST: Case = ("logistic", Network((1, 1), "silu"), (1, 1), 1, 0.0)  # it has every kind of tensor
-OWN_WORDS = ("U", "V", "R", "U_y", "N", "Q")  # that all models have
-LAYERED = ("t", "r", "q", "slope", "v", "weights", "error", "delta", "angles", "gradient", "weights high",
+OWN_WORDS = ("U", "V", "P", "R", "U_y", "N", "Q")  # that all models have
+LAYERED = ("t", "r", "q", "slope", "v", "weights", "error", "delta", "angles", "gradient", "product", "weights high",
            "weights top", *TRUNCATIONS)  # fmt: skip
 BROADCAST = ("masked inputs", "loss labels")
 
@@ -57,7 +64,7 @@ def tiny_job(case: Case, epochs: int = 2, batch: int = 2) -> NetworkJob:
     model, network, columns, label, l2 = case
     request = Request(
         model, columns=columns, rows=2, batch=batch, epochs=epochs, rate=0.1, network=network, l2=l2,
-        accept_narrow=True, blind=Blind(5 if model == "poisson" else 32, 1, 16, 1),
+        accept_narrow=True, checked=0.4, blind=Blind(5 if model == "poisson" else 32, 1, 16, 1),
     )  # fmt: skip
     return make_network_job(request, label)
 
@@ -65,7 +72,8 @@ def tiny_job(case: Case, epochs: int = 2, batch: int = 2) -> NetworkJob:
 def places(layout: BlindLayout) -> dict[str, tuple[int, str, int]]:
     """Of a tensor: in its step's order, its mask, and the sign of that."""
     found = [
-        ("masked inputs", "U", -1), ("masked weights", "V", -1), ("loss labels", "U_y", -1), ("score opening", "t", 1),
+        ("masked inputs", "U", -1), ("masked weights", "V", -1), ("loss labels", "U_y", -1), ("c", "P", -1),
+        ("score opening", "t", 1),
         ("angles", "angles", -1),
     ]  # fmt: skip
     for k in layout.hidden:
@@ -74,8 +82,9 @@ def places(layout: BlindLayout) -> dict[str, tuple[int, str, int]]:
     found += [(f"T/{k}", layer_name("v", k), -1) for k in layout.hidden]
     for k in layout.hidden:
         above = [layer_name(name, k + 1) for name in ("score opening", "angles")]
+        product = layer_name("product", k)
         found += [(f"Q/{k}", layer_name("q", k), -1), (f"S/{k}", layer_name("slope", k), -1)]
-        found += [(above[0], layer_name("t", k + 1), 1), (above[1], above[1], -1)]
+        found += [(product, product, -1), (above[0], layer_name("t", k + 1), 1), (above[1], above[1], -1)]
     found += [("error opening", layer_name("r", layout.output), 1)]
     for turn, k in enumerate(reversed(layout.hidden)):
         found += [(layer_name("gradient", k), layer_name("gradient", k), -1)]
@@ -84,15 +93,20 @@ def places(layout: BlindLayout) -> dict[str, tuple[int, str, int]]:
         found += [(layer_name("slope opening", turn), layer_name("delta", k), 1)]
         found += [(layer_name(name, k), layer_name(name, k), -1) for name in TRUNCATIONS[3:]]
         found += [(f"error opening/{turn + 1}", layer_name("r", k), 1)]
-    found += [("g", "R", -1), ("masked scores", "N", -1), ("loss g", "Q", 1)]
+    found += [("g", "R", -1), ("masked scores", "N", -1), ("loss g", "Q", 1), ("bundle key", "key", 1)]
     return {kind: (place, mask, sign) for place, (kind, mask, sign) in enumerate(found)}
 
 
-def split(world: Watched, sent: Sent) -> dict[str, Words]:
-    """The tensors of a message."""
+def split(world: Watched, sent: Sent) -> list[tuple[int, str, Words]]:
+    """The tensors of a message, as `parts_of` has them."""
+    if sent.what in {"dealt", "bundle key"}:
+        return parts_of(world, sent)
+    return [(sent.step, kind, words) for kind, words in split_opening(world, sent).items()]
+
+
+def split_opening(world: Watched, sent: Sent) -> dict[str, Words]:
+    """The tensors of a message of a data party."""
     layout, kind = BlindLayout(world.job.plan), sent.what
-    if kind == "dealt":
-        return split_dealt(world, sent)
     if kind in {"weight opening", "narrow opening"}:
         name = "c" if kind == "weight opening" else "T"
         return {f"{name}/{k}": words for (_, k), words in unpack(layout.upper_weights(name), sent.words, kind).items()}
@@ -109,15 +123,15 @@ def pieces(world: Watched, coalition: tuple[int, ...]) -> list[Piece]:
     for sent in world.sent:
         if sent.receiver not in coalition or sent.sender in coalition:
             continue
-        for kind, words in split(world, sent).items():
+        for used, kind, words in split(world, sent):
             place, mask, sign = order[kind]
-            to_one = mask in {"V", "R", "N", "Q"}
+            index, named = (used, f"{mask}#") if kind == "bundle key" else world.address(used, mask)
+            to_one = mask in {"V", "P", "R", "N", "Q"}
             to = sent.receiver if to_one or sent.what == "dealt" else HELPER
-            cover = Cover(honest, mask, sent.receiver if to_one else honest, honest, sign)
+            cover = Cover(honest, named, sent.receiver if to_one else honest, honest, sign)
             if words.size:
-                piece = found.setdefault(
-                    (sent.step, kind, to), Piece((sent.step, place), (sent.step, kind), words, cover)
-                )
+                at = sent.step if kind == "bundle key" else used
+                piece = found.setdefault((index, kind, to), Piece((at, place), (index, kind), words, cover))
                 assert np.array_equal(piece.words, words)
     return sorted(found.values(), key=lambda piece: (piece.place, str(piece.cover)))
 
@@ -148,23 +162,29 @@ def coalition_deficiency(job: NetworkJob, coalition: tuple[int, ...], change: An
     return random_point_deficiency(masks, view)
 
 
+def of_bundle(mask: str, k: int) -> str:
+    """The name of a layer's mask in a training."""
+    name = layer_name(mask, k)
+    return f"{name}#" if is_bundled(name) else name
+
+
 @pytest.mark.parametrize("coalition", [(0,), (1,)])
 def test_the_rank_of_small_differences_is_full(coalition):
     """Over two steps, so that each party has the turn in which it is dealt explicit words."""
     assert coalition_deficiency(tiny_job(SMALLEST, 1, batch=1), coalition) == 0
 
 
-@pytest.mark.parametrize("omitted", [*OWN_WORDS[:3], *LAYERED])
+@pytest.mark.parametrize("omitted", [*OWN_WORDS[:4], *LAYERED])
 def test_no_mask_of_a_network_can_be_left_out(omitted):
     """Without any one kind of mask the view of a coalition is no longer uniform."""
-    names = {layer_name(omitted, k) for k in range(3)}
+    names = {of_bundle(omitted, k) for k in range(3)}
     assert coalition_deficiency(tiny_job(SMALLEST, 1, batch=1), (1,), partial(without, names)) > 0
 
 
 @pytest.mark.parametrize("reused", LAYERED)
 def test_no_mask_of_a_network_can_serve_two_steps(reused):
     """A mask that forgets the step is noticed, although the model comes out right."""
-    ledger = Ledger(cache(reusing({layer_name(reused, k) for k in range(3)})))
+    ledger = Ledger(cache(forgetful({of_bundle(reused, k) for k in range(3)})))
     Watched(tiny_job(SMALLEST, 3), ledger).run(1)
     with pytest.raises(AssertionError, match="the same word"):
         ledger.check_words()
@@ -193,7 +213,7 @@ def test_what_is_opened_of_hidden_layers_is_uniform():
         return {what: np.array(words) for what, words in found.items()}
 
     assert all(is_uniform(words) for words in opened(lambda masks: masks).values())
-    names = {layer_name(name, k) for name in ("q", "slope", "weights", "v", "error", "delta", "r") for k in range(3)}
+    names = {of_bundle(name, k) for name in ("q", "slope", "weights", "v", "error", "delta", "r") for k in range(3)}
     bare = opened(partial(without, names))
     assert {what for what, words in bare.items() if is_uniform(words)} <= {"score opening", "score opening/1",
                                                                            "score opening/2"}  # fmt: skip

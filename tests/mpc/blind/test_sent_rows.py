@@ -41,7 +41,7 @@ class Attempts:
         return BlindForward(
             i, self.plan, ArrayFeatures(self.job.xs[i]), order=self.order, helper_masks=keyed(attempt=first)(i, HELPER),
             stores=self.stores[i], row_masks=self.row_masks(i, HELPER),
-            first_use=rows_before(self.plan, self.order, first), trains=True,
+            first_use=rows_before(self.plan, self.order, first),
         )  # fmt: skip
 
     def sent_rows(self, first: int) -> list[SentRows]:

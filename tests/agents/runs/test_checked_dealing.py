@@ -1,0 +1,74 @@
+"""A helper that deals wrong words ends a blind training at every party; so does who is silent about a bundle's key.
+
+Which bundles are opened is fixed here: the first one of each group, so that the bank is the first to compare.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tercet.mpc.blind.bundles import ChosenBundles
+from tercet.schemas.files.job import Network, Privacy
+from tercet.schemas.messages.address import Address
+from tercet.schemas.messages.kinds import BundleKey, DealtShares, Message
+from tests.agents.runs.test_blind_faults import NETWORK, SHAPES, smaller
+from tests.agents.runs.test_hung_anywhere import Point, hang
+from tests.agents.runs.test_network_failures import left
+from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, job, off, scene, three
+from tests.agents.world import NOTHING
+
+UNCHECKED = Privacy(helper_sees="nothing", checked=0.0)
+LINEAR = {"epochs": 2, "privacy": NOTHING}
+KINDS = pytest.mark.parametrize("changes", [LINEAR, NETWORK | {"network": Network(hidden=(5,), activation="silu")}],
+                                ids=["linear", "network"])  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _first_of_each_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = ChosenBundles._opened
+    monkeypatch.setattr(ChosenBundles, "_opened", lambda self, place: min(opened(self, place), self._bundles.spare ^ 1))
+
+
+def lie(address: Address, message: Message) -> Message:
+    """Change the last word that the helper deals the bank with the first step; it is of the first bundle."""
+    if not isinstance(message, DealtShares) or (address.receiver, address.epoch, address.step) != (BANK, 0, 0):
+        return message
+    words = message.words.copy()
+    words[0, -1] ^= np.uint64(1)
+    return message.model_copy(update={"words": words})
+
+
+@KINDS
+async def test_a_helper_that_deals_a_wrong_word_of_an_opened_bundle_ends_the_job(
+    tmp_path: Path, changes: dict[str, object]
+) -> None:
+    """At every party, with the helper as culprit; no part of a model is left. The reason names no word and no step."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        stage.tap = lie
+        reason = off(await stage.run(job(**changes)), "dealing.wrong", NOTARY)
+        assert "does not follow from the keys" in reason
+        assert not any(sign.isdigit() for sign in reason)
+        assert not left(tmp_path)
+
+
+async def test_nobody_notices_where_nothing_is_checked(tmp_path: Path) -> None:
+    """The model is another one then."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        stage.tap = lie
+        ended = await stage.run(job(**LINEAR | {"privacy": UNCHECKED}))
+        assert {status.state for status in ended.values()} == {"done"}
+
+
+async def test_whoever_hangs_at_the_key_of_a_bundle_is_named(tmp_path: Path) -> None:
+    """By every other party: no epoch ends without it."""
+    reported = await hang(SHAPES["two"], Point(CARD, BundleKey.kind, BANK, 1, after=False), tmp_path)
+    assert reported is not None
+    assert f"waits for {CARD}" in reported
+
+
+async def test_a_key_of_another_shape_is_blamed_on_its_sender(tmp_path: Path) -> None:
+    """Not on the helper."""
+    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
+        stage.tap = smaller(CARD, BundleKey)
+        assert "of a wrong shape" in off(await stage.run(job(**LINEAR)), "message.shape", CARD)
