@@ -219,11 +219,10 @@ class BlindParty:
         return np.zeros((1, self.layout.turns), np.uint64)
 
     def _add_spread(self, batch: Batch) -> None:
-        """Add c times the sum of cos(m_1 z) over a batch late in an epoch, of each layer.
+        """Add the sums of c cos(m_1 z) over a batch late in an epoch, of each layer.
 
-        By words that are there.
-
-        Scores that run away do so from step to step, and a mean over the epoch would not show the last ones.
+        The words are there already. Scores that run away do so from step to step, and a mean over the epoch would not
+        show the last ones.
         """
         for k, layer in enumerate(batch.layers):
             cosines = layer.first_cosine()
@@ -231,11 +230,9 @@ class BlindParty:
             self._weights[k] += layer.numbers.scale * cosines.size
 
     def take_spread(self, step: Step) -> tuple[Words, Floats]:
-        """Return this party's share of the summed c cos(m_1 z).
+        """Return this party's share of each layer's sum of c cos(m_1 z).
 
-        Of each layer in an epoch's last batches.
-
-        And what the sums are at pre-activations of 0.
+        It is over an epoch's last batches. Beside it is what the sums are at pre-activations of 0.
 
         The share is (1, layers), the last with F fractional bits and hidden ones with P; uniform, and together with any
         but all of the others'. `step` is an epoch's last.

@@ -85,7 +85,7 @@ class BlindLayers:
     def _weight_opening(self, step: Step, upper: Sequence[Words]) -> Along:
         """Compute a share of all weights under the masks of their truncation.
 
-        To go with layer 0's opening.
+        It goes with layer 0's opening.
         """
         if not upper:
             return ()
@@ -95,7 +95,7 @@ class BlindLayers:
     def _narrow_opening(self, step: Step, batch: Batch, opening: Along) -> Script[Along]:
         """Truncate all weights; return a share of them under masks.
 
-        To go with the first activation's opening.
+        It goes with the first activation's opening.
         """
         ((kind, mine),) = opening
         opened = yield from self._forward.add_shares(kind, 0, mine)
@@ -109,7 +109,7 @@ class BlindLayers:
     def _open_activation(self, step: Step, batch: Batch, k: int, along: Along) -> Script[None]:
         """Open the activations under masks, and their slopes where the pass trains.
 
-        And what goes `along`.
+        What goes `along` is opened with them.
         """
         forward, layer, series = self._forward, batch.layers[k], batch.layers[k].numbers.series
         functions = [("q", series.phi, 1.0, self._activation.centre)]

@@ -1,6 +1,6 @@
 """Truncates the weights above hidden layers, to `Plan.finished_bits` fractional bits.
 
-In shares.
+Nobody sees them: all are shares.
 
 In training they are truncated in each step, by openings that go with those of the batch (`layers`). A model that is
 kept, or that rows are scored by, is truncated once: the data parties run `narrow`, the helper `deal_narrowing`.
@@ -75,7 +75,7 @@ def masked_share(layout: BlindLayout, upper: Sequence[Words], masks: Sequence[Wo
 def narrow_share(plan: Plan, layout: BlindLayout, opened: Words, dealt: Tensors, *, first: bool) -> tuple[Words, ...]:
     """Compute a share of the truncated weights above each hidden layer.
 
-    From the sum of all masked shares.
+    `opened` is the sum of all masked shares.
     """
     bits, found = plan.upper_bits - plan.finished_bits, unpack(layout.upper_weights("c"), opened, "opened weights")
     return tuple(

@@ -81,9 +81,9 @@ def choose_series(
     hidden_reach: int | None = None,
     hidden_terms: int | None = None,
 ) -> Blind:
-    """Choose the series of a job: of its output.
+    """Choose the series of a job.
 
-    Of hidden layers if they have an activation.
+    It is of its output, and of hidden layers if they have an activation.
     """
     name, hidden = series_name(model), NO_SERIES
     output = choose_stored(name, DEFAULT_SERIES.get(name, NO_SERIES), reach, terms)

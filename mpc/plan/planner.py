@@ -326,7 +326,7 @@ def _needed_bits(request: Request) -> float:
 def _outputs_checks(request: Request) -> tuple[Check, ...]:
     """List the conditions on outputs: one for each class, of three or more, or one.
 
-    And on who applies the link.
+    Another one is on who applies the link.
     """
     link, outputs = LINKS.get(request.model), request.outputs
     classes = link is not None and link.classes

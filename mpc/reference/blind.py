@@ -128,9 +128,9 @@ def losses(run: BlindRun) -> list[Words]:
 
 
 def narrow(run: BlindRun, weights: NetworkWeights, step: Step) -> NetworkWeights:
-    """Truncate upper weights to as many fractional bits as a kept model has by the masks.
+    """Truncate upper weights to as many fractional bits as a kept model has.
 
-    Of a step.
+    The masks are those of a step.
     """
     bits = run.plan.upper_bits - run.plan.finished_bits
     upper = (round_by(above, run.dealt("weights", k, step), bits) for k, above in enumerate(weights.upper))

@@ -17,7 +17,7 @@ from tercet.schemas.messages.tensor import RingTensor
 class ScoreOpening(Message):
     """Carries a share of a layer's pre-activations as angles, under a mask.
 
-    To every other data party.
+    It goes to every other data party.
 
     A model without hidden layers has one such layer, the scores. The step of its address counts layers: position in
     the epoch times their number, plus which of them. The label party's says in time whether the step ends with a
@@ -34,7 +34,7 @@ class ScoreOpening(Message):
 class HiddenOpening(Message):
     """Carries shares of a hidden layer's activations and slopes under masks.
 
-    To every other data party.
+    It goes to every other data party.
 
     Its step counts as that of `ScoreOpening`.
     """
@@ -177,7 +177,7 @@ class ScoringScoreOpening(Message):
 class NarrowingOpening(Message):
     """Carries a share of the weights above hidden layers under masks.
 
-    To truncate those of a model.
+    Those of a model are truncated by it.
 
     Uniform. Its epoch is the one before; of the model that is kept it is the number of epochs.
     """

@@ -77,7 +77,7 @@ class WeightOpening(Message):
 class NarrowOpening(Message):
     """Carries a share of the same weights truncated, under masks, for the way back.
 
-    Or for both ways.
+    Of a blind network it is for both ways.
     """
 
     kind = "weight opening"

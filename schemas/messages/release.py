@@ -78,7 +78,7 @@ class WeightMaskSeed(Message):
 class WeightShare(Message):
     """Carries the sender's share of the receiver's block at the end.
 
-    Under release = "owners": the block is opened to it.
+    It is due under release = "owners": the block is opened to it.
     """
 
     kind = "weight share"
@@ -111,7 +111,7 @@ class UpperShare(Message):
 class ModelShare(Message):
     """Carries the sender's share of the whole model at the end, to the label party.
 
-    Under release = "label" alone.
+    It is due under release = "label" alone.
 
     With all of them the label party has every weight, and so an equation in everybody's columns for each row that is
     ever scored.
@@ -126,7 +126,7 @@ class ModelShare(Message):
 class ColumnEncoding(Message):
     """Carries the encoding of the sender's columns, to the label party.
 
-    Under release = "label" alone.
+    It is due under release = "label" alone.
 
     It names columns and categories and has means and deviations of the rows that were trained on, but no row's value.
     It is a `tables.encoding.encoding.Encoding` in JSON, since it may have more entries than a body. The
