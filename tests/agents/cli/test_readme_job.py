@@ -69,7 +69,7 @@ def run(folder: Path, **changes: Any) -> Simulation:
         "insurer": Settings.model_validate({"party": "insurer"} | insurer | common),
         "notary": Settings.model_validate({"party": "notary", "role": "helper"} | common),
     }
-    draws = {party: lambda number=number: bytes([number]) * 32 for number, party in enumerate(("shop", "insurer"))}
+    draws = {party: lambda number=number: bytes([number]) * 32 for number, party in enumerate(("shop", "insurer"), 1)}
     return virtual_time.run(simulate_job(description.model_copy(update=changes), settings, folder, contribute=draws))
 
 

@@ -70,6 +70,7 @@ async def test_a_part_of_a_job_that_fails_at_the_last_moment_is_not_released(tmp
         assert names(tmp_path / BANK / "models") == []
 
 
+@pytest.mark.threads
 async def test_a_job_that_is_cancelled_while_a_part_is_saved_leaves_nothing_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

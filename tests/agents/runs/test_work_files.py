@@ -153,6 +153,7 @@ async def test_a_job_of_an_agent_that_crashed_leaves_nothing_once_it_is_back(tmp
         clean(tmp_path, job_id)
 
 
+@pytest.mark.threads
 @pytest.mark.real_time
 async def test_a_job_that_ends_while_a_table_is_read_leaves_nothing_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -183,6 +184,7 @@ async def test_a_job_that_ends_while_a_table_is_read_leaves_nothing_of_it(
         clean(tmp_path, job_id)
 
 
+@pytest.mark.threads
 @pytest.mark.real_time
 async def test_a_job_that_ends_while_rows_are_encoded_leaves_nothing_of_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

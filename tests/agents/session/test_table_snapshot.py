@@ -306,6 +306,7 @@ async def test_an_agent_begins_by_removing_tables_of_runs_that_are_over(tmp_path
         assert states(await stage.ended(name, seconds=20)) == {"done"}
 
 
+@pytest.mark.threads
 @pytest.mark.parametrize("step", ["reading", "keeping"])
 @pytest.mark.real_time
 async def test_a_table_that_a_thread_is_at_when_its_run_ends_is_removed_behind_it(
@@ -353,6 +354,7 @@ async def test_a_table_that_a_thread_is_at_when_its_run_ends_is_removed_behind_i
         assert not list((tmp_path / CARD / "checkpoints").glob("*"))
 
 
+@pytest.mark.threads
 @pytest.mark.real_time
 async def test_attempts_of_a_run_take_turns_at_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What an attempt that is over was at is not read twice, and not run over."""
