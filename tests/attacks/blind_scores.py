@@ -124,7 +124,7 @@ class Scene:
         return scored.run()[:, 0]
 
     def read(self, columns: int, *, headroom: int, noise: float = NOISE) -> float:
-        """The part of people of whom all these columns are read, by one lie that fills a range of 2^room."""
+        """The part of people of whom all these columns are read, by one lie that fills a range of 2^headroom."""
         unit = self.alpha * 2.0 ** (headroom - columns)
         digits = _digits(self.scores(1, self.lie(unit, columns), noise), unit, columns)
         return float((digits == self.truth[:, :columns]).all(axis=1).mean())

@@ -36,22 +36,22 @@ def empty() -> Scene:
 def test_without_protections_a_lie_reads_twelve_columns_of_everybody(scene):
     """Spare bits are sent along, and the partner adds no noise."""
     with spare_bits_sent():
-        assert scene.read(12, room=ALL_RANGE_BITS, noise=0.0) > 0.99
+        assert scene.read(12, headroom=ALL_RANGE_BITS, noise=0.0) > 0.99
 
 
 def test_with_them_a_lie_reads_half_as_many(scene):
     """As its honest score is in the way; SECURITY.md has the number."""
-    assert scene.most_read(room=RANGE_BITS) == 6
-    assert scene.read(12, room=RANGE_BITS) < 0.05
-    assert scene.read(12, room=ALL_RANGE_BITS) < 0.05  # what is beyond the range is not there
+    assert scene.most_read(headroom=RANGE_BITS) == 6
+    assert scene.read(12, headroom=RANGE_BITS) < 0.05
+    assert scene.read(12, headroom=ALL_RANGE_BITS) < 0.05  # what is beyond the range is not there
 
 
 def test_at_most_a_lie_reads_what_the_budget_counts(empty):
     """Thirteen bits, where nothing else is in a score; of one more, each second value is wrong."""
     bits = score_bits(NOISE, blind=True)
-    assert empty.most_read(room=RANGE_BITS) == bits == BLIND_SCORE_BITS == 13
-    assert empty.read(14, room=RANGE_BITS) < 0.6
-    assert empty.read(14, room=RANGE_BITS, noise=0.0) == 1.0  # without noise it would
+    assert empty.most_read(headroom=RANGE_BITS) == bits == BLIND_SCORE_BITS == 13
+    assert empty.read(14, headroom=RANGE_BITS) < 0.6
+    assert empty.read(14, headroom=RANGE_BITS, noise=0.0) == 1.0  # without noise it would
 
 
 @pytest.mark.parametrize(("noise", "bits"), [(0.0, 25), (2.0**-17, 25), (2.0**-5, 13), (0.5, 9), (1000.0, 0)])
