@@ -103,7 +103,14 @@ def test_two_runs_that_differ_are_not_called_identical(
     monkeypatch: pytest.MonkeyPatch, released: int, same: bool
 ) -> None:
     """The words of one are what the other's agents have released, or they are not."""
-    status = {"steps": 1, "seconds_per_step": 1.0, "sent_bytes": {}, "processor_seconds": None, "model_part": "part"}
+    status: dict[str, Any] = {
+        "steps": 1,
+        "seconds_per_step": 1.0,
+        "sent_bytes": {},
+        "processor_seconds": None,
+        "model_part": "part",
+    }
+    status["stage_seconds"] = {"training": 1.0}
     job = CASES["logistic"](
         argparse.Namespace(batch=64, rows=400, columns=24, epochs=3, helper_sees="scores", checks=2)
     ).job()
