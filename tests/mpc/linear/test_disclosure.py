@@ -131,12 +131,6 @@ def deficiency(masks: Vector, view) -> int:
     return len(base) - rank_gf2(rows)  # row and column rank are the same
 
 
-def random_point_deficiency(masks: Vector, view) -> int:
-    """Words of the view minus its rank in mu, for small differences at a random point."""
-    words, rows = random_point_rows(masks, view)
-    return words - rank_gf2(rows)
-
-
 def random_point_rows(masks: Vector, view) -> tuple[int, list[NDArray[np.uint8]]]:
     """Count a view's words, and find how their lowest bits change with each word of mu, at a random point."""
     view()
