@@ -3,7 +3,8 @@
 A job reveals nothing before both hold it: if a line cannot be written, the job fails.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tercet.agents.core.problems import JobProblem
@@ -102,21 +103,24 @@ class JobAudit:
         Raises:
             JobProblem: the disk cannot be written.
         """
-        try:
+        with self._spending():
             return self._budget.spend_profile(self._job, self._settings, columns)
-        except OSError as error:
-            raise self._disk_problem("record of what jobs were told", FILE, error) from None
 
     def _spend_budget(self, stage: str, terms: Terms | None) -> dict[str, float]:
         """Spend the budget on this stage and return its counts; a helper has no budget."""
         job, settings = self._job, self._settings
         self._budget.check(job, settings, terms, self.record_bits)
         amounts = exposures(job.description, settings, terms).get(stage, {})
-        try:
+        with self._spending():
             self._budget.spend(job, job.description.table_of(settings.party), amounts)
+        return {name: amount for name, amount in amounts.items() if amount}
+
+    @contextmanager
+    def _spending(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise self._disk_problem("record of what jobs were told", FILE, error) from None
-        return {name: amount for name, amount in amounts.items() if amount}
 
     def note_end(self, status: JobStatus) -> None:
         """Note the job's end or suspension at this party, and how many steps it has done."""

@@ -77,13 +77,15 @@ def checked_words(plan: Plan) -> int:
 def dealt_words(plan: Plan) -> int:
     """Compute the words that the helper deals one data party for a step, at most.
 
-    In a network whose activations it computes that is the carrier.
+    In a network whose activations it computes that is the carrier; of other models it deals none but gradient shares.
     """
     if plan.is_blind:
         layout = BlindLayout(plan)
         rows = largest_batch(plan)
         row_words = (max(plan.columns) + rows) * layout.widths[0] + 1
         return row_words + flat(layout.dealt(rows, trains=True))[1]  # two bundles of a step are of two parties
+    if plan.network is None:
+        return 0
     entries = Layout(plan).dealt_to(CARRIER, largest_batch(plan), smooth=plan.smooth, checks=plan.checks)
     return flat(entries)[1]
 
@@ -94,8 +96,8 @@ def largest_message(plan: Plan, *, helper: bool) -> int:
     most = 0 if helper else max(rows * max(plan.columns), checked_words(plan))
     if plan.request.checks and not helper:
         most = max(most, *(plan.checks.dealt(party)[1] for party in range(len(plan.columns))))
-    if plan.is_blind or plan.network is not None:
-        most = max(most, 0 if helper else dealt_words(plan))
+    if not helper:
+        most = max(most, dealt_words(plan))
     if plan.network is not None:
         most = max(most, (1 + plan.is_blind) * rows * max(plan.network.hidden))
     return max(most, rows * plan.outputs)

@@ -35,12 +35,7 @@ def _check_training_memory(context: JobContext, *, is_helper: bool) -> None:
     plan, rows = context.ready_plan, largest_batch(context.ready_plan)
     words = largest_message(plan, helper=is_helper)
     if is_helper:
-        words = max(
-            words,
-            words_made(plan, rows),
-            dealt_words(plan) if plan.is_blind or plan.network else 0,
-            checked_words(plan),
-        )
+        words = max(words, words_made(plan, rows), dealt_words(plan), checked_words(plan))
     if not _fits(context, words):
         narrower = "" if plan.network is None else " or narrower layers"
         raise _memory_problem(context, f"for a batch of {rows} rows", f"use smaller batches{narrower}")

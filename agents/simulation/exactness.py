@@ -17,8 +17,8 @@ from tercet.agents.scoring.blind_network_scoring import NARROWING, narrowing_ste
 from tercet.agents.training.blind_training import chosen_bundles, public_order
 from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.mpc.arithmetic.ring import total
-from tercet.mpc.blind.hidden_helper import dealt_mask, mask_sums
-from tercet.mpc.blind.sizes import BlindLayout, layer_name
+from tercet.mpc.blind.hidden_helper import dealt_mask, mask_sums, weights_mask
+from tercet.mpc.blind.sizes import BlindLayout
 from tercet.mpc.blind.start import to_layers
 from tercet.mpc.linear.data_party import Shares
 from tercet.mpc.network.forward import NetworkShares
@@ -195,11 +195,10 @@ def _narrowed(simulation: Simulation, weights: network.NetworkWeights) -> networ
     assert isinstance(description, TrainingJob)
     plan = roles[description.label].context.ready_plan
     step, layout = narrowing_step(description.training.epochs), BlindLayout(plan)
-    masks = [role.context.masks(description.helper, NARROWING) for role in roles.values()]
+    masks = {j: role.context.masks(description.helper, NARROWING) for j, role in enumerate(roles.values())}
     upper = []
     for k, layer in enumerate(weights.upper):
-        name = layer_name("weights", k)
-        mask = total(of(name, j, j, step, layout.upper(k)) for j, of in enumerate(masks))
+        mask = weights_mask(layout, step, k, mask_sums(layout, masks))
         upper.append(network.round_by(layer, mask, plan.upper_bits - plan.finished_bits))
     return network.NetworkWeights(weights.blocks, tuple(upper), weights.biases)
 

@@ -83,10 +83,7 @@ def blind_party(
     plan, order = context.ready_plan, public_order(context)
     masks, label = context.masks(context.description.helper), context.number(context.label)
     numbers = {context.number(party): party for party in context.partners}
-    stores = {
-        i: lasting_rows(context, f"training-{party}", plan.request.rows, plan.columns[i])
-        for i, party in numbers.items()
-    }
+    stores = row_stores(context, "training", numbers, plan.request.rows, lasting=True)
     me, own_masks = context.number(context.me), row_masks(context, context.me, key)
     forward = BlindForward(
         me, plan, rows, order=order, helper_masks=masks, stores=stores, row_masks=own_masks,

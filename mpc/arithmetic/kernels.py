@@ -1,6 +1,6 @@
 """Compiles loops over words: matrix products modulo 2^64 in vectors of eight words.
 
-Sums of series.
+Sums of series are there too.
 
 What works on floats does IEEE operations one by one, in the order of its formula: every machine gets the same bits.
 
@@ -228,7 +228,7 @@ def add_series(  # noqa: PLR0917
 def turn_multiples(cos: Floats, sin: Floats, c: Floats, s: Floats) -> None:
     """Fill cosines and sines of multiples from the first ones.
 
-    (multiples, elements), turning by an angle.
+    They are (multiples, elements), and each turns by an angle.
 
     `c` and `s` are the angle's, and are written to. Each turn doubles the number of multiples that are known.
     """

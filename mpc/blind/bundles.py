@@ -9,6 +9,7 @@ first two bundles with a group's first step and one more with each further step,
 """
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple
 
 from tercet.mpc.arithmetic.ring import Words
@@ -16,6 +17,8 @@ from tercet.mpc.blind.sizes import explicit_party
 from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import Step, batch_sizes
 from tercet.mpc.randomness.masks import BUNDLE, Keystream, Masks
+
+LAST_GROUPS = 64  # whose draws are kept: as many as are in use at a time
 
 
 class Bundle(NamedTuple):
@@ -119,6 +122,7 @@ class ChosenBundles:
 
     def __init__(self, bundles: Bundles, key: bytes) -> None:
         self._bundles, self._stream = bundles, Keystream(key)
+        self._choice = lru_cache(LAST_GROUPS)(self._draw)  # a step asks for each of its masks
 
     def sent(self, step: Step) -> tuple[Bundle, ...]:
         """Return the bundles that are dealt with a step's other words."""
@@ -139,8 +143,11 @@ class ChosenBundles:
         return opened if self._bundles.spare and opened in self._bundles.sent(step) else None
 
     def _opened(self, place: Place) -> int:
+        return self._choice(place.kind, place.group, place.steps)
+
+    def _draw(self, kind: int, group: int, steps: int) -> int:
         """Draw which bundle of a group is opened; one beyond the last where none is."""
         if not self._bundles.spare:
-            return place.steps
-        (word,) = self._stream.words(0, place.kind, place.group, (1,))
-        return int(word) % (place.steps + 1)
+            return steps
+        (word,) = self._stream.words(0, kind, group, (1,))
+        return int(word) % (steps + 1)

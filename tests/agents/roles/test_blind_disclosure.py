@@ -136,12 +136,7 @@ def test_all_words_of_a_network_are_uniform(network_run: Heard) -> None:
 def test_scores_of_a_network_are_the_plaintext_models(release: str, tmp_path: Path) -> None:
     """A prediction adds one seed to what the helper receives of a training; it needs no noise to be right."""
     sample = mlp((5, 4), 6, rows=120, rate=0.2, label=1, activation="silu", release=release, privacy=NOTHING)
-    trained(sample, tmp_path)
-    tables = newcomers(sample)
-    scored = hear_prediction(sample, tmp_path, tables)
-    check_helpers_view(scored, WeightMaskSeed.kind)
-    check_the_label_party_alone_gets_scores(scored)
-    check_roles(scored)
+    scored, tables = checked_prediction(sample, tmp_path)
     expected, found = plain_network_scores(tmp_path, sample, tables), scores_of(scored.simulation)
     scores = np.array([expected[one] for one in found["id"].to_pylist()])
     assert np.abs(found["score"].to_numpy() - scores[:, 0]).max() < NETWORKS_WITHIN
@@ -156,6 +151,17 @@ def test_a_tensor_that_reached_the_helper_would_be_found(run: Heard) -> None:
             check_helpers_view(run, "row mask key", "steps done", "epoch decision", "scoring share")
     finally:
         run.ear.said.pop()
+
+
+def checked_prediction(sample: Sample, folder: Path) -> tuple[Heard, Tables]:
+    """A prediction of newcomers by a model of this sample, in which everybody receives what is theirs alone."""
+    trained(sample, folder)
+    tables = newcomers(sample)
+    scored = hear_prediction(sample, folder, tables)
+    check_helpers_view(scored, WeightMaskSeed.kind)
+    check_the_label_party_alone_gets_scores(scored)
+    check_roles(scored)
+    return scored, tables
 
 
 def check_the_label_party_alone_gets_scores(run: Heard) -> None:
@@ -191,12 +197,7 @@ def differences(run: Heard, folder: Path, tables: Tables) -> Any:
 def test_without_noise_scores_are_the_plaintext_models(model: str, tmp_path: Path) -> None:
     """The label party adds them up itself; the helper deals at most one seed of masks."""
     sample = Sample((5, 4), rows=90, batch=32, model=model, rate=0.03, release="shared", privacy=NOTHING)
-    trained(sample, tmp_path)
-    tables = newcomers(sample)
-    scored = hear_prediction(sample, tmp_path, tables)
-    check_helpers_view(scored, WeightMaskSeed.kind)
-    check_the_label_party_alone_gets_scores(scored)
-    check_roles(scored)
+    scored, tables = checked_prediction(sample, tmp_path)
     assert differences(scored, tmp_path, tables).max() <= WITHIN * max(1.0, unit(scored))
 
 

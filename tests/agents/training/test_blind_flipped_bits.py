@@ -4,7 +4,6 @@ In each kind of message that such a training has beside the other's, in the firs
 """
 
 from dataclasses import replace
-from functools import cache
 
 import numpy as np
 import pytest
@@ -41,7 +40,7 @@ from tercet.schemas.messages.kinds import (
     StepsDone,
     WeightShare,
 )
-from tests.agents.training.test_flipped_bits import BIT, FLIPPED, Flip, count
+from tests.agents.training.test_flipped_bits import BIT, FLIPPED, Flip, count, undisturbed
 from tests.agents.world import NOTHING, Sample, contributions, exact
 
 TRAINED = replace(FLIPPED, privacy=NOTHING)
@@ -98,28 +97,35 @@ def test_one_flipped_bit_in_a_tensor_is_noticed(model: type[Message], which: str
 @pytest.mark.parametrize("model", [ScoreOpening, OutputErrorOpening], ids=lambda model: model.__name__)
 def test_what_one_party_alone_hears_otherwise_fails_the_job(model: type[Message], which: str) -> None:
     """Three parties have opened different words; all end with that."""
-    simulation, _ = flip_in(TRAINED, model, which)
-    failures = {(run.state, run.failure.code if run.failure else "") for run in simulation.runs.values()}
-    assert failures == {("failed", "arithmetic.differs")}
+    check_all_fail(TRAINED, model, which)
 
 
 @EACH
 @pytest.mark.parametrize("model", EVALUATED, ids=lambda model: model.__name__)
 def test_one_flipped_bit_in_what_is_evaluated_is_noticed(model: type[Message], which: str) -> None:
     """The run fails, or a loss or a score is not the oracle's; what the model is stays as it was."""
-    simulation, same = flip_in(LOOKED_AT, model, which, bits=OF_A_SCORE if model is HeldOutDealtShares else BIT)
+    check_noticed_in_what_is_evaluated(LOOKED_AT, model, which, OF_A_SCORE if model is HeldOutDealtShares else BIT)
+
+
+def check_all_fail(sample: Sample, model: type[Message], which: str) -> None:
+    """One flipped bit in what a party hears ends the job at all with the same reason."""
+    simulation, _ = flip_in(sample, model, which)
+    failures = {(run.state, run.failure.code if run.failure else "") for run in simulation.runs.values()}
+    assert failures == {("failed", "arithmetic.differs")}
+
+
+def check_noticed_in_what_is_evaluated(sample: Sample, model: type[Message], which: str, bits: int) -> None:
+    """The model stays as it was, or the run fails; else a loss or a score is not that of another run."""
+    simulation, same = flip_in(sample, model, which, bits=bits)
     assert same == simulation.done
     if simulation.done:
         with pytest.raises(AssertionError):
-            right(simulation, undisturbed())
+            right(simulation, history_of(sample))
 
 
-@cache
-def undisturbed() -> History:
+def history_of(sample: Sample) -> History:
     """What the label party learns where nobody flips anything."""
-    simulation, same = exact(LOOKED_AT, contribute=contributions(0))
-    assert same
-    return simulation.label_run.context.history
+    return undisturbed(sample)[1].label_run.context.history
 
 
 def right(simulation: Simulation, expected: History) -> None:
@@ -135,7 +141,7 @@ def right(simulation: Simulation, expected: History) -> None:
 
 def test_undisturbed_the_same_checks_hold() -> None:
     """Else they would notice everything."""
-    right(exact(LOOKED_AT, contribute=contributions(0))[0], undisturbed())
+    right(exact(LOOKED_AT, contribute=contributions(0))[0], history_of(LOOKED_AT))
 
 
 @EACH

@@ -6,11 +6,9 @@ high ones have no place in a word.
 """
 
 from dataclasses import replace
-from functools import cache
 
 import pytest
 
-from tercet.agents.session.history import History
 from tercet.schemas.files.job import Evaluation
 from tercet.schemas.messages.kinds import (
     DealtShares,
@@ -29,9 +27,14 @@ from tercet.schemas.messages.kinds import (
     ScoringScoreOpening,
 )
 from tests.agents.networks import mlp
-from tests.agents.training.test_blind_flipped_bits import EACH, flip_in, right
+from tests.agents.training.test_blind_flipped_bits import (
+    EACH,
+    check_all_fail,
+    check_noticed_in_what_is_evaluated,
+    flip_in,
+)
 from tests.agents.training.test_flipped_bits import BIT
-from tests.agents.world import NOTHING, contributions, exact
+from tests.agents.world import NOTHING
 
 TRAINED = replace(mlp((6, 7, 5), 5, 4, activation="silu", rows=66, batch=33, label=1), privacy=NOTHING)
 LOOKED_AT = replace(
@@ -61,25 +64,11 @@ def test_one_flipped_bit_in_a_tensor_is_noticed(model: type[Message], which: str
 @pytest.mark.parametrize("model", [HiddenOpening, ScoreOpening, OutputErrorOpening], ids=lambda model: model.__name__)
 def test_what_one_party_alone_hears_otherwise_fails_the_job(model: type[Message], which: str) -> None:
     """Three parties have opened different words; all end with that."""
-    simulation, _ = flip_in(TRAINED, model, which)
-    failures = {(run.state, run.failure.code if run.failure else "") for run in simulation.runs.values()}
-    assert failures == {("failed", "arithmetic.differs")}
+    check_all_fail(TRAINED, model, which)
 
 
 @EACH
 @pytest.mark.parametrize("model", EVALUATED, ids=lambda model: model.__name__)
 def test_one_flipped_bit_in_what_is_evaluated_is_noticed(model: type[Message], which: str) -> None:
     """The run fails, or a loss or a score is not that of another run; what the model is stays as it was."""
-    simulation, same = flip_in(LOOKED_AT, model, which, bits=BITS.get(model, BIT))
-    assert same == simulation.done
-    if simulation.done:
-        with pytest.raises(AssertionError):
-            right(simulation, undisturbed())
-
-
-@cache
-def undisturbed() -> History:
-    """What the label party learns where nobody flips anything."""
-    simulation, same = exact(LOOKED_AT, contribute=contributions(0))
-    assert same
-    return simulation.label_run.context.history
+    check_noticed_in_what_is_evaluated(LOOKED_AT, model, which, BITS.get(model, BIT))

@@ -6,14 +6,12 @@ serves twice: dealt products multiply masks, and a truncation goes by the bits o
 """
 
 import itertools
-from collections.abc import Container
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.blind.sizes import TRUNCATIONS, BlindLayout, layer_name
@@ -30,7 +28,7 @@ from tests.mpc.blind.test_disclosure import (
     is_uniform,
     parts_of,
 )
-from tests.mpc.linear.test_disclosure import Ledger, Vector, random_point_rows, rank_gf2, without
+from tests.mpc.linear.test_disclosure import Differences, Ledger, Vector, random_point_differences, without
 from tests.mpc.network.test_disclosure import Cover, Piece, check_covers, shifted
 from tests.mpc.network_world import NetworkJob, make_network_job
 from tests.mpc.world import HELPER, MaskSource, Sent, keyed
@@ -153,8 +151,8 @@ def test_every_tensor_that_a_coalition_receives_has_a_mask_of_its_own(case, coal
 
 
 @cache
-def differences(coalition: tuple[int, ...]) -> tuple[int, list[tuple[str, NDArray[np.uint8]]]]:
-    """Count the words of the view of two steps; a row for each word of the unknown masks, with its mask's name."""
+def differences(coalition: tuple[int, ...]) -> Differences:
+    """Differences of the view of two steps by the unknown masks, at a random point."""
     masks = Vector(lambda a, b: a in coalition or b in coalition)
     source: MaskSource = cache(masks)
 
@@ -162,15 +160,7 @@ def differences(coalition: tuple[int, ...]) -> tuple[int, list[tuple[str, NDArra
         world = Watched(tiny_job(SMALLEST, 1, batch=1), source).run(1)
         return np.concatenate([piece.words.ravel() for piece in pieces(world, coalition)])
 
-    words, rows = random_point_rows(masks, view)
-    names = [mask for (_, _, mask, *_), at in masks.places.items() for _ in range(at.start, at.stop)]
-    return words, list(zip(names, rows, strict=True))
-
-
-def coalition_deficiency(coalition: tuple[int, ...], known: Container[str] = ()) -> int:
-    """Words of the view minus its rank in the masks, but for those that the coalition knows."""
-    words, rows = differences(coalition)
-    return words - rank_gf2([row for mask, row in rows if mask not in known])
+    return random_point_differences(masks, view)
 
 
 def of_bundle(mask: str, k: int) -> str:
@@ -182,13 +172,13 @@ def of_bundle(mask: str, k: int) -> str:
 @pytest.mark.parametrize("coalition", [(0,), (1,)])
 def test_the_rank_of_small_differences_is_full(coalition):
     """Over two steps, so that each party has the turn in which it is dealt explicit words."""
-    assert coalition_deficiency(coalition) == 0
+    assert differences(coalition).deficiency() == 0
 
 
 @pytest.mark.parametrize("omitted", [*OWN_WORDS[:4], *LAYERED])
 def test_no_mask_of_a_network_can_be_left_out(omitted):
     """The view of a coalition that knows any one kind of mask is no longer uniform."""
-    assert coalition_deficiency((1,), {of_bundle(omitted, k) for k in range(3)}) > 0
+    assert differences((1,)).deficiency({of_bundle(omitted, k) for k in range(3)}) > 0
 
 
 @pytest.mark.parametrize("reused", LAYERED)

@@ -6,9 +6,10 @@ modulo 2^64, and full row rank over GF(2) makes the view exactly uniform, whatev
 
 import itertools
 from collections import defaultdict
+from collections.abc import Container
 from dataclasses import replace
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -131,8 +132,19 @@ def deficiency(masks: Vector, view) -> int:
     return len(base) - rank_gf2(rows)  # row and column rank are the same
 
 
-def random_point_rows(masks: Vector, view) -> tuple[int, list[NDArray[np.uint8]]]:
-    """Count a view's words, and find how their lowest bits change with each word of mu, at a random point."""
+class Differences(NamedTuple):
+    """How the lowest bits of a view's words change with each word of mu: the name of its mask, and those bits."""
+
+    words: int
+    rows: list[tuple[str, NDArray[np.uint8]]]
+
+    def deficiency(self, known: Container[str] = ()) -> int:
+        """Words of the view minus its rank in the masks, but for those that the viewer knows."""
+        return self.words - rank_gf2([row for mask, row in self.rows if mask not in known])
+
+
+def random_point_differences(masks: Vector, view) -> Differences:
+    """Differences at a random point."""
     view()
     point = np.random.default_rng(1).integers(0, 2**64, masks.size, dtype=np.uint64)
     masks.mu = point
@@ -140,7 +152,8 @@ def random_point_rows(masks: Vector, view) -> tuple[int, list[NDArray[np.uint8]]
     for unit in np.eye(masks.size, dtype=np.uint64):
         masks.mu = point + unit
         rows.append(((view() - base) & np.uint64(1)).astype(np.uint8))
-    return len(base), rows
+    names = [mask for (_, _, mask, *_), at in masks.places.items() for _ in range(at.start, at.stop)]
+    return Differences(len(base), list(zip(names, rows, strict=True)))
 
 
 def coalition_deficiency(job: Job, coalition, omitted=()) -> int:

@@ -8,19 +8,18 @@ small differences over GF(2), taken at random points, notices every mask that is
 """
 
 import itertools
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.plan.architecture import Entry, Layout, Network, unpack
 from tercet.mpc.plan.plan import Request
-from tests.mpc.linear.test_disclosure import Vector, cached, random_point_rows, rank_gf2
+from tests.mpc.linear.test_disclosure import Differences, Vector, cached, random_point_differences
 from tests.mpc.network_world import NetworkJob, NetworkPass, NetworkWorld, make_network_job
 from tests.mpc.world import HELPER, MaskSource, Sent, keyed
 
@@ -264,29 +263,21 @@ SMALLEST = ("logistic", 1, Network((1, 2), "gelu"), (1, 1), 1, 0.0)  # it has ev
 
 
 @cache
-def differences(coalition: tuple[int, ...]) -> tuple[int, list[tuple[str, NDArray[np.uint8]]]]:
-    """Count the words of the view of one step; a row for each word of the unknown masks, with its mask's name."""
+def differences(coalition: tuple[int, ...]) -> Differences:
+    """Differences of the view of one step by the unknown masks, at a random point."""
     masks = Vector(lambda a, b: a in coalition or b in coalition)
 
     def view() -> Words:
         world = NetworkWorld(tiny_job(SMALLEST), masks).run(1, stop=1)
         return np.concatenate([piece.words.ravel() for piece in View(world, coalition).pieces()])
 
-    words, rows = random_point_rows(masks, view)
-    names = [mask for (_, _, mask, *_), at in masks.places.items() for _ in range(at.start, at.stop)]
-    return words, list(zip(names, rows, strict=True))
-
-
-def coalition_deficiency(coalition: tuple[int, ...], known: Container[str] = ()) -> int:
-    """Words of the view minus its rank in the masks, but for those that the coalition knows."""
-    words, rows = differences(coalition)
-    return words - rank_gf2([row for mask, row in rows if mask not in known])
+    return random_point_differences(masks, view)
 
 
 @pytest.mark.parametrize("coalition", [(0,), (1,)])
 def test_the_rank_of_small_differences_is_full(coalition):
     """At a random point, for the party that gets dealt words and for one that gets none."""
-    assert coalition_deficiency(coalition) == 0
+    assert differences(coalition).deficiency() == 0
 
 
 DEALT = ("C", "qg", "h", "t", "ht", "tt", "h2", "t2", "qo", "hw", "tw", "ov")
@@ -297,4 +288,4 @@ LAYERED = ("u+", "u-", "tau", "q", "g", "v", "rw", "rd", "rs", "o", "m", *(f"dea
 def test_no_mask_of_a_network_can_be_left_out(omitted):
     """The view of a coalition that knows any one kind of mask is no longer uniform."""
     names = {omitted} if omitted not in LAYERED else {f"{omitted}/{k}" for k in range(2)}
-    assert coalition_deficiency((0,), names) > 0
+    assert differences((0,)).deficiency(names) > 0
