@@ -32,15 +32,14 @@ from tercet.schemas.files.settings import Deadlines, Settings
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.codec import encode
 from tercet.schemas.messages.kinds import Job, JobStatus, Member, Message
-from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, make_table, party_settings
+from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, make_table, party_settings
 from tests.guarded import Guarded
 
 EVE = "eve"
-DEADLINES = QUICK.model_copy(update={"accept": 5.0, "ready": 6.0, "start": 11.0, "handshake": 5.0, "step": 5.0})
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
-def four(folder: Path, deadlines: Deadlines = DEADLINES) -> dict[str, Settings]:
+def four(folder: Path, deadlines: Deadlines = PATIENT) -> dict[str, Settings]:
     """The settings of three honest parties and Eve, whom they have as a partner that may submit."""
     make_table(folder / f"{BANK}.csv", seed=1, label=True)
     make_table(folder / f"{CARD}.csv", seed=2)

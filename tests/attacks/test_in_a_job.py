@@ -168,8 +168,10 @@ def shortened(envelope: Envelope) -> Envelope:
 async def training(field: Field, raw: Raw, description: TrainingJob) -> Insider:
     """Eve's hand in a job that has begun to train."""
     started = field.agents[BANK].submit(description).job
-    await field.until(lambda: field.agents[BANK].status(started)[0].state == "training")
-    await field.until(lambda: field.agents[EVE].status(started)[0].state == "training")
+    for party in (BANK, EVE):
+        await field.until(lambda party=party: field.agents[party].status(started)[0].state in {"training", "failed"})
+        status = field.agents[party].status(started)[0]
+        assert status.state == "training", status
     return Insider(field, raw, started)
 
 
