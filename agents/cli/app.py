@@ -5,12 +5,9 @@ called, so that the others start at once. Exit codes: 0 done; 1 the job failed o
 cancelled; 2 wrong usage; 3 a file, a key or a table cannot be used; 4 broker or agent do not answer.
 """
 
-import asyncio
 import signal
-import tempfile
 from collections.abc import Callable
 from enum import StrEnum
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,6 +70,8 @@ class DemoModel(StrEnum):
 @app.callback(invoke_without_command=True)
 def _top(*, show_version: Annotated[bool, typer.Option("--version", help="print the version and end")] = False) -> None:
     if show_version:
+        from importlib.metadata import version  # noqa: PLC0415
+
         typer.echo(f"tercet {version('tercet')}")
         raise typer.Exit
 
@@ -107,6 +106,8 @@ def simulate(
     log: LogLevel = Level.ERROR,
 ) -> None:
     """Run a job with all its parties in this process; check it against plaintext bit for bit."""
+    import tempfile  # noqa: PLC0415
+
     from tercet.agents.core import logs  # noqa: PLC0415
     from tercet.agents.simulation.simulate import simulate_job, summary  # noqa: PLC0415
 
@@ -262,6 +263,8 @@ async def serve(settings: "Settings", contribute: Callable[[], bytes] | None = N
 
     Only tests pass another `contribute`.
     """
+    import asyncio  # noqa: PLC0415
+
     from tercet.agents.access.broker import connect  # noqa: PLC0415
     from tercet.agents.access.identity import own_identity  # noqa: PLC0415
     from tercet.agents.access.partner_keys import check_partner_keys  # noqa: PLC0415

@@ -5,7 +5,6 @@ Nothing here is needed for a job to go on: killing any of these commands changes
 
 from __future__ import annotations
 
-import asyncio
 import getpass
 import os
 from pathlib import Path
@@ -199,6 +198,8 @@ def _print_revelations(status: Status) -> tuple[str, ...]:
 
 
 async def _watch(console: ConsoleClient, job: str) -> JobStatus:
+    import asyncio  # noqa: PLC0415 - a tenth of a second
+
     with rendering.Bar(job) as bar:
         while True:
             (found,) = _show_accepted(await console.query(job))
@@ -219,6 +220,8 @@ async def _submit_and_watch(console: ConsoleClient, description: PredictionJob) 
 
 
 async def _cancel(console: ConsoleClient, job: str) -> Status:
+    import asyncio  # noqa: PLC0415
+
     answer = await console.query(job, cancel=True, who=_account())
     while _show_accepted(answer)[0].state not in TERMINAL:
         await asyncio.sleep(POLL_SECONDS)

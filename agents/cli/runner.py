@@ -3,7 +3,6 @@
 Nothing here knows a command.
 """
 
-import asyncio
 import os
 import sys
 import threading
@@ -43,6 +42,8 @@ FormatOption = Annotated[Format, typer.Option("--format", help="text for people,
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end; known errors become a sentence and an exit code."""
+    import asyncio  # noqa: PLC0415 - a tenth of a second
+
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:

@@ -5,11 +5,13 @@ tests/broker/contract.py states the promises as tests.
 Nothing here does I/O, and nothing here may look into a body: it is sealed before it comes here.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
 
 REFUSED: Final = "it was refused"
 CONNECT_SECONDS: Final = 30.0  # how long the first connection is tried for
@@ -196,7 +198,7 @@ class Broker(Protocol):
     """
 
     @property
-    def failed(self) -> asyncio.Future[None]:
+    def failed(self) -> "asyncio.Future[None]":
         """A future that ends only with an exception that a handler let out.
 
         That is a bug of ours, or a lost consumer.

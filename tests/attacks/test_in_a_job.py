@@ -3,12 +3,14 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgpack
 import numpy as np
 
+from tercet.agents.daemon.agent import Agent
 from tercet.broker.interface import topology
 from tercet.broker.interface.base import Envelope
 from tercet.broker.sealing.seal import SessionSeal, associated_data
@@ -165,11 +167,15 @@ def shortened(envelope: Envelope) -> Envelope:
     return replace(envelope, body=envelope.body[:-1])
 
 
+def begun(agent: Agent, started: str) -> bool:
+    return agent.status(started)[0].state in {"training", "failed"}
+
+
 async def training(field: Field, raw: Raw, description: TrainingJob) -> Insider:
     """Eve's hand in a job that has begun to train."""
     started = field.agents[BANK].submit(description).job
     for party in (BANK, EVE):
-        await field.until(lambda party=party: field.agents[party].status(started)[0].state in {"training", "failed"})
+        await field.until(partial(begun, field.agents[party], started))
         status = field.agents[party].status(started)[0]
         assert status.state == "training", status
     return Insider(field, raw, started)

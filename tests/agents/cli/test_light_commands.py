@@ -16,6 +16,7 @@ from tercet.schemas.messages.kinds import Query, Status
 HEAVY = {"numba", "scipy", "sklearn", "matplotlib", "pyarrow", "adbc_driver_manager", "onnx", "rbcl", "jinja2"}
 FOR_MESSAGES = {"numpy", "cryptography", "aio_pika", "prometheus_client", "safetensors"}
 FOR_RESULTS = {"numba", "scipy", "sklearn", "matplotlib", "onnx", "pandas"}  # of a job's steps, metrics and report
+FOR_AGENTS = {"asyncio", "rich.progress"}  # what talks to an agent, and shows a job's progress
 MODELS = {"tercet.schemas.core.strict"}  # the base of all messages and files
 SETTINGS = 'party = "bank"\nrole = "helper"\nidentity = "none.key"\nstate = "."\n'
 THEN_MODULES = """
@@ -46,7 +47,7 @@ async def test_a_command_without_an_agent_loads_no_messages_either(
     """Nor what speaks to a broker."""
     monkeypatch.chdir(tmp_path)
     code, packages = await loaded(*arguments)
-    assert (code, packages & (HEAVY | FOR_MESSAGES | MODELS)) == (0, needed)
+    assert (code, packages & (HEAVY | FOR_MESSAGES | FOR_AGENTS | MODELS)) == (0, needed)
 
 
 @pytest.mark.real_time
