@@ -5,7 +5,7 @@ It knows how large messages are by the plan, and nothing of what is in them.
 
 import asyncio
 
-from tercet.mpc.blind.sizes import BlindLayout, BlindNumbers
+from tercet.mpc.dealing.sizes import BlindLayout, BlindNumbers
 from tercet.mpc.plan.architecture import CARRIER, Layout, flat
 from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import LEAST_ROWS
@@ -57,7 +57,8 @@ def words_ahead(plan: Plan) -> int:
     """
     rows, columns, others = largest_batch(plan), sum(plan.columns), len(plan.columns) - 1
     if plan.is_blind:
-        return rows * columns + columns * BlindLayout(plan).widths[0] + dealt_words(plan)
+        checks, width = plan.request.checks, BlindLayout(plan).widths[0]
+        return rows * (columns + checks * len(plan.columns)) + columns * (width + checks) + dealt_words(plan)
     words = rows * (columns + 3 * plan.outputs) + 2 * others * checked_words(plan)
     if plan.network is None:
         return words
@@ -82,8 +83,10 @@ def dealt_words(plan: Plan) -> int:
     if plan.is_blind:
         layout = BlindLayout(plan)
         rows = largest_batch(plan)
-        row_words = (max(plan.columns) + rows) * layout.widths[0] + 1
-        return row_words + flat(layout.dealt(rows, trains=True))[1]  # two bundles of a step are of two parties
+        parties, checks = range(len(plan.columns)), plan.request.checks
+        row_words = max(flat(layout.row_words(i, rows, checks, trains=True))[1] for i in parties)
+        # two bundles of a step are of two parties; a loss is one word more
+        return row_words + 1 + flat(layout.dealt(rows, trains=True))[1]
     if plan.network is None:
         return 0
     entries = Layout(plan).dealt_to(CARRIER, largest_batch(plan), smooth=plan.smooth, checks=plan.checks)
@@ -93,14 +96,19 @@ def dealt_words(plan: Plan) -> int:
 def largest_message(plan: Plan, *, helper: bool) -> int:
     """Compute the most words of one message to the helper, or to a data party, in a step."""
     rows = largest_batch(plan)
-    most = 0 if helper else max(rows * max(plan.columns), checked_words(plan))
-    if plan.request.checks and not helper:
-        most = max(most, *(plan.checks.dealt(party)[1] for party in range(len(plan.columns))))
-    if not helper:
-        most = max(most, dealt_words(plan))
+    most = 0 if helper else max(_largest_of_rows(plan), dealt_words(plan))
     if plan.network is not None:
         most = max(most, (1 + plan.is_blind) * rows * max(plan.network.hidden))
     return max(most, rows * plan.outputs)
+
+
+def _largest_of_rows(plan: Plan) -> int:
+    """Compute the most words of masked rows, of what checks them, or of a gradient share that is checked."""
+    rows, columns, checks = largest_batch(plan), max(plan.columns), plan.request.checks
+    if plan.is_blind:
+        return rows * (columns + checks)
+    dealt = (plan.checks.dealt(party)[1] for party in range(len(plan.columns)) if checks)
+    return max(rows * columns, checked_words(plan), *dealt)
 
 
 def words_made(forward: BlindNumbers, rows: int) -> int:

@@ -19,6 +19,7 @@ from tercet.schemas.messages.codec import Companion
 from tercet.schemas.messages.kinds import (
     BundleKey,
     CheckedMasks,
+    CheckRows,
     DealtShares,
     ErrorOpening,
     HiddenAnswer,
@@ -82,6 +83,7 @@ TRAINING: Kinds = {
 }
 BLIND: Kinds = {
     "bundle key": BundleKey,
+    "check rows": CheckRows,
     "next weights": NextWeights,
     "masked inputs": MaskedInputs,
     "masked weights": MaskedWeights,

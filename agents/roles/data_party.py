@@ -33,6 +33,7 @@ from tercet.agents.training.network_training import NetworkTraining, network_par
 from tercet.agents.training.sent_rows import row_key, tell_row_key
 from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.blind.data_party import BlindParty
+from tercet.mpc.dealing.row_checks import check_columns
 from tercet.mpc.functions.labels import LabelProblem
 from tercet.mpc.linear.checks import Checks, Projections
 from tercet.mpc.linear.data_party import DataParty, Shares
@@ -233,7 +234,9 @@ class DataPartyRole:
     async def _agree_on_row_masks(self) -> None:
         context = self.context
         assert self.words is not None
-        self.row_key = await context.compute(row_key, context, self.own.private, self.words, self.labels.trained_on)
+        columns = check_columns(context.ready_plan.columns, context.ready_plan.request.checks, self.key)[self._me]
+        rows = self.words, columns, self.labels.trained_on
+        self.row_key = await context.compute(row_key, context, self.own.private, *rows)
         if not context.all_steps_done:
             await tell_row_key(context, self.row_key)
 
@@ -262,13 +265,15 @@ class DataPartyRole:
         context, order, words = self.context, self.order, self.words
         assert order is not None
         assert words is not None
-        plan, checks = context.ready_plan, self._make_checks(digests)
+        plan = context.ready_plan
         if plan.is_blind:
             party = blind_party(
-                context, words, self.labels.trained_on, self.row_key, order_key=self.key, shares=shares, so_far=so_far
-            )
+                context, words, self.labels.trained_on, self.row_key, order_key=self.key, shares=shares, so_far=so_far,
+                digests=digests,
+            )  # fmt: skip
             self.start = party.shares()
             return party
+        checks = self._make_checks(digests)
         if context.training.network is not None:
             assert not isinstance(shares, Shares)
             network = network_party(

@@ -28,7 +28,7 @@ from tercet.agents.scoring.scoring_pass import own_noise, score_rows
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.arithmetic.ring import total
-from tercet.mpc.blind.sizes import BlindLayout
+from tercet.mpc.dealing.sizes import BlindLayout
 from tercet.mpc.linear.algebra import zero_share
 from tercet.mpc.plan.architecture import Network
 from tercet.mpc.plan.blind import Blind

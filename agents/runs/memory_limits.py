@@ -9,7 +9,7 @@ from tercet.agents.protocol.flow_control import checked_words, dealt_words, larg
 from tercet.agents.roles.prediction import scoring_numbers
 from tercet.agents.scoring.linear_scoring import scoring_batch
 from tercet.agents.session.context import JobContext
-from tercet.mpc.blind.sizes import BlindNumbers
+from tercet.mpc.dealing.sizes import BlindNumbers
 from tercet.schemas.files.job import TrainingJob
 from tercet.schemas.messages.kinds import Terms
 

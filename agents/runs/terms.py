@@ -118,7 +118,7 @@ def _plan(context: JobContext, sizes: Sizes | Terms, tables: Tables) -> Plan:
         bits=tables.bits,
         record_bits=tables.record_bits,
         accept_narrow=job.accept_narrow,
-        checks=0 if job.is_blind else job.privacy.checks,
+        checks=job.privacy.checks,
         checked=job.privacy.checked if job.is_blind else 0.0,
         blind=series_of_job(job),
         network=None if job.network is None else Network(job.network.hidden, job.network.activation),

@@ -13,7 +13,7 @@ from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.blind.forward import BlindForward
 from tercet.mpc.blind.held_out import BlindHeldOut
 from tercet.mpc.blind.helper import BlindHelper
-from tercet.mpc.blind.sizes import BlindLayout
+from tercet.mpc.dealing.sizes import BlindLayout
 from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.interface.row_store import FirstUse
 from tercet.mpc.plan.schedule import Step

@@ -12,8 +12,8 @@ from tercet.agents.protocol.shares import AnyShares
 from tercet.agents.scoring.linear_scoring import note_scored_step, range_problem
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.fixed import Floats
-from tercet.mpc.blind.narrowing import deal_narrowing, narrow
-from tercet.mpc.blind.sizes import BlindLayout
+from tercet.mpc.dealing.narrowing import deal_narrowing, narrow
+from tercet.mpc.dealing.sizes import BlindLayout
 from tercet.mpc.linear.helper import Diverged
 from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.plan.schedule import Step

@@ -14,7 +14,7 @@ from tercet.agents.scoring.blind_network_scoring import deal_blind_scores, score
 from tercet.agents.scoring.linear_scoring import LinearScoring, answer_scores
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.fixed import Floats
-from tercet.mpc.blind.sizes import BlindNumbers
+from tercet.mpc.dealing.sizes import BlindNumbers
 from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.plan.forward import SCORE_BITS

@@ -17,9 +17,9 @@ from tercet.agents.scoring.blind_network_scoring import NARROWING, narrowing_ste
 from tercet.agents.training.blind_training import chosen_bundles, public_order
 from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.mpc.arithmetic.ring import total
-from tercet.mpc.blind.hidden_helper import dealt_mask, mask_sums, weights_mask
-from tercet.mpc.blind.sizes import BlindLayout
 from tercet.mpc.blind.start import to_layers
+from tercet.mpc.dealing.hidden_helper import dealt_mask, mask_sums, weights_mask
+from tercet.mpc.dealing.sizes import BlindLayout
 from tercet.mpc.linear.data_party import Shares
 from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.plan.architecture import Layout

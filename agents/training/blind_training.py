@@ -17,20 +17,21 @@ from tercet.agents.protocol.flow_control import StepCounter, largest_batch, look
 from tercet.agents.protocol.row_files import lasting_rows, mapped_rows, row_stores
 from tercet.agents.protocol.script_driver import BLIND, ScriptDriver
 from tercet.agents.session.context import JobContext
-from tercet.agents.training.dealing_check import opened_problem
+from tercet.agents.training.dealing_check import compare_dealing, opened_problem
 from tercet.agents.training.epoch_evaluation import Evaluation
 from tercet.agents.training.sent_rows import find_rows, receive_row_masks, row_masks
 from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.mpc.arithmetic.ring import total
-from tercet.mpc.blind.bundles import Bundles, ChosenBundles
 from tercet.mpc.blind.data_party import BlindParty
 from tercet.mpc.blind.forward import BlindForward
 from tercet.mpc.blind.helper import BlindHelper
 from tercet.mpc.blind.loss import BlindLoss
-from tercet.mpc.blind.received import WrongDealing
 from tercet.mpc.blind.sent_rows import rows_before, steps_before
-from tercet.mpc.blind.sizes import BlindLayout
 from tercet.mpc.blind.start import AnyShares
+from tercet.mpc.dealing.bundles import Bundles, ChosenBundles
+from tercet.mpc.dealing.received import WrongDealing
+from tercet.mpc.dealing.row_checks import RowChecks
+from tercet.mpc.dealing.sizes import BlindLayout
 from tercet.mpc.functions.series import Series
 from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.linear.data_party import first_shares
@@ -68,6 +69,7 @@ def blind_party(
     order_key: bytes,
     shares: AnyShares | None,
     so_far: Words | None,
+    digests: Mapping[int, bytes] | None,
 ) -> BlindParty:
     """Make this party for a blind training, from these shares or from the first ones.
 
@@ -79,15 +81,18 @@ def blind_party(
         order_key: Of the secret order, which data parties alone have.
         shares: Of an earlier attempt.
         so_far: This party's share of an unfinished epoch's loss.
+        digests: Of the helper's dealing, where an earlier attempt was.
     """
     plan, order = context.ready_plan, public_order(context)
     masks, label = context.masks(context.description.helper), context.number(context.label)
     numbers = {context.number(party): party for party in context.partners}
-    stores = row_stores(context, "training", numbers, plan.request.rows, lasting=True)
-    me, own_masks = context.number(context.me), row_masks(context, context.me, key)
+    me, own_masks, checks = context.number(context.me), row_masks(context, context.me, key), plan.request.checks
+    stores = row_stores(context, "training", numbers, plan.request.rows, checks=checks, lasting=True)
+    row_checks = RowChecks(me, plan, masks, count=checks, key=order_key, attempt=context.attempt, digests=digests)
     forward = BlindForward(
         me, plan, rows, order=order, helper_masks=masks, stores=stores, row_masks=own_masks,
         first_use=rows_before(plan, order, context.first_step), bundles=chosen_bundles(context, order_key),
+        checks=row_checks,
     )  # fmt: skip
     if shares is None:
         linear = plan.network is None
@@ -165,7 +170,8 @@ class BlindTraining:
             await self._checkpoints.on_step_done(step)
 
     async def _on_epoch_end(self, step: Step) -> bool:
-        """Check that scores are in range, and evaluate the epoch; tell whether to go on."""
+        """Check the helper's dealing and the range of scores, and evaluate the epoch; tell whether to go on."""
+        await compare_dealing(self._context, self._party.digests, step.epoch)
         await self._check_spread(step)
         go_on = await self._evaluation.on_epoch_end(step.epoch, self._party.shares)
         self._scripts.counts["epochs"].increment()
@@ -283,7 +289,7 @@ class BlindHelperTraining:
 
     def _make_helper(self, masks: Mapping[int, Masks]) -> BlindHelper:
         context, plan, rows = self._context, self._plan, self._plan.request.rows
-        stores, labels = row_stores(context, "training", self._names, rows), None
+        stores, labels = row_stores(context, "training", self._names, rows, checks=plan.request.checks), None
         if context.training.evaluation.loss:
             labels = mapped_rows(context, "training-labels", rows, plan.outputs)
         helper = BlindHelper(

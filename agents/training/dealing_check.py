@@ -1,6 +1,7 @@
 """Compares every two data parties' findings on dealt shares, at each epoch's end.
 
-It knows digests, says commitments to them and never a digest; what goes into them is `mpc.linear.checks`.
+It knows digests, says commitments to them and never a digest; what goes into them is `mpc.linear.checks` or
+`mpc.dealing.row_checks`.
 """
 
 import secrets
@@ -55,9 +56,14 @@ def opened_problem(context: JobContext) -> JobProblem:
 def dealing_problem(context: JobContext) -> JobProblem:
     """Blame the helper; naming the wrong shares would tell it of the projections."""
     helper = context.description.helper
+    wrong = (
+        "the model would be wrong"
+        if context.ready_plan.is_blind
+        else "it could have read columns; the check kept it from that"
+    )
     return JobProblem(
         "dealing.wrong",
         helper,
-        f"what {helper} dealt does not fit the masks that it shares with the data parties, so that it could have read "
-        f"columns; the check kept it from that, and no model comes of this run: ask who runs {helper}",
+        f"what {helper} dealt does not fit the masks that it shares with the data parties, so that {wrong}; no model "
+        f"comes of this run: ask who runs {helper}, or name another helper",
     )

@@ -12,6 +12,7 @@ import numpy as np
 from tercet.agents.protocol.script_driver import ScriptDriver
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.fixed import Floats
+from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.blind.sent_rows import SentRows, steps_before
 from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.randomness.masks import PairMasks, derive_key
@@ -21,12 +22,14 @@ DOMAIN: Final = "tercet row masks"
 SLICE: Final = 2**14  # rows that are digested at a time
 
 
-def row_key(context: JobContext, private: bytes, rows: FeatureSource, labels: Floats | None) -> bytes:
-    """Derive the key of the masks on this party's rows.
+def row_key(
+    context: JobContext, private: bytes, rows: FeatureSource, check_columns: Words, labels: Floats | None
+) -> bytes:
+    """Derive the key of the masks on this party's rows and check columns.
 
-    It goes by these rows and by `private`, which this party alone has, the same in each attempt of a run.
+    It goes by these, and by `private`, which this party alone has, the same in each attempt of a run.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(np.ascontiguousarray(check_columns).data)
     for start in range(0, rows.shape[0], SLICE):
         digest.update(rows.read_rows(np.arange(start, min(start + SLICE, rows.shape[0]))).data)
     if labels is not None:

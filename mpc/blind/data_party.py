@@ -8,10 +8,10 @@ Symbols are those of `forward`. w_ij is party j's share of block i of the weight
 The label party takes its labels off its own share of e, so that they never leave. With masks r that are used once,
 
     o = e + r, summed over all data parties' shares        opened
-    w_ii -= X_i^T (o - r_i) + g_i,  w_ij -= -E_i^T r_j + r_ij
+    w_ii -= X_i^T (o - r_i) + sum_j g_ij,  w_ij -= -E_i^T r_j + r_ij
 
-where r is the sum of a word of each data party. Shares of the other parties' blocks need nothing of what is opened,
-and run ahead.
+where r is the sum of a word of each data party, and the helper deals g_ij. Shares of the other parties' blocks need
+nothing of what is opened, and run ahead.
 
 In a network o is of layer 0: `layers` says how the scores' error is passed back to it.
 """
@@ -29,7 +29,7 @@ from tercet.mpc.blind.loss import BlindLoss
 from tercet.mpc.blind.sent_rows import SentRows
 from tercet.mpc.blind.start import AnyShares, from_layers, to_layers
 from tercet.mpc.interface.script import Await, Script, Signal
-from tercet.mpc.linear.algebra import NO_DIGESTS, own_update, partner_update, zero_share
+from tercet.mpc.linear.algebra import own_update, zero_share
 from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.plan.schedule import LEAST_ROWS, OutOfTurn, Step, Turns
 from tercet.mpc.randomness.masks import Masks
@@ -42,7 +42,6 @@ class _Training:
     """Holds a step's batch and the words that its update needs."""
 
     batch: Batch
-    gradient: Words = field(default_factory=nothing)  # g
     loss: Words = field(default_factory=nothing)  # g of the loss
 
 
@@ -90,8 +89,8 @@ class BlindParty:
 
     @property
     def digests(self) -> Mapping[int, bytes]:
-        """No digests of the helper's dealing: a wrong one tells it nothing."""
-        return NO_DIGESTS
+        """What this party and each other one have found of the helper's dealing."""
+        return self._forward.checks.digests
 
     @property
     def sent_rows(self) -> SentRows:
@@ -130,8 +129,7 @@ class BlindParty:
         forward, t = self._forward, step.index
         r = forward.mask("r", 0, step)
         self._partners[t + 1] = {
-            i: partner_update(share, masked[i], -r, forward.block_mask("R", i, step))
-            for i, share in self._partners[t].items()
+            i: share - forward.gradient_known(step, i, masked[i], -r) for i, share in self._partners[t].items()
         }
         if self._me != self._label:
             self._intercepts[t + 1] = self._intercepts[t] - forward.bias_fall(step, -r)
@@ -146,10 +144,8 @@ class BlindParty:
         """
         yield Await("absorbed")
         self._turns.begin_step("dealt", step)
-        state, (rows, width) = self._steps[step.index], self._own.shape
-        loss = 0 if self.loss is None else self.loss.dealt
-        words = yield from self._forward.receive_dealt(step, state.batch, rows * width + loss)
-        state.gradient, state.loss = words[:, : rows * width].reshape(rows, width), words[:, rows * width :]
+        state, loss = self._steps[step.index], 0 if self.loss is None else self.loss.dealt
+        state.loss = yield from self._forward.receive_dealt(step, state.batch, loss)
         yield Signal("dealt")
         yield from self._forward.compare_opened(step)
         yield Signal("checked")
@@ -174,6 +170,7 @@ class BlindParty:
         back = yield from self._layers.run_back(step, state.batch, opened, self._upper, self._biases)
         opened, self._upper, self._biases = back
         self._update(step, state, opened)
+        yield from self._forward.checks.receive_rows(step)
         if step.position + 1 == self._plan.steps_per_epoch:  # no epoch ends before what was opened in it is compared
             yield Await("checked")
         yield Signal("done")
@@ -207,7 +204,7 @@ class BlindParty:
         error, t = opened - self._forward.mask("r", 0, step), step.index
         if step.stop > self._plan.request.rows - max(LEAST_ROWS, self._plan.request.rows // QUARTERS):
             self._add_spread(state.batch)
-        self._own = own_update(self._own, state.batch.x, error, state.gradient)
+        self._own = own_update(self._own, state.batch.x, error, state.batch.gradient)
         if self._me == self._label:
             self._intercepts[t + 1] = self._intercepts[t] - self._forward.bias_fall(step, error)
         del self._partners[t], self._intercepts[t], self._steps[t]

@@ -4,12 +4,13 @@ Symbols: party i's features X_i are sent once, when a batch has a row for the fi
 batch, with masks that are used once,
 
     f_ij = w_ij - v_ij                                                          j -> i
-    c_i  = sum_j (U_i v_ij - p_ij)                                              helper -> i
-    z    = sum_i X_i (w_ii + sum_j f_ij) + c_i + sum_ij (E_i v_ij + p_ij)       in shares
+    c_ij = U_i v_ij - p_ij                                                      helper -> i
+    z    = sum_i X_i (w_ii + sum_j f_ij) + sum_ij (c_ij + E_i v_ij + p_ij)      in shares
     unit z + t                                                                  opened, t = sum_j t_j
 
 where `unit` makes an angle of z (`plan.blind`), and the helper alone knows t. It deals shares of cos and sin of t.
-These depend on no row, no weight and no number of the step. What stands between layer 0 and the output is in `layers`.
+These depend on no row, no weight and no number of the step. What stands between layer 0 and the output is in `layers`;
+how c_ij is checked, in `row_checks`.
 """
 
 import hashlib
@@ -20,16 +21,19 @@ from types import MappingProxyType
 import numpy as np
 
 from tercet.mpc.arithmetic.fixed import encode_number
-from tercet.mpc.arithmetic.ring import ShapeProblem, Signed, Words, expect, product, total
-from tercet.mpc.blind.activation import MaskedLayer
-from tercet.mpc.blind.bundles import ChosenBundles, StepBundles
-from tercet.mpc.blind.received import OpenKey, ReceivedBundles
-from tercet.mpc.blind.sizes import BlindLayout, layer_name
+from tercet.mpc.arithmetic.ring import Signed, Words, expect, product, total, transposed_product
+from tercet.mpc.blind.input_rows import InputRows
+from tercet.mpc.dealing.activation import MaskedLayer
+from tercet.mpc.dealing.bundles import ChosenBundles, StepBundles
+from tercet.mpc.dealing.received import OpenKey, ReceivedBundles
+from tercet.mpc.dealing.row_checks import RowChecks
+from tercet.mpc.dealing.row_words import gradient_masks
+from tercet.mpc.dealing.sizes import BlindLayout, layer_name
 from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.interface.row_store import FirstUse, RowStore
 from tercet.mpc.interface.script import HELPER, Receive, Script, Send, receive_sum, received_words
 from tercet.mpc.linear.algebra import preactivation_share
-from tercet.mpc.plan.architecture import Tensors
+from tercet.mpc.plan.architecture import Tensors, flat, unpack
 from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.masks import Masks
@@ -64,7 +68,8 @@ class Batch:
     layers: tuple[MaskedLayer, ...]
     hidden: tuple[HiddenLayer, ...]
     ahead: Words = field(default_factory=nothing)  # of the share of z, what needs no own weights
-    product: Words = field(default_factory=nothing)  # c
+    product: Words = field(default_factory=nothing)  # c_ij, summed
+    gradient: Words = field(default_factory=nothing)  # g_ij, summed
     x: Words = field(default_factory=nothing)
     dealt: Tensors = field(default_factory=dict)
 
@@ -83,11 +88,12 @@ class BlindForward:
         x: This party's features, (rows, columns), f_x fractional bits.
         order: Of the rows, which everybody knows.
         helper_masks: Shared with the helper.
-        stores: For E of each other data party, (rows, its columns).
+        stores: For E of each other data party, (rows, its columns and check columns).
         row_masks: Of U, where other masks than `helper_masks` hide rows.
         first_use: Of the rows; None: no row was sent yet.
         bundles: Which are dealt, where a way back follows each pass; None where none does.
         open_key: As `ReceivedBundles` has it.
+        checks: Of what is dealt by masks on rows.
     """
 
     def __init__(
@@ -103,13 +109,12 @@ class BlindForward:
         first_use: FirstUse | None = None,
         bundles: ChosenBundles | None = None,
         open_key: OpenKey | None = None,
+        checks: RowChecks | None = None,
     ) -> None:
         self.me, self.plan, self.layout, self.trains = me, plan, BlindLayout(plan), bundles is not None
-        self.others = tuple(i for i in range(len(plan.columns)) if i != me)
-        if x.shape[1] != plan.columns[me]:
-            raise ShapeProblem(f"features: expected {plan.columns[me]} columns, got {x.shape[1]}")
-        self._x, self._order, self._masks, self._stores = x, order, helper_masks, stores
-        self._row_masks, self._first = row_masks or helper_masks, first_use or FirstUse(x.shape[0])
+        self.others, self.checks = self.layout.others(me), checks or RowChecks(me, plan, helper_masks)
+        self.inputs = InputRows(me, plan, x, stores=stores, masks=row_masks or helper_masks, checks=self.checks)
+        self._order, self._masks, self._first = order, helper_masks, first_use or FirstUse(x.shape[0])
         self._digest = hashlib.sha256()
         self._bundles = ReceivedBundles(
             me, plan, helper_masks, bundles or StepBundles(len(plan.columns)), trains=self.trains, open_key=open_key
@@ -139,11 +144,17 @@ class BlindForward:
         """
         yield from self._send(step, batch, partners, along, wait=wait)
         if len(batch.new):
-            yield from self.receive_rows(batch)
-        masked = {i: self.stored_rows(i, batch) for i in self.others}
-        batch.ahead = total(product(words, self.block_mask("V", i, step)) for i, words in masked.items())
-        batch.ahead += total(self._masks("P", i, self.me, step, self.layout.product(step)) for i in self.others)
+            yield from self.inputs.receive(batch.new)
+        masked = {i: self.inputs.stored(i, batch.rows) for i in self.others}
+        batch.ahead = total(self._scored_ahead(step, i, words) for i, words in masked.items())
         return masked
+
+    def _scored_ahead(self, step: Step, i: int, masked: Words) -> Words:
+        """Compute this party's share of what party i's rows score, known ahead."""
+        share = product(masked[:, : self.plan.columns[i]], self.block_mask("V", i, step))
+        share += self._masks("P", i, self.me, step, self.layout.product(step))
+        self.checks.add_scores(step, i, share)
+        return share
 
     def _send(
         self, step: Step, batch: Batch, partners: Mapping[int, Words], along: Along, *, wait: bool
@@ -155,41 +166,31 @@ class BlindForward:
             else:
                 yield from (Send("next weights", 0, (i,), words) for i, words in weights.items())
             return
-        x = self.masked_rows(step, batch)
+        x = self.inputs.masked(step, batch.new)
         yield from (Send("masked inputs", 0, (i,), x, (("masked weights", weights[i]), *along)) for i in self.others)
-
-    def masked_rows(self, step: Step, batch: Batch) -> Words:
-        """Compute E of the batch's new rows; `step` is the first that has them."""
-        x = self._x.read_rows(batch.new)
-        x -= self._row_masks("U", self.me, self.me, step, (x.shape[0], x.shape[1]))
-        return x
-
-    def receive_rows(self, batch: Batch) -> Script[None]:
-        """Keep E of the batch's new rows, of all others."""
-        due = {i: (len(batch.new), self.plan.columns[i]) for i in self.others}
-        for i, words in received_words((yield Receive("masked inputs", 0, due))).items():
-            self._stores[i].write_rows(batch.new, words)
-
-    def stored_rows(self, i: int, batch: Batch) -> Words:
-        """Return E of the batch's rows, of another data party."""
-        return self._stores[i].read_rows(batch.rows)
 
     def receive_dealt(self, step: Step, batch: Batch, more: int) -> Script[Words]:
         """Receive what the helper deals.
 
-        Return the words beside c and shares of the layout's entries, (1, more).
+        Return the words beside those that go by masks on rows and those of bundles, (1, more).
         """
-        rows, width = self.layout.product(step)
-        more += rows * width
-        shape = (1, more + self._bundles.due(step))
+        entries = self.layout.row_words(self.me, step.rows, self.checks.count, trains=self.trains)
+        _, own = flat(entries)
+        shape = (1, own + more + self._bundles.due(step))
         words = expect(
             received_words((yield Receive("dealt", 0, {HELPER: shape})))[HELPER], shape, "what the helper dealt"
         )
-        batch.product = words[:, : rows * width].reshape(rows, width)
-        batch.dealt = self._bundles.accept(step, words[:, more:])
+        self._accept_row_words(step, batch, unpack(entries, words[:, :own], "what the helper dealt"))
+        batch.dealt = self._bundles.accept(step, words[:, own + more :])
         for k, layer in enumerate(batch.layers):
             layer.dealt = batch.dealt.pop(("angles", k)).reshape(-1, step.rows, self.layout.widths[k])
-        return words[:, rows * width : more]
+        return words[:, own : own + more]
+
+    def _accept_row_words(self, step: Step, batch: Batch, dealt: Tensors) -> None:
+        batch.product = total(dealt["c", j] for j in self.others)
+        if self.trains:
+            batch.gradient = total(dealt["g", j] for j in self.others)
+        self.checks.add_dealt(step, dealt)
 
     def compare_opened(self, step: Step) -> Script[None]:
         """Compare the bundle that was dealt with a step and is opened, if one is (`received`)."""
@@ -212,7 +213,7 @@ class BlindForward:
         """
         shape = (weights.shape[0], weights.shape[1])
         theirs = [expect(received[j], shape, f"masked weights of party {j}") for j in self.others]
-        batch.x = self._x.read_rows(batch.rows)
+        batch.x = self.inputs.own(batch.rows)
         return preactivation_share(batch.x, total([weights, *theirs]), batch.ahead) + batch.product
 
     def open_angles(
@@ -255,6 +256,17 @@ class BlindForward:
         """
         return self._digest.digest()
 
+    def gradient_known(self, step: Step, i: int, masked: Words, error: Words) -> Words:
+        """Compute this party's share of block i's gradient, (columns, width), which nothing opened goes into.
+
+        `masked` is E of the batch, `error` this party's known share of the error.
+        """
+        block = (self.plan.columns[i], self.layout.widths[0])
+        share = transposed_product(masked, error)
+        share += gradient_masks(self._masks, step, (i, self.me), block, self.checks.count)
+        self.checks.add_gradient(step, i, share)
+        return share[: block[0]]
+
     # --- masks
 
     def mask(self, name: str, k: int, step: Step, shape: tuple[int, int] | None = None) -> Words:
@@ -266,7 +278,7 @@ class BlindForward:
         return masks(layer_name(name, k), self.me, self.me, step, shape or (step.rows, self.layout.widths[k]))
 
     def block_mask(self, name: str, i: int, step: Step) -> Words:
-        """Return this party's v_i or r_i, shaped like party i's block."""
+        """Return this party's v_ij, shaped like party i's block."""
         return self._masks(name, i, self.me, step, (self.plan.columns[i], self.layout.widths[0]))
 
     def bias_fall(self, step: Step, error: Words) -> Words:

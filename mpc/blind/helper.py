@@ -5,21 +5,20 @@ weights, scores or errors, in clear or under a mask.
 
 What it deals follows from keys that it shares with each data party, but for three things: of each bundle one data
 party, which takes turns, gets explicit words, its share of cos and sin of t (`forward`) and of what hidden layers need
-(`hidden_helper`); the label party gets g of a loss (`loss`); and each data party i gets
-
-    g_i = U_i^T (-sum_j r_j) - sum_j r_ij                summed over the others j
-    c_i = U_i sum_j v_ij - sum_j p_ij                    likewise
+(`hidden_helper`); the label party gets g of a loss (`loss`); and each data party gets what goes by masks on its rows
+(`row_words`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from tercet.mpc.arithmetic.ring import Signed, Words, product, total, transposed_product
-from tercet.mpc.blind.bundles import Bundles, StepBundles
-from tercet.mpc.blind.hidden_helper import bundle_words
+from tercet.mpc.arithmetic.ring import Signed, Words
 from tercet.mpc.blind.loss import deal_loss
-from tercet.mpc.blind.sizes import BlindLayout
+from tercet.mpc.dealing.bundles import Bundles, StepBundles
+from tercet.mpc.dealing.hidden_helper import bundle_words
+from tercet.mpc.dealing.row_words import CHECK_COLUMNS, RowWords
+from tercet.mpc.dealing.sizes import BlindLayout
 from tercet.mpc.interface.row_store import FirstUse, RowStore
 from tercet.mpc.interface.script import Script, Send
 from tercet.mpc.plan.plan import Plan
@@ -38,7 +37,7 @@ class BlindHelper:
         label: The label party's index.
         masks: Shared with each data party, by its index.
         order: Of the rows, which everybody knows.
-        stores: For each data party's masks U, (rows, its columns).
+        stores: For masks on each data party's rows, (rows, its columns and check columns).
         labels: For U_y, (rows, outputs), where a loss is opened.
         row_masks: Of U and U_y, where other masks than `masks` hide rows.
         first_use: Of the rows; None: no row was used yet.
@@ -64,6 +63,8 @@ class BlindHelper:
         self._stores, self._labels, self._trains = stores, labels, trains
         self.layout, self._parties = BlindLayout(plan), range(len(plan.columns))
         self._bundles = Bundles(plan, first) if trains else StepBundles(len(plan.columns))
+        self._checks = plan.request.checks if trains else 0
+        self._row_words = RowWords(self.layout, masks, self._checks, trains=trains)
         self._row_masks = row_masks or masks
         self._first, self._turns = first_use or FirstUse(plan.request.rows), Turns(first)
 
@@ -77,9 +78,7 @@ class BlindHelper:
     def deal(self, step: Step) -> dict[int, Words]:
         """Compute what each data party is dealt, in one row: its own words, then those of bundles."""
         u = self.input_masks(step)
-        parts = {i: [self._product(step, i, u[i])] for i in self._parties}
-        for i in self._parties if self._trains else ():
-            parts[i].append(self._gradient_share(step, i, u[i]))
+        parts = {i: [self._row_words.deal(step, i, u[i])] for i in self._parties}
         if self._labels is not None:
             mask = self._labels.read_rows(self._order.rows(step))
             parts[self._label].append(deal_loss(self._label, self._masks, step, mask))
@@ -89,14 +88,14 @@ class BlindHelper:
         return {i: np.concatenate(row, axis=1) for i, row in parts.items()}
 
     def input_masks(self, step: Step) -> dict[int, Words]:
-        """Return U of a batch by data party; those of rows that no step before had are kept."""
+        """Return masks on a batch by data party; those of rows that no step before had are kept."""
         self._turns.begin_step("deal", step)
         rows = self._order.rows(step)
         self._store_new(step, self._first.of(rows))
         return {i: store.read_rows(rows) for i, store in self._stores.items()}
 
     def restore_rows(self, steps: Iterable[Step]) -> None:
-        """Keep U of all rows that these steps of an earlier attempt have had."""
+        """Keep masks on all rows that these steps of an earlier attempt have had."""
         for step in steps:
             self._store_new(step, self._first.of(self._order.rows(step)))
 
@@ -104,27 +103,12 @@ class BlindHelper:
         if not len(new):
             return
         for i, store in self._stores.items():
-            store.write_rows(new, self._row_masks[i]("U", i, i, step, (len(new), self._plan.columns[i])))
+            store.write_rows(new, self._new_masks(i, step, len(new)))
         if self._labels is not None:
             label, shape = self._label, (len(new), self._plan.outputs)
             self._labels.write_rows(new, self._row_masks[label]("U_y", label, label, step, shape))
 
-    def _gradient_share(self, step: Step, i: int, u: Words) -> Words:
-        """Compute g_i in one row."""
-        shape = (step.rows, self.layout.widths[0])
-        r = total(self._masks[j]("r", j, j, step, shape) for j in self._parties if j != i)
-        g = transposed_product(u, r) + total(self._blocks("R", i, step))
-        return (-g).reshape(1, -1)
-
-    def _product(self, step: Step, i: int, u: Words) -> Words:
-        """Compute c_i in one row."""
-        c = product(u, total(self._blocks("V", i, step)))
-        for j in self._parties:
-            if j != i:
-                c -= self._masks[j]("P", i, j, step, self.layout.product(step))
-        return c.reshape(1, -1)
-
-    def _blocks(self, mask: str, i: int, step: Step) -> list[Words]:
-        """Return v_ij or r_ij of each other party j."""
-        block = (self._plan.columns[i], self.layout.widths[0])
-        return [self._masks[j](mask, i, j, step, block) for j in self._parties if j != i]
+    def _new_masks(self, i: int, step: Step, rows: int) -> Words:
+        """Return the masks on a party's new rows, with those on its check columns."""
+        sizes = (("U", self._plan.columns[i]), (CHECK_COLUMNS, self._checks))
+        return np.concatenate([self._row_masks[i](name, i, i, step, (rows, n)) for name, n in sizes], axis=1)

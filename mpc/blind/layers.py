@@ -30,7 +30,7 @@ from tercet.mpc.arithmetic import truncation
 from tercet.mpc.arithmetic.fixed import encode_number
 from tercet.mpc.arithmetic.ring import Words, product, product_transposed, transposed_product
 from tercet.mpc.blind.forward import NOTHING_LATER, Along, Batch, BlindForward, Later
-from tercet.mpc.blind.narrowing import masked_share, narrow_share
+from tercet.mpc.dealing.narrowing import masked_share, narrow_share
 from tercet.mpc.functions.hidden import HIDDEN, HiddenActivation
 from tercet.mpc.interface.script import Script
 from tercet.mpc.network.forward import NetworkShares
@@ -74,7 +74,9 @@ class BlindLayers:
         forward = self._forward
         share = forward.score_share(batch, shares.own, weights) + forward.column(step, shares.biases[0]) + offset
         along = self._weight_opening(step, shares.upper)
-        yield from forward.open_angles(step, batch, 0, share, along=along, later=later)
+        yield from forward.open_angles(
+            step, batch, 0, share, along=(*along, *forward.checks.open_rows(step, batch.x)), later=later
+        )
         if along:
             along = yield from self._narrow_opening(step, batch, along)
         for k in self._layout.hidden:

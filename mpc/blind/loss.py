@@ -20,7 +20,7 @@ import numpy as np
 from tercet.mpc.arithmetic.fixed import Floats, decode, encode
 from tercet.mpc.arithmetic.ring import Words, expect, sum_along, total
 from tercet.mpc.blind.forward import Batch, BlindForward
-from tercet.mpc.blind.sizes import series_of
+from tercet.mpc.dealing.sizes import series_of
 from tercet.mpc.interface.row_store import RowStore
 from tercet.mpc.interface.script import Receive, Script, Send, received_words
 from tercet.mpc.linear.epoch_sums import EpochSums

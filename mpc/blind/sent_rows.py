@@ -47,7 +47,7 @@ class SentRows:
     """
 
     def __init__(self, forward: BlindForward, label: int, loss: BlindLoss | None) -> None:
-        self._forward, self._label, self._loss = forward, label, loss
+        self._forward, self._inputs, self._label, self._loss = forward, forward.inputs, label, loss
 
     def digests(self, steps: Iterable[Step]) -> tuple[bytes, ...]:
         """Digest E of each data party as it was sent in these steps, or is kept here."""
@@ -62,17 +62,17 @@ class SentRows:
 
     def _words(self, i: int, step: Step, batch: Batch) -> Iterator[Words]:
         mine = i == self._forward.me
-        yield self._forward.masked_rows(step, batch) if mine else self._forward.stored_rows(i, batch)
+        yield self._inputs.masked(step, batch.new) if mine else self._inputs.stored(i, batch.rows)
         if self._loss is not None and i == self._label:
             yield self._loss.sent_labels(step, batch)
 
     def send_again(self, step: Step) -> Script[None]:
         """Send this party's rows of a step once more, and keep the others'."""
         batch, loss = self._forward.begin_again(step), self._loss
-        words = self._forward.masked_rows(step, batch)
+        words = self._inputs.masked(step, batch.new)
         along = () if loss is None else loss.masked_labels(step, batch)
         for i in self._forward.others:
             yield Send("masked inputs", 0, (i,), words, along)
-        yield from self._forward.receive_rows(batch)
+        yield from self._inputs.receive(batch.new)
         if loss is not None:
             yield from loss.receive_labels(batch)

@@ -5,7 +5,7 @@ The helper deals, and receives nothing.
 It is the forward pass of `mpc.blind.layers`, without slopes. A data party sees words that are masked or shared. The
 label party learns the scores, under the partners' noise; nobody else learns anything.
 
-The shares do not change, and their upper weights W' are narrow (`mpc.blind.narrowing`). So f_ij = w_ij - v_ij and the
+The shares do not change, and their upper weights W' are narrow (`mpc.dealing.narrowing`). So f_ij = w_ij - v_ij and the
 sums T_k = W'_k - g_k are opened once, before the first batch (`openings`). **They are the caller's**: one set for a
 model, kept with it and handed to every batch, so that no party can tell two different sets of weights for one model.
 Under the masks of `WeightMasks` no second set may be opened either: their difference would be bare.
@@ -27,10 +27,10 @@ from collections.abc import Mapping
 
 from tercet.mpc.arithmetic.fixed import Floats, encode_number
 from tercet.mpc.arithmetic.ring import ShapeProblem, Words, expect, product, total
-from tercet.mpc.blind.activation import MaskedLayer
-from tercet.mpc.blind.dealing import deal, receive_share
-from tercet.mpc.blind.hidden_helper import deal_angles
-from tercet.mpc.blind.sizes import BlindLayout, BlindNumbers, layer_name
+from tercet.mpc.dealing.activation import MaskedLayer
+from tercet.mpc.dealing.hidden_helper import deal_angles
+from tercet.mpc.dealing.shares import deal, receive_share
+from tercet.mpc.dealing.sizes import BlindLayout, BlindNumbers, layer_name
 from tercet.mpc.functions.hidden import HIDDEN
 from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.interface.script import Receive, Script, Send, received_words, sum_shares

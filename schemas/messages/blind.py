@@ -69,6 +69,18 @@ class OutputErrorOpening(Message):
     words: RingTensor  # (batch, outputs or units), F fractional bits
 
 
+class CheckRows(Message):
+    """Carries random combinations of the sender's rows of a batch, under masks. Uniform.
+
+    It goes to every other data party with the first opening of a step, and checks what the helper deals for the batch.
+    """
+
+    kind = "check rows"
+    round = Round.OPENINGS
+    item = "check-rows"
+    words: RingTensor  # (checks, columns of the sender)
+
+
 class BundleKey(Message):
     """Carries the key of the sender's masks of a dealt bundle that is opened and not used.
 

@@ -17,6 +17,7 @@ from tercet.schemas.messages.alignment import (
 )
 from tercet.schemas.messages.blind import (
     BundleKey,
+    CheckRows,
     HiddenOpening,
     MaskedLossScores,
     MaskedScores,
@@ -163,6 +164,7 @@ __all__ = [
     "Cancel",
     "CheckCommitment",
     "CheckOpening",
+    "CheckRows",
     "CheckedMasks",
     "Checkpoints",
     "ColumnEncoding",

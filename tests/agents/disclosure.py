@@ -30,6 +30,7 @@ from tercet.schemas.messages.kinds import (
     CheckedMasks,
     CheckOpening,
     Checkpoints,
+    CheckRows,
     ColumnEncoding,
     DealtShares,
     Decide,
@@ -167,6 +168,7 @@ WHO: dict[type[Message], set[tuple[str, str]]] = {
     MaskedInputs: DATA,
     CheckedMasks: DATA,
     BundleKey: DATA,
+    CheckRows: DATA,
     CheckCommitment: DATA,
     CheckOpening: DATA,
     MaskedLabels: {("label", "other")},
@@ -295,8 +297,8 @@ BLIND_LAYERS: set[type[Message]] = {HiddenOpening, WeightOpening, NarrowOpening,
 BLIND_SCORED: set[type[Message]] = {ScoringInputs, ScoringDealtShares, MaskedScores}
 BLIND_SCORED_LAYERS: set[type[Message]] = {ScoringScoreOpening, ScoringHiddenOpening}
 BLIND_LOST_LAYERS: set[type[Message]] = {HeldOutHiddenOpening, HeldOutWeightOpening, HeldOutNarrowOpening}
-OF_BLIND = {BundleKey, NextWeights, ScoreOpening, OutputErrorOpening, SpreadShare, MaskedLossScores, MaskedScores,
-            HeldOutScoreOpening, HeldOutLossScores, HiddenOpening, NarrowingOpening, NarrowingDealtShares,
+OF_BLIND = {BundleKey, CheckRows, NextWeights, ScoreOpening, OutputErrorOpening, SpreadShare, MaskedLossScores,
+            MaskedScores, HeldOutScoreOpening, HeldOutLossScores, HiddenOpening, NarrowingOpening, NarrowingDealtShares,
             HeldOutHiddenOpening, HeldOutNarrowOpening, *BLIND_SCORED_LAYERS}  # fmt: skip
 OPENED: set[type[Message]] = {
     WeightShare,
@@ -333,8 +335,8 @@ def due(heard: Heard) -> set[type[Message]]:
     if not isinstance(job, TrainingJob):
         return kinds | ({PartialScores} if alone else scored | {WeightMaskSeed})
     kinds |= {Checkpoints, GoOn, ModelCommitments}
-    kinds |= BLIND | {BundleKey, RowMaskKey, StepsDone} if is_blind else BLOCKS
-    kinds |= set() if is_blind else {CheckCommitment, CheckOpening}
+    kinds |= BLIND | {BundleKey, CheckRows, RowMaskKey, StepsDone} if is_blind else BLOCKS
+    kinds |= {CheckCommitment, CheckOpening}
     if not alone:
         kinds |= {ModelOpening} if network is None else {ModelOpening, ModelUpperOpening}
     if alone or job.evaluation.metrics == "epoch":

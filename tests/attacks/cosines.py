@@ -9,7 +9,7 @@ import numpy as np
 
 from tercet.mpc.arithmetic.fixed import Floats, decode, encode_features
 from tercet.mpc.arithmetic.ring import total
-from tercet.mpc.blind.sizes import series_of
+from tercet.mpc.dealing.sizes import series_of
 from tercet.mpc.plan.blind import Blind
 from tercet.mpc.plan.plan import Request
 from tercet.mpc.randomness.score_noise import spread_noise

@@ -11,8 +11,8 @@ import numpy as np
 
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.arithmetic.ring import Words, product, total
-from tercet.mpc.blind.narrowing import deal_narrowing, narrow
-from tercet.mpc.blind.sizes import BlindNumbers, layer_name
+from tercet.mpc.dealing.narrowing import deal_narrowing, narrow
+from tercet.mpc.dealing.sizes import BlindNumbers, layer_name
 from tercet.mpc.interface.feature_source import ArrayFeatures
 from tercet.mpc.interface.script import HELPER, Receive, Script, Send
 from tercet.mpc.network.forward import NetworkShares

@@ -12,14 +12,15 @@ import numpy as np
 
 from tercet.mpc.arithmetic.fixed import encode_bounded
 from tercet.mpc.arithmetic.ring import Words, total
-from tercet.mpc.blind.activation import CosSin
-from tercet.mpc.blind.bundles import Bundle, Bundles, ChosenBundles
 from tercet.mpc.blind.data_party import BlindParty
 from tercet.mpc.blind.forward import BlindForward
 from tercet.mpc.blind.helper import BlindHelper
-from tercet.mpc.blind.hidden_helper import dealt_mask, mask_sums
 from tercet.mpc.blind.loss import BlindLoss
 from tercet.mpc.blind.start import AnyShares
+from tercet.mpc.dealing.activation import CosSin
+from tercet.mpc.dealing.bundles import Bundle, Bundles, ChosenBundles
+from tercet.mpc.dealing.hidden_helper import dealt_mask, mask_sums
+from tercet.mpc.dealing.row_checks import RowChecks
 from tercet.mpc.functions.series import Terms
 from tercet.mpc.interface.feature_source import ArrayFeatures
 from tercet.mpc.interface.row_store import ArrayRows
@@ -49,7 +50,8 @@ class BlindWorld:
     seed: int | None = None
     loss: bool = False
     together: int = 1  # steps whose dealt words travel together
-    choice: bytes = b"c" * 32  # the key by which bundles are opened
+    choice: bytes = b"c" * 32  # the key of data parties: by it bundles are opened, and checks drawn
+    found: Mapping[int, Mapping[int, bytes]] = field(default_factory=dict)  # digests of an earlier attempt, by party
     by_keys: bool = True  # whether masks of an opened bundle are made from keys; else they are the source's own
 
     def __post_init__(self) -> None:
@@ -68,17 +70,24 @@ class BlindWorld:
         )  # fmt: skip
         self.counts = {i: dict.fromkeys(("absorbed", "dealt", "checked", "done"), first) for i in self.ids}
 
+    @property
+    def checks(self) -> int:
+        """Check columns of each party."""
+        return self.job.plan.request.checks
+
     def stores(self, parties: Iterator[int] | range | list[int]) -> dict[int, ArrayRows]:
         """Empty ones, for words of these parties."""
-        return {i: ArrayRows(self.job.plan.request.rows, self.job.plan.columns[i]) for i in parties}
+        return {i: ArrayRows(self.job.plan.request.rows, self.job.plan.columns[i] + self.checks) for i in parties}
 
     def make_party(self, i: int) -> BlindParty:
         """Data party i."""
         job, others = self.job, [j for j in self.ids if j != i]
         masks, y, plan = self.masks(i, HELPER), job.y if i == job.label else None, job.plan
+        checks = RowChecks(i, plan, masks, count=self.checks, key=self.choice, digests=self.found.get(i))
         forward = BlindForward(
             i, plan, ArrayFeatures(job.xs[i]), order=self.order, helper_masks=masks, stores=self.stores(others),
             bundles=self.bundles, open_key=None if self.by_keys else lambda j, _: self.masks(j, HELPER),
+            checks=checks,
         )  # fmt: skip
         loss = None
         if self.loss:

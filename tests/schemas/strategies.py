@@ -20,6 +20,7 @@ from tercet.schemas.messages.kinds import (
     CheckedMasks,
     CheckOpening,
     Checkpoints,
+    CheckRows,
     ColumnEncoding,
     DealtShares,
     Decide,
@@ -412,6 +413,7 @@ EACH: dict[type[Message], st.SearchStrategy[Message]] = {
             HeldOutScoreOpening,
             HeldOutLossScores,
             BundleKey,
+            CheckRows,
         )
     },
     Submit: st.builds(Submit, description=descriptions() | predictions()),

@@ -17,6 +17,7 @@ from tercet.schemas.files.job import Evaluation
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.kinds import (
     BundleKey,
+    CheckRows,
     DealtShares,
     HeldOutDealtShares,
     HeldOutInputs,
@@ -55,6 +56,7 @@ TENSORS: list[type[Message]] = [
     ScoreOpening,
     OutputErrorOpening,
     BundleKey,
+    CheckRows,
     WeightShare,
     InterceptShare,
 ]
@@ -72,7 +74,8 @@ EVALUATED: list[type[Message]] = [
     HeldOutLossShare,
 ]
 EACH = pytest.mark.parametrize("which", ["first", "last"])
-OF_A_SCORE = 1 << 58  # of a word of c, whose lower bits hardly change a score
+OF_ONE_ROW = HeldOutDealtShares, MaskedScores
+OF_A_SCORE = 1 << 58  # of one row's, whose lower bits hardly change what is told of all rows
 
 
 def flip_in(
@@ -104,7 +107,7 @@ def test_what_one_party_alone_hears_otherwise_fails_the_job(model: type[Message]
 @pytest.mark.parametrize("model", EVALUATED, ids=lambda model: model.__name__)
 def test_one_flipped_bit_in_what_is_evaluated_is_noticed(model: type[Message], which: str) -> None:
     """The run fails, or a loss or a score is not the oracle's; what the model is stays as it was."""
-    check_noticed_in_what_is_evaluated(LOOKED_AT, model, which, OF_A_SCORE if model is HeldOutDealtShares else BIT)
+    check_noticed_in_what_is_evaluated(LOOKED_AT, model, which, OF_A_SCORE if model in OF_ONE_ROW else BIT)
 
 
 def check_all_fail(sample: Sample, model: type[Message], which: str) -> None:

@@ -8,7 +8,7 @@ import pytest
 from tercet.agents.training.blind_training import least_cosine
 from tercet.mpc.arithmetic.fixed import decode
 from tercet.mpc.arithmetic.ring import total
-from tercet.mpc.blind.sizes import series_of
+from tercet.mpc.dealing.sizes import series_of
 from tercet.mpc.plan.blind import Blind
 from tercet.mpc.plan.plan import Request
 from tercet.mpc.reference.linear import release, train_float

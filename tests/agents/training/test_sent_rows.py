@@ -33,17 +33,24 @@ def labels(changed: int | None = None) -> Floats:
     return found
 
 
-def key(rows: Words | None = None, y: Floats | None = None, private: bytes = b"p" * 32, **changed: Any) -> bytes:
+S = words()[:3]  # which makes check columns
+
+
+def key(
+    rows: Words | None = None, y: Floats | None = None, s: Words = S, private: bytes = b"p" * 32, **changed: Any
+) -> bytes:
     """The key in a job like this."""
     job = {"run_digest": b"r" * 32, "shape_digest": b"s" * 32} | changed
     context = cast(JobContext, SimpleNamespace(**job))
-    return row_key(context, private, ArrayFeatures(words() if rows is None else rows), labels() if y is None else y)
+    features = ArrayFeatures(words() if rows is None else rows)
+    return row_key(context, private, features, s, labels() if y is None else y)
 
 
 OTHERS: dict[str, dict[str, Any]] = {
     "first row": {"rows": words(0)},
     "last row": {"rows": words(ROWS - 1)},
     "rows in another order": {"rows": words()[::-1].copy()},
+    "check columns": {"s": S + np.uint64(1)},
     "label": {"y": labels(ROWS - 1)},
     "what the party alone has": {"private": b"q" * 32},
     "run": {"run_digest": b"R" * 32},

@@ -11,7 +11,7 @@ sines of t.
 All the rest is affine modulo 2^64 then, and full row rank over GF(2) makes it uniform. What the openings themselves
 look like is checked over many jobs.
 
-Bundles that are opened tell nothing but masks, and no tensor has its cover there (`test_checked`). So what was dealt of
+Bundles that are opened tell nothing but masks, and no tensor has its cover there (`test_bundles`). So what was dealt of
 them is no part of a view.
 """
 
@@ -25,10 +25,10 @@ import numpy as np
 import pytest
 
 from tercet.mpc.arithmetic.ring import Words, total
-from tercet.mpc.blind.activation import dealt_words
-from tercet.mpc.blind.bundles import Bundle, ChosenBundles, StepBundles
-from tercet.mpc.blind.hidden_helper import mask_sums
-from tercet.mpc.blind.sizes import BlindLayout, layer_name
+from tercet.mpc.dealing.activation import dealt_words
+from tercet.mpc.dealing.bundles import Bundle, ChosenBundles, StepBundles
+from tercet.mpc.dealing.hidden_helper import mask_sums
+from tercet.mpc.dealing.sizes import BlindLayout, layer_name
 from tercet.mpc.functions import series
 from tercet.mpc.functions.series import Terms
 from tercet.mpc.plan.architecture import flat, unpack
@@ -40,7 +40,8 @@ from tests.mpc.linear.test_disclosure import Vector, deficiency, reusing, withou
 from tests.mpc.network.test_disclosure import Cover, Piece, check_covers, shifted
 from tests.mpc.world import HELPER, Job, MaskSource, Sent, keyed, make_job, same
 
-OF_STEPS = ("U", "V", "P", "R", "r", "U_y", "N", "Q")
+OF_STEPS = ("U", "U'", "U*", "V", "P", "P*", "R", "R'", "r", "U_y", "N", "Q")
+OF_PAIRS = {"V", "P", "P*", "R", "R'", "N", "Q"}  # masks of one party's block or labels, at another one
 MASKS = [*OF_STEPS, "t#", "angles#"]
 BLIND = {"logistic": Blind(16, 16), "linear": Blind(32, 1), "poisson": Blind(5, 12), "gamma": Blind(5, 12)}
 BLIND["one-vs-rest"] = BLIND["logistic"]
@@ -68,7 +69,7 @@ def _short_series(monkeypatch: pytest.MonkeyPatch) -> None:
 def job_of(model: str, columns: tuple[int, ...], label: int = 1, **others: Any) -> Job:
     """Two rows, each a batch of its own, in two epochs."""
     seed = others.pop("seed", 0)
-    numbers = {"rows": 2, "batch": 1, "epochs": 2, "rate": 0.1, "checked": 0.4} | others
+    numbers = {"rows": 2, "batch": 1, "epochs": 2, "rate": 0.1, "checked": 0.4, "checks": 1} | others
     numbers.setdefault("blind", BLIND[model])
     outputs = 3 if model == "one-vs-rest" else 1
     return make_job(Request(model, columns=columns, outputs=outputs, **numbers), label, seed)
@@ -125,13 +126,19 @@ class Watched(BlindWorld):
             self.tamper(self, sent)
 
 
-def split_dealt(world: Watched, sent: Sent) -> dict[str, Words]:
-    """What the helper dealt but for bundles: c, g, and that of a loss. All may be written to."""
-    layout, rows = BlindLayout(world.job.plan), step_of(world, sent.step).rows
-    product = rows * layout.widths[0]
-    own = product + layout.columns[sent.receiver] * layout.widths[0] * world.trains
+def split_dealt(world: Watched, sent: Sent) -> dict[tuple[str, int], Words]:
+    """What the helper dealt but for bundles: by kind and the other party, and of a loss. All may be written to."""
+    layout, rows, plan = BlindLayout(world.job.plan), step_of(world, sent.step).rows, world.job.plan
+    entries = layout.row_words(sent.receiver, rows, plan.request.checks * world.trains, trains=world.trains)
+    _, own = flat(entries)
     loss = own + (world.loss and sent.receiver == world.job.label)
-    return {"c": sent.words[:, :product], "g": sent.words[:, product:own], "loss g": sent.words[:, own:loss]}
+    return unpack(entries, sent.words[:, :own], "dealt") | {("loss g", sent.receiver): sent.words[:, own:loss]}
+
+
+def split_inputs(world: Watched, sent: Sent) -> dict[str, Words]:
+    """Masked features and check columns."""
+    columns = world.job.plan.columns[sent.sender]
+    return {"masked inputs": sent.words[:, :columns], "check columns": sent.words[:, columns:]}
 
 
 def split_bundles(world: Watched, sent: Sent) -> list[tuple[Bundle, dict[str, Words]]]:
@@ -160,12 +167,14 @@ def step_of(world: Watched, index: int) -> Step:
 
 # What a coalition of data parties receives
 
-PLACES = {  # of a tensor: in its step's order, its mask, and the sign of that
-    "masked inputs": (0, "U", -1), "masked weights": (1, "V", -1), "c": (2, "P", -1), "score opening": (3, "t", 1),
-    "angles": (4, "angles", -1), "error opening": (5, "r", 1), "g": (6, "R", -1),
-    "loss labels": (7, "U_y", -1), "masked scores": (8, "N", -1), "loss g": (9, "Q", 1), "bundle key": (10, "key", 1),
-}  # fmt: skip
-BROADCAST = {"masked inputs", "loss labels", *OPENINGS}
+KINDS = [  # of tensors in the order of a step, each with its mask and the sign of that
+    ("masked inputs", "U", -1), ("check columns", "U'", -1), ("check rows", "U*", -1), ("masked weights", "V", -1),
+    ("c", "P", -1), ("check c", "P*", -1), ("score opening", "t", 1), ("angles", "angles", -1),
+    ("error opening", "r", 1), ("g", "R", -1), ("check g", "R'", -1), ("loss labels", "U_y", -1),
+    ("masked scores", "N", -1), ("loss g", "Q", 1), ("bundle key", "key", 1),
+]  # fmt: skip
+PLACES = {kind: (place, mask, sign) for place, (kind, mask, sign) in enumerate(KINDS)}
+BROADCAST = {"masked inputs", "check columns", "check rows", "loss labels", *OPENINGS}
 
 
 def pieces(world: Watched, coalition: tuple[int, ...]) -> list[Piece]:
@@ -175,11 +184,11 @@ def pieces(world: Watched, coalition: tuple[int, ...]) -> list[Piece]:
     for sent in world.sent:
         if sent.receiver not in coalition or sent.sender in coalition:
             continue
-        for used, kind, words in parts_of(world, sent):
+        for used, kind, words in parts_of(world, sent, coalition):
             place, mask, sign = PLACES[kind]
             index, named = (used, f"{mask}#") if kind == "bundle key" else world.address(used, mask)
             what = (index, kind, HELPER if kind in BROADCAST else sent.receiver)
-            cover = Cover(honest, named, sent.receiver if mask in {"V", "P", "R", "N", "Q"} else honest, honest, sign)
+            cover = Cover(honest, named, sent.receiver if mask in OF_PAIRS else honest, honest, sign)
             if words.size:
                 at = sent.step if kind == "bundle key" else used
                 piece = found.setdefault(what, Piece((at, place), what, words, cover))
@@ -187,16 +196,25 @@ def pieces(world: Watched, coalition: tuple[int, ...]) -> list[Piece]:
     return sorted(found.values(), key=lambda piece: (piece.place, str(piece.what)))
 
 
-def parts_of(world: Watched, sent: Sent) -> list[tuple[int, str, Words]]:
-    """The tensors of a message: of which step, or of a key of which bundle; what they are; the words."""
+def parts_of(world: Watched, sent: Sent, known: tuple[int, ...] = ()) -> list[tuple[int, str, Words]]:
+    """The tensors of a message: of which step, or of a key of which bundle; what they are; the words.
+
+    What is dealt for a pair of parties that are `known` follows from masks of theirs.
+    """
     if sent.what == "bundle key":
         opened = world.bundles.opened(step_of(world, sent.step))
         assert opened is not None
         assert opened.number is not None
         return [(opened.number, sent.what, sent.words)]
+    if sent.what == "masked inputs":
+        return [(sent.step, kind, words) for kind, words in split_inputs(world, sent).items()]
     if sent.what != "dealt":
         return [(sent.step, sent.what, sent.words)]
-    found = [(sent.step, kind, words) for kind, words in split_dealt(world, sent).items()]
+    found = [
+        (sent.step, kind, words)
+        for (kind, j), words in split_dealt(world, sent).items()
+        if kind == "loss g" or j not in known
+    ]
     uses = world.uses
     for bundle, tensors in split_bundles(world, sent):
         used = sent.step if bundle.number is None else uses.get(bundle.number)
@@ -416,7 +434,7 @@ def test_a_helper_that_lies_changes_the_model_and_reads_nothing():
 
     def lie(world: Watched, sent: Sent) -> None:
         if (sent.what, sent.step, sent.receiver) == ("dealt", 0, 0):
-            split_dealt(world, sent)["g"][0, 0] += np.uint64(1 << world.job.plan.f)
+            split_dealt(world, sent)["g", 1][0, 0] += np.uint64(1 << world.job.plan.f)
 
     job = job_of("logistic", (2, 1))
     world = Watched(job, tamper=lie).run(1)

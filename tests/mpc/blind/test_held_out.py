@@ -30,6 +30,11 @@ class Passes(Watched):
     trained: list[Shares] = field(kw_only=True)
     trains: bool = False
 
+    @property
+    def checks(self) -> int:
+        """No pass but a training's has any."""
+        return 0
+
     def run(self, look_ahead: int = 1, first: int = 0, stop: int | None = None) -> Self:
         """Each of two batches; the steps of both are numbered through."""
         plan, rows = self.job.plan, self.job.plan.request.rows

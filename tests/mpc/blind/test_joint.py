@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.mpc.arithmetic.ring import Words, total
-from tercet.mpc.blind.sizes import series_of
+from tercet.mpc.dealing.sizes import series_of
 from tercet.mpc.functions.hidden import HIDDEN
 from tercet.mpc.functions.series import Terms
 from tercet.mpc.linear.loss import opened_loss

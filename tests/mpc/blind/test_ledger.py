@@ -5,6 +5,7 @@ follow from them and from the masks.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import permutations
 from typing import Any
@@ -14,8 +15,9 @@ import pytest
 
 from tercet.mpc.arithmetic.fixed import decode, encode, encode_number
 from tercet.mpc.arithmetic.ring import Words, total
-from tercet.mpc.blind.activation import CosSin, dealt_words
-from tercet.mpc.blind.sizes import series_of
+from tercet.mpc.dealing.activation import CosSin, dealt_words
+from tercet.mpc.dealing.row_checks import RowChecks, check_columns
+from tercet.mpc.dealing.sizes import series_of
 from tercet.mpc.functions.series import Series
 from tercet.mpc.functions.trigonometry import rotations
 from tercet.mpc.plan.blind import StepBits, angle_unit, choose_series, relative_norm, step_bits
@@ -26,9 +28,9 @@ from tercet.mpc.reference.linear import Weights
 from tests.mpc.blind.test_disclosure import MASKS, Watched, forgetful, is_bundled, split_bundles, split_dealt
 from tests.mpc.blind_world import evaluate, factors
 from tests.mpc.linear.test_disclosure import Ledger
-from tests.mpc.world import Job, MaskSource, Sent, keyed, make_job, same
+from tests.mpc.world import HELPER, Job, MaskSource, Sent, keyed, make_job, same
 
-TRAINING = {"masked inputs", "masked weights", "dealt", "score opening", "error opening"}
+TRAINING = {"masked inputs", "check rows", "masked weights", "dealt", "score opening", "error opening"}
 LOSS = {"loss labels", "masked scores"}
 KEYS = {"bundle key"}
 
@@ -38,7 +40,7 @@ def job_of(model: str) -> Job:
     blind = choose_series(model, None, None)
     outputs = 3 if model == "one-vs-rest" else 1
     return make_job(
-        Request(model, 96, (3, 2, 3), 32, 2, 0.1, l2=0.01, outputs=outputs, blind=blind, checked=0.4), label=2
+        Request(model, 96, (3, 2, 3), 32, 2, 0.1, l2=0.01, outputs=outputs, blind=blind, checked=0.4, checks=2), label=2
     )
 
 
@@ -51,6 +53,7 @@ class Book:
     model: Weights
     step: Step
     u: list[Words]  # masks of all rows
+    checks: list[Words]  # and of their check columns
     u_y: Words  # and of all labels for the loss
     shares: dict[tuple[int, int], Words]  # party j's of block i, by (i, j)
     intercepts: dict[int, Words]  # of all but the label party
@@ -125,12 +128,14 @@ def check_ledger(job: Job, source: MaskSource) -> None:
     steps = list(job.plan.steps())
     book = Book(
         world, ledger, Weights(tuple(zeros), intercept), steps[0], [np.zeros_like(x) for x in job.xs],
+        [np.zeros((len(x), job.plan.request.checks), np.uint64) for x in job.xs],
         np.zeros_like(job.y, np.uint64), {(i, j): zeros[i] for i, j in permutations(world.ids, 2)},
         {j: intercept for j in world.ids if j != job.label},
     )  # fmt: skip
     for book.step in steps:
         check_ahead(book)
         dealt = check_dealt(book)
+        check_check_rows(book)
         z = check_score(book)
         check_error(book, dealt, z)
         check_loss(book, dealt, z)
@@ -142,11 +147,14 @@ def check_ledger(job: Job, source: MaskSource) -> None:
 
 def check_ahead(book: Book) -> None:
     """Masked inputs once for each row, masked weights at every step."""
+    plan = book.plan
+    s = check_columns(plan.columns, plan.request.checks, book.world.choice)
     if book.step.epoch == 0:
         rows = book.world.order.rows(book.step)
         for i, words in book.broadcast("masked inputs").items():
-            book.u[i][rows] = book.mask(i, "U")
-            assert np.array_equal(words + book.mask(i, "U"), book.world.job.xs[i][rows])
+            book.u[i][rows], book.checks[i][rows] = book.mask(i, "U"), book.mask(i, "U'")
+            x = book.world.job.xs[i][rows]
+            assert np.array_equal(words + np.hstack([book.mask(i, "U"), book.mask(i, "U'")]), np.hstack([x, x @ s[i]]))
     else:
         assert not book.sent("masked inputs")
     sent = {(s.receiver, s.sender): s.words for s in book.sent("masked weights")}
@@ -163,14 +171,9 @@ def check_dealt(book: Book) -> dict[int, Words]:
     assert Counter(sent.receiver for sent in book.sent("dealt")) == Counter(book.world.ids)
     for sent in book.sent("dealt"):
         i, parts = sent.receiver, split_dealt(book.world, sent)
-        r, stored = (
-            total(book.mask(j, "r") for j in book.others(i)),
-            total(book.mask(j, "R", i) for j in book.others(i)),
-        )
-        assert np.array_equal(parts["g"].reshape(stored.shape) + stored, -(u[i].T @ r))
-        products = total(u[i] @ book.mask(j, "V", i) - book.mask(j, "P", i) for j in book.others(i))
-        assert np.array_equal(parts["c"].reshape(products.shape), products)
-        assert (parts["loss g"].size > 0) == (i == book.world.job.label)
+        for j in book.others(i):
+            check_row_words(book, i, j, u[i], parts)
+        assert (parts["loss g", i].size > 0) == (i == book.world.job.label)
         for bundle, tensors in split_bundles(book.world, sent):
             assert (i, {*tensors}) == (bundle.turn, {"angles"})
             book.explicit[bundle.number] = tensors["angles"]
@@ -178,6 +181,25 @@ def check_dealt(book: Book) -> dict[int, Words]:
     due = dealt_words(book.angle_mask(), book.series, book.bits.dealt)
     assert np.array_equal(total(shares.values()), due.reshape(shares[used.turn].shape))
     return {j: words.reshape(due.shape) for j, words in shares.items()}
+
+
+def check_row_words(book: Book, i: int, j: int, u: Words, dealt: Mapping[tuple[str, int], Words]) -> None:
+    """c_ij and g_ij, and those of check rows and check columns."""
+    checks, v, r = book.checks[i], book.mask(j, "V", i), book.mask(j, "r")
+    assert np.array_equal(dealt["c", j] + book.mask(j, "P", i), u @ v)
+    assert np.array_equal(dealt["check c", j] + book.mask(j, "P*", i), book.mask(i, "U*") @ v)
+    assert np.array_equal(dealt["g", j] + book.mask(j, "R", i), -(u.T @ r))
+    assert np.array_equal(
+        dealt["check g", j] + book.mask(j, "R'", i), -(checks[book.world.order.rows(book.step)].T @ r)
+    )
+
+
+def check_check_rows(book: Book) -> None:
+    """One random combination of the batch's rows, the same of all parties, under masks of its own."""
+    (x, _), world = book.inputs(), book.world
+    a = RowChecks(0, book.plan, world.masks(0, HELPER), count=book.plan.request.checks, key=world.choice)._a(book.step)
+    for i, words in book.broadcast("check rows").items():
+        assert np.array_equal(words + book.mask(i, "U*"), a @ x[i])
 
 
 def check_score(book: Book) -> Words:
@@ -241,7 +263,7 @@ def check_loss(book: Book, dealt: dict[int, Words], z: Words) -> None:
         assert np.array_equal(s.words + book.mask(s.sender, "N", label), evaluate(public, dealt[s.sender]))
     (to_label,) = (s for s in book.sent("dealt") if s.receiver == label)
     n, q = (total(book.mask(j, name, label) for j in book.others(label)) for name in ("N", "Q"))
-    assert np.array_equal(split_dealt(book.world, to_label)["loss g"], q - (book.u_y[rows] * n).sum())
+    assert np.array_equal(split_dealt(book.world, to_label)["loss g", label], q - (book.u_y[rows] * n).sum())
 
 
 def take_step(book: Book) -> None:

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 
 from tercet.mpc.arithmetic.ring import Words
-from tercet.mpc.blind.sizes import TRUNCATIONS, BlindLayout, layer_name
+from tercet.mpc.dealing.sizes import TRUNCATIONS, BlindLayout, layer_name
 from tercet.mpc.functions import series
 from tercet.mpc.functions.series import Terms
 from tercet.mpc.plan.architecture import Network, unpack
 from tercet.mpc.plan.blind import Blind
 from tercet.mpc.plan.plan import Request
 from tests.mpc.blind.test_disclosure import (
+    OF_PAIRS,
     Watched,
     check_helper_receives_nothing,
     forgetful,
@@ -42,10 +43,10 @@ NETWORKS: list[Case] = [
     ("logistic", Network((2,), "softplus"), (0, 2), 0, 0.0),
 ]
 SMALLEST: Case = ("logistic", Network((1, 1), "silu"), (1, 1), 1, 0.0)  # it has every kind of tensor
-OWN_WORDS = ("U", "V", "P", "R", "U_y", "N", "Q")  # that all models have
+OWN_WORDS = ("U", "U'", "U*", "V", "P", "P*", "R", "R'", "U_y", "N", "Q")  # that all models have
 LAYERED = ("t", "r", "q", "slope", "v", "weights", "error", "delta", "angles", "gradient", "product", "weights high",
            "weights top", *TRUNCATIONS)  # fmt: skip
-BROADCAST = ("masked inputs", "loss labels")
+BROADCAST = ("masked inputs", "check columns", "check rows", "loss labels")
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +65,7 @@ def tiny_job(case: Case, epochs: int = 2, batch: int = 2) -> NetworkJob:
     model, network, columns, label, l2 = case
     request = Request(
         model, columns=columns, rows=2, batch=batch, epochs=epochs, rate=0.1, network=network, l2=l2,
-        accept_narrow=True, checked=0.4, blind=Blind(5 if model == "poisson" else 32, 1, 16, 1),
+        accept_narrow=True, checked=0.4, checks=1, blind=Blind(5 if model == "poisson" else 32, 1, 16, 1),
     )  # fmt: skip
     return make_network_job(request, label)
 
@@ -72,9 +73,9 @@ def tiny_job(case: Case, epochs: int = 2, batch: int = 2) -> NetworkJob:
 def places(layout: BlindLayout) -> dict[str, tuple[int, str, int]]:
     """Of a tensor: in its step's order, its mask, and the sign of that."""
     found = [
-        ("masked inputs", "U", -1), ("masked weights", "V", -1), ("loss labels", "U_y", -1), ("c", "P", -1),
-        ("score opening", "t", 1),
-        ("angles", "angles", -1),
+        ("masked inputs", "U", -1), ("check columns", "U'", -1), ("check rows", "U*", -1),
+        ("masked weights", "V", -1), ("loss labels", "U_y", -1), ("c", "P", -1), ("check c", "P*", -1),
+        ("score opening", "t", 1), ("angles", "angles", -1),
     ]  # fmt: skip
     for k in layout.hidden:
         found += [(f"c/{k}", layer_name("weights", k), 1)]
@@ -93,14 +94,20 @@ def places(layout: BlindLayout) -> dict[str, tuple[int, str, int]]:
         found += [(layer_name("slope opening", turn), layer_name("delta", k), 1)]
         found += [(layer_name(name, k), layer_name(name, k), -1) for name in TRUNCATIONS[3:]]
         found += [(f"error opening/{turn + 1}", layer_name("r", k), 1)]
-    found += [("g", "R", -1), ("masked scores", "N", -1), ("loss g", "Q", 1), ("bundle key", "key", 1)]
+    found += [
+        ("g", "R", -1),
+        ("check g", "R'", -1),
+        ("masked scores", "N", -1),
+        ("loss g", "Q", 1),
+        ("bundle key", "key", 1),
+    ]
     return {kind: (place, mask, sign) for place, (kind, mask, sign) in enumerate(found)}
 
 
-def split(world: Watched, sent: Sent) -> list[tuple[int, str, Words]]:
+def split(world: Watched, sent: Sent, known: tuple[int, ...]) -> list[tuple[int, str, Words]]:
     """The tensors of a message, as `parts_of` has them."""
-    if sent.what in {"dealt", "bundle key"}:
-        return parts_of(world, sent)
+    if sent.what in {"dealt", "bundle key", "masked inputs"}:
+        return parts_of(world, sent, known)
     return [(sent.step, kind, words) for kind, words in split_opening(world, sent).items()]
 
 
@@ -123,10 +130,10 @@ def pieces(world: Watched, coalition: tuple[int, ...]) -> list[Piece]:
     for sent in world.sent:
         if sent.receiver not in coalition or sent.sender in coalition:
             continue
-        for used, kind, words in split(world, sent):
+        for used, kind, words in split(world, sent, coalition):
             place, mask, sign = order[kind]
             index, named = (used, f"{mask}#") if kind == "bundle key" else world.address(used, mask)
-            to_one = mask in {"V", "P", "R", "N", "Q"}
+            to_one = mask in OF_PAIRS
             to = sent.receiver if to_one or sent.what == "dealt" else HELPER
             cover = Cover(honest, named, sent.receiver if to_one else honest, honest, sign)
             if words.size:
@@ -175,7 +182,7 @@ def test_the_rank_of_small_differences_is_full(coalition):
     assert differences(coalition).deficiency() == 0
 
 
-@pytest.mark.parametrize("omitted", [*OWN_WORDS[:4], *LAYERED])
+@pytest.mark.parametrize("omitted", [*OWN_WORDS[:8], *LAYERED])
 def test_no_mask_of_a_network_can_be_left_out(omitted):
     """The view of a coalition that knows any one kind of mask is no longer uniform."""
     assert differences((1,)).deficiency({of_bundle(omitted, k) for k in range(3)}) > 0

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tercet.mpc.arithmetic.fixed import Floats, decode, encode_features
 from tercet.mpc.arithmetic.ring import Words, total
-from tercet.mpc.blind.sizes import BlindLayout, explicit_party, layer_name
+from tercet.mpc.dealing.sizes import BlindLayout, explicit_party, layer_name
 from tercet.mpc.functions.hidden import HIDDEN
 from tercet.mpc.linear.helper import Diverged
 from tercet.mpc.plan.architecture import Layout, Network, unpack

@@ -122,8 +122,21 @@ class BlindLayout:
         return (*angles, Entry("scores", self.output, (rows, self.widths[-1])))
 
     def product(self, step: Step) -> tuple[int, int]:
-        """Return the shape of a party's c, and of each mask on its parts."""
+        """Return the shape of c_ij, and of each mask on its parts."""
         return step.rows, self.widths[0]
+
+    def others(self, i: int) -> tuple[int, ...]:
+        """Return all data parties but this one."""
+        return tuple(j for j in range(len(self.columns)) if j != i)
+
+    def row_words(self, i: int, rows: int, checks: int, *, trains: bool) -> tuple[Entry, ...]:
+        """List the tensors that party i is dealt by masks on rows, those for each other party by its index."""
+        width, found = self.widths[0], []
+        for j in self.others(i):
+            found += [Entry("c", j, (rows, width)), Entry("check c", j, (checks, width))]
+            if trains:
+                found += [Entry("g", j, (self.columns[i], width)), Entry("check g", j, (checks, width))]
+        return tuple(found)
 
     def _angles(self, k: int, rows: int) -> Entry:
         """Describe cos and sin of the multiples of layer k's t."""

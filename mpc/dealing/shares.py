@@ -8,7 +8,7 @@ The words are the tensors less all streams of the others, and so uniform.
 from collections.abc import Iterable, Mapping
 
 from tercet.mpc.arithmetic.ring import Words
-from tercet.mpc.blind.sizes import explicit_party, layer_name
+from tercet.mpc.dealing.sizes import explicit_party, layer_name
 from tercet.mpc.interface.script import HELPER, Receive, Script, Send, received_words
 from tercet.mpc.plan.architecture import Entry, Tensors, flat, pack, unpack
 from tercet.mpc.plan.schedule import Step

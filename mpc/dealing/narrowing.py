@@ -14,8 +14,8 @@ from dataclasses import replace
 
 from tercet.mpc.arithmetic import truncation
 from tercet.mpc.arithmetic.ring import Words, total
-from tercet.mpc.blind.dealing import deal, receive_share
-from tercet.mpc.blind.sizes import BlindLayout, layer_name
+from tercet.mpc.dealing.shares import deal, receive_share
+from tercet.mpc.dealing.sizes import BlindLayout, layer_name
 from tercet.mpc.interface.script import Script, sum_shares
 from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.plan.architecture import Tensors, pack, unpack

@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from tercet.mpc.arithmetic.ring import Words, expect
-from tercet.mpc.blind.bundles import Bundle, ChosenBundles, StepBundles
-from tercet.mpc.blind.dealing import streams
-from tercet.mpc.blind.hidden_helper import bundle_words
-from tercet.mpc.blind.sizes import BlindLayout
+from tercet.mpc.dealing.bundles import Bundle, ChosenBundles, StepBundles
+from tercet.mpc.dealing.hidden_helper import bundle_words
+from tercet.mpc.dealing.shares import streams
+from tercet.mpc.dealing.sizes import BlindLayout
 from tercet.mpc.interface.script import Receive, Script, Send, received_words
 from tercet.mpc.plan.architecture import Tensors, flat, unpack
 from tercet.mpc.plan.plan import Plan

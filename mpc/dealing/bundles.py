@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from tercet.mpc.arithmetic.ring import Words
-from tercet.mpc.blind.sizes import explicit_party
+from tercet.mpc.dealing.sizes import explicit_party
 from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import Step, batch_sizes
 from tercet.mpc.randomness.masks import BUNDLE, Keystream, Masks

@@ -12,10 +12,10 @@ from typing import Protocol
 
 from tercet.mpc.arithmetic import truncation
 from tercet.mpc.arithmetic.ring import Words, product, product_transposed, total, transposed_product
-from tercet.mpc.blind.activation import dealt_words
-from tercet.mpc.blind.dealing import explicit_words
-from tercet.mpc.blind.narrowing import parts_of
-from tercet.mpc.blind.sizes import BlindLayout, layer_name
+from tercet.mpc.dealing.activation import dealt_words
+from tercet.mpc.dealing.narrowing import parts_of
+from tercet.mpc.dealing.shares import explicit_words
+from tercet.mpc.dealing.sizes import BlindLayout, layer_name
 from tercet.mpc.plan.architecture import Tensors
 from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import Step

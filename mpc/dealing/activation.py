@@ -15,7 +15,7 @@ import numpy as np
 
 from tercet.mpc.arithmetic.fixed import Floats, encode_bounded
 from tercet.mpc.arithmetic.ring import Words, kernels
-from tercet.mpc.blind.sizes import LayerNumbers
+from tercet.mpc.dealing.sizes import LayerNumbers
 from tercet.mpc.functions.series import Series, Terms
 from tercet.mpc.functions.trigonometry import rotations
 

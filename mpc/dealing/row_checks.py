@@ -1,0 +1,144 @@
+"""Checks what the helper deals by masks on rows, c_ij and g_ij (`row_words`), which nobody can open.
+
+It sees words under masks and a key of data parties alone; never a value of another party.
+
+Each batch gets check rows a X_i, and each party's features get check columns X_i s_i. These are random combinations
+that the helper does not know, masked like features: a X_i - U*_i and X_i s_i - U'_i. The helper deals c*_ij and g'_ij
+for them as for all others. Party i's share of the score of a check row must be that combination of its shares of rows'
+scores, and likewise of a check column's gradient. What both ends know of that adds up to zero:
+
+    theta_ij = a c_ij - c*_ij                               s_i^T g_ij - g'_ij       at i
+    tau_ij   = a (E_i v_ij + p_ij) - E*_i v_ij - p*_ij      s_i^T d_ij - d'_ij       at j, d_ij = r_ij - E_i^T r_j
+
+An alteration that is a multiple of 2^v passes with a probability of 2^-(checks (64 - v)). Neither end tells the other
+its words, as in `linear.checks`. Both hash them into a digest, and compare digests by commitments.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping
+from itertools import pairwise
+from types import MappingProxyType
+
+import numpy as np
+
+from tercet.mpc.arithmetic.ring import Words, expect, product, transposed_product
+from tercet.mpc.dealing.row_words import CHECK_ROWS
+from tercet.mpc.dealing.sizes import BlindLayout
+from tercet.mpc.interface.script import Receive, Script, received_words
+from tercet.mpc.linear.checks import NO_DIGEST
+from tercet.mpc.plan.architecture import Tensors
+from tercet.mpc.plan.plan import Plan
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.masks import Keystream, Masks
+from tercet.mpc.randomness.secret_order import derive_subkey
+
+NO_KEY = b"nothing is checked"
+NO_DIGESTS: Mapping[int, bytes] = MappingProxyType({})
+
+
+class RowChecks:
+    """Makes data party `me`'s checks in one attempt. Not to be shared by threads.
+
+    For each step `add_scores`, `add_gradient` and `add_dealt`, which may run ahead; then `open_rows` and
+    `receive_rows`, in the order of steps.
+
+    Args:
+        me: This party's index.
+        plan: The job's agreed numbers.
+        masks: Shared with the helper.
+        count: Check rows of each batch, and check columns of each party.
+        key: Of data parties alone. Each attempt of a run has the same one, as masks on check columns are of the run.
+        attempt: Its number.
+        digests: Where an earlier attempt was, by party.
+    """
+
+    def __init__(
+        self,
+        me: int,
+        plan: Plan,
+        masks: Masks,
+        *,
+        count: int = 0,
+        key: bytes = NO_KEY,
+        attempt: int = 1,
+        digests: Mapping[int, bytes] | None = None,
+    ) -> None:
+        self._me, self._columns, self._masks, self.count = me, plan.columns, masks, count
+        self._layout = BlindLayout(plan)
+        self._others = self._layout.others(me)
+        self._row_stream = Keystream(derive_subkey(key, f"check rows of attempt {attempt}"))
+        self._s = check_columns(plan.columns, count, key)
+        self._thetas: dict[int, dict[int, list[Words]]] = defaultdict(dict)  # by step and other party
+        self._taus: dict[int, dict[int, list[Words]]] = defaultdict(dict)
+        self._digests = {j: NO_DIGEST if digests is None else digests[j] for j in self._others}
+
+    @property
+    def digests(self) -> Mapping[int, bytes]:
+        """What this party and each other one have found so far; the same at both, or the helper dealt wrongly."""
+        return self._digests if self.count else NO_DIGESTS
+
+    def extend(self, x: Words) -> Words:
+        """Add this party's check columns to its features, (rows, columns + checks)."""
+        return np.concatenate([x, product(x, self._s[self._me])], axis=1) if self.count else x
+
+    # --- ahead of time
+
+    def add_scores(self, step: Step, i: int, share: Words) -> None:
+        """Take in this party's share of what block i scores, (rows, width), as far as it is known ahead."""
+        if self.count:
+            self._taus[step.index][i] = [product(self._a(step), share)]
+
+    def add_gradient(self, step: Step, i: int, share: Words) -> None:
+        """Take in this party's share of the gradient of block i and its check columns, (columns + checks, width)."""
+        if self.count:
+            self._taus[step.index][i].append(self._of_columns(i, share[: self._columns[i]], share[self._columns[i] :]))
+
+    def add_dealt(self, step: Step, dealt: Tensors) -> None:
+        """Take in what the helper deals this party by masks on rows (`BlindLayout.row_words`)."""
+        for j in self._others if self.count else ():
+            scores = product(self._a(step), dealt["c", j]) - dealt["check c", j]
+            self._thetas[step.index][j] = [scores, self._of_columns(self._me, dealt["g", j], dealt["check g", j])]
+
+    def _a(self, step: Step) -> Words:
+        """Draw a, (checks, rows), the same one at all data parties."""
+        return self._row_stream.words(0, step.epoch, step.position, (self.count, step.rows))
+
+    def _of_columns(self, i: int, gradient: Words, checked: Words) -> Words:
+        return transposed_product(self._s[i], gradient) - checked
+
+    # --- online
+
+    def open_rows(self, step: Step, x: Words) -> tuple[tuple[str, Words], ...]:
+        """Compute this party's check rows under masks, (checks, columns), to go with an opening."""
+        if not self.count:
+            return ()
+        rows = product(self._a(step), x)
+        rows -= self._masks(CHECK_ROWS, self._me, self._me, step, (self.count, x.shape[1]))
+        return (("check rows", rows),)
+
+    def receive_rows(self, step: Step) -> Script[None]:
+        """Receive the others' check rows, and put what the step's words come to into the digests."""
+        if not self.count:
+            return
+        due, width = {i: (self.count, self._columns[i]) for i in self._others}, self._layout.widths[0]
+        for i, words in received_words((yield Receive("check rows", 0, due))).items():
+            v = self._masks("V", i, self._me, step, (self._columns[i], width))
+            scores = product(expect(words, due[i], f"check rows of party {i}"), v)
+            self._taus[step.index][i][0] -= scores + self._masks("P*", i, self._me, step, (self.count, width))
+        self._digest(step)
+
+    def _digest(self, step: Step) -> None:
+        thetas, taus = self._thetas.pop(step.index), self._taus.pop(step.index)
+        for j in self._others:
+            negated = [-words for words in taus[j]]
+            both = (thetas[j], negated) if self._me < j else (negated, thetas[j])
+            found = b"".join(np.ascontiguousarray(words, "<u8").tobytes() for part in both for words in part)
+            self._digests[j] = hashlib.sha256(self._digests[j] + found).digest()
+
+
+def check_columns(columns: tuple[int, ...], count: int, key: bytes) -> tuple[Words, ...]:
+    """Draw s_i, (columns, count), of every data party; the same in each attempt of a run."""
+    bounds = [int(bound) for bound in np.cumsum([0, *columns])]
+    words = Keystream(derive_subkey(key, "check columns")).words(0, 0, 0, (bounds[-1], count))
+    return tuple(words[start:end] for start, end in pairwise(bounds))

@@ -1,0 +1,64 @@
+"""Deals what goes by masks on rows: what shares of scores lack, and shares of gradients.
+
+The helper does so, and it knows every mask whole. What it deals party i for each other party j is, in one row,
+
+    c_ij = U_i v_ij - p_ij              what i's share of the scores of its rows lacks
+    g_ij = -U_i^T r_j - r_ij            its share of its block's gradient
+
+and the same for check rows and check columns, which have masks of their own (`row_checks`).
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from tercet.mpc.arithmetic.ring import Words, product, transposed_product
+from tercet.mpc.dealing.sizes import BlindLayout
+from tercet.mpc.plan.architecture import Tensors, pack
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.masks import Masks
+
+CHECK_ROWS, CHECK_COLUMNS = "U*", "U'"  # masks on a party's check rows and check columns
+
+
+class RowWords:
+    """Deals the words of one pass.
+
+    Args:
+        layout: Of the plan.
+        masks: Shared with each data party, by its index.
+        checks: Check rows of a batch, and check columns of a party.
+        trains: Whether gradient shares are dealt.
+    """
+
+    def __init__(self, layout: BlindLayout, masks: Mapping[int, Masks], checks: int, *, trains: bool) -> None:
+        self._layout, self._masks, self._checks, self._trains = layout, masks, checks, trains
+
+    def deal(self, step: Step, i: int, u: Words) -> Words:
+        """Compute all words for party i, in one row; `u` are the masks on its rows and check columns."""
+        layout, checks = self._layout, self._checks
+        rows = self._masks[i](CHECK_ROWS, i, i, step, (checks, layout.columns[i]))
+        found: Tensors = {}
+        for j in layout.others(i):
+            found |= self._scores(step, i, j, u[:, : layout.columns[i]], rows)
+            if self._trains:
+                found |= self._gradient(step, i, j, u)
+        return pack(layout.row_words(i, step.rows, checks, trains=self._trains), found)
+
+    def _scores(self, step: Step, i: int, j: int, u: Words, check_rows: Words) -> Tensors:
+        (rows, width), mask = self._layout.product(step), self._masks[j]
+        v = mask("V", i, j, step, (self._layout.columns[i], width))
+        c = product(u, v) - mask("P", i, j, step, (rows, width))
+        return {("c", j): c, ("check c", j): product(check_rows, v) - mask("P*", i, j, step, (self._checks, width))}
+
+    def _gradient(self, step: Step, i: int, j: int, u: Words) -> Tensors:
+        shape, columns = self._layout.product(step), self._layout.columns[i]
+        words = -transposed_product(u, self._masks[j]("r", j, j, step, shape))
+        words -= gradient_masks(self._masks[j], step, (i, j), (columns, shape[1]), self._checks)
+        return {("g", j): words[:columns], ("check g", j): words[columns:]}
+
+
+def gradient_masks(masks: Masks, step: Step, pair: tuple[int, int], block: tuple[int, int], checks: int) -> Words:
+    """Return r_ij of a pair (i, j), for i's block and check columns: (columns + checks, width)."""
+    i, j = pair
+    return np.concatenate([masks("R", i, j, step, block), masks("R'", i, j, step, (checks, block[1]))])
