@@ -103,7 +103,7 @@ def largest_message(plan: Plan, *, helper: bool) -> int:
 
 
 def _largest_of_rows(plan: Plan) -> int:
-    """Compute the most words of masked rows, of what checks them, or of a gradient share that is checked."""
+    """Compute the most words of masked rows, of their checks, or of a checked gradient share."""
     rows, columns, checks = largest_batch(plan), max(plan.columns), plan.request.checks
     if plan.is_blind:
         return rows * (columns + checks)

@@ -30,10 +30,9 @@ from tercet.agents.training.blind_training import BlindTraining, blind_party
 from tercet.agents.training.epoch_evaluation import LOSS, AnyLoss, Evaluation, HeldOut, strip_prefix
 from tercet.agents.training.linear_training import LinearTraining
 from tercet.agents.training.network_training import NetworkTraining, network_party
-from tercet.agents.training.sent_rows import row_key, tell_row_key
+from tercet.agents.training.sent_rows import agree_on_row_key
 from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.blind.data_party import BlindParty
-from tercet.mpc.dealing.row_checks import check_columns
 from tercet.mpc.functions.labels import LabelProblem
 from tercet.mpc.linear.checks import Checks, Projections
 from tercet.mpc.linear.data_party import DataParty, Shares
@@ -222,7 +221,10 @@ class DataPartyRole:
             context.number(party): words.tobytes() for party, words in strip_prefix(arrays, DIGEST).items()
         } or None
         if context.ready_plan.is_blind:
-            await self._agree_on_row_masks()
+            assert self.words is not None
+            self.row_key = await agree_on_row_key(
+                context, self.own.private, self.words, self.labels.trained_on, order_key=self.key
+            )
         self.party = await context.compute(self._make_party, shares, digests, arrays.get(LOSS))
         self._evaluation = await context.compute(self._make_evaluation, arrays.get(LOSS))
         if checkpoint is not None:
@@ -230,15 +232,6 @@ class DataPartyRole:
             exponent = checkpoint.facts.get(EXPONENT)
             self._score_exponent = exponent if isinstance(exponent, int) else None
         self._checkpoints = CheckpointWriter(context, folder, checkpoint, self._checkpoint_contents)
-
-    async def _agree_on_row_masks(self) -> None:
-        context = self.context
-        assert self.words is not None
-        columns = check_columns(context.ready_plan.columns, context.ready_plan.request.checks, self.key)[self._me]
-        rows = self.words, columns, self.labels.trained_on
-        self.row_key = await context.compute(row_key, context, self.own.private, *rows)
-        if not context.all_steps_done:
-            await tell_row_key(context, self.row_key)
 
     def _checkpoint_contents(self, steps: int) -> Contents:
         """All that a checkpoint holds."""

@@ -170,7 +170,7 @@ class BlindTraining:
             await self._checkpoints.on_step_done(step)
 
     async def _on_epoch_end(self, step: Step) -> bool:
-        """Check the helper's dealing and the range of scores, and evaluate the epoch; tell whether to go on."""
+        """Check dealing and scores, and evaluate the epoch; tell whether to go on."""
         await compare_dealing(self._context, self._party.digests, step.epoch)
         await self._check_spread(step)
         go_on = await self._evaluation.on_epoch_end(step.epoch, self._party.shares)

@@ -14,6 +14,7 @@ from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.blind.sent_rows import SentRows, steps_before
+from tercet.mpc.dealing.row_checks import check_columns
 from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.randomness.masks import PairMasks, derive_key
 from tercet.schemas.messages.kinds import RowMaskKey, SentRowDigests
@@ -47,9 +48,16 @@ def row_masks(context: JobContext, party: str, key: bytes) -> PairMasks:
     )
 
 
-async def tell_row_key(context: JobContext, key: bytes) -> None:
-    """Tell the helper the key of this party's row masks."""
-    await context.mailbox.send(RowMaskKey(secret=key), [context.description.helper], context.deadline("step"))
+async def agree_on_row_key(
+    context: JobContext, private: bytes, rows: FeatureSource, labels: Floats | None, *, order_key: bytes
+) -> bytes:
+    """Derive the key of the masks on this party's rows, and tell the helper."""
+    plan, me = context.ready_plan, context.number(context.me)
+    columns = check_columns(plan.columns, plan.request.checks, order_key)[me]
+    key: bytes = await context.compute(row_key, context, private, rows, columns, labels)
+    if not context.all_steps_done:
+        await context.mailbox.send(RowMaskKey(secret=key), [context.description.helper], context.deadline("step"))
+    return key
 
 
 async def receive_row_masks(context: JobContext) -> dict[int, PairMasks]:

@@ -89,7 +89,7 @@ class BlindParty:
 
     @property
     def digests(self) -> Mapping[int, bytes]:
-        """What this party and each other one have found of the helper's dealing."""
+        """Digests of what this party and each other one have found of the helper's dealing."""
         return self._forward.checks.digests
 
     @property

@@ -257,9 +257,9 @@ class BlindForward:
         return self._digest.digest()
 
     def gradient_known(self, step: Step, i: int, masked: Words, error: Words) -> Words:
-        """Compute this party's share of block i's gradient, (columns, width), which nothing opened goes into.
+        """Compute this party's share of block i's gradient, (columns, width).
 
-        `masked` is E of the batch, `error` this party's known share of the error.
+        Nothing that is opened goes into it. `masked` is E of the batch, `error` this party's known share of the error.
         """
         block = (self.plan.columns[i], self.layout.widths[0])
         share = transposed_product(masked, error)

@@ -1,6 +1,6 @@
-"""Checks what the helper deals by masks on rows, c_ij and g_ij (`row_words`), which nobody can open.
+"""Checks what the helper deals by masks on rows, c_ij and g_ij (`row_words`).
 
-It sees words under masks and a key of data parties alone; never a value of another party.
+Nobody can open those. It sees words under masks and a key of data parties alone; never a value of another party.
 
 Each batch gets check rows a X_i, and each party's features get check columns X_i s_i. These are random combinations
 that the helper does not know, masked like features: a X_i - U*_i and X_i s_i - U'_i. The helper deals c*_ij and g'_ij
@@ -75,7 +75,7 @@ class RowChecks:
 
     @property
     def digests(self) -> Mapping[int, bytes]:
-        """What this party and each other one have found so far; the same at both, or the helper dealt wrongly."""
+        """Digests of what this party and each other one have found; the same, or the helper lied."""
         return self._digests if self.count else NO_DIGESTS
 
     def extend(self, x: Words) -> Words:
@@ -85,17 +85,23 @@ class RowChecks:
     # --- ahead of time
 
     def add_scores(self, step: Step, i: int, share: Words) -> None:
-        """Take in this party's share of what block i scores, (rows, width), as far as it is known ahead."""
+        """Accept this party's share of what block i scores.
+
+        (rows, width), as far as it is known ahead.
+        """
         if self.count:
             self._taus[step.index][i] = [product(self._a(step), share)]
 
     def add_gradient(self, step: Step, i: int, share: Words) -> None:
-        """Take in this party's share of the gradient of block i and its check columns, (columns + checks, width)."""
+        """Accept this party's share of the gradient of block i and its check columns.
+
+        (columns + checks, width).
+        """
         if self.count:
             self._taus[step.index][i].append(self._of_columns(i, share[: self._columns[i]], share[self._columns[i] :]))
 
     def add_dealt(self, step: Step, dealt: Tensors) -> None:
-        """Take in what the helper deals this party by masks on rows (`BlindLayout.row_words`)."""
+        """Accept what the helper deals this party by masks on rows (`BlindLayout.row_words`)."""
         for j in self._others if self.count else ():
             scores = product(self._a(step), dealt["c", j]) - dealt["check c", j]
             self._thetas[step.index][j] = [scores, self._of_columns(self._me, dealt["g", j], dealt["check g", j])]

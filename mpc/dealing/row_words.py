@@ -35,7 +35,10 @@ class RowWords:
         self._layout, self._masks, self._checks, self._trains = layout, masks, checks, trains
 
     def deal(self, step: Step, i: int, u: Words) -> Words:
-        """Compute all words for party i, in one row; `u` are the masks on its rows and check columns."""
+        """Compute all words for party i, in one row.
+
+        `u` are the masks on its rows and check columns.
+        """
         layout, checks = self._layout, self._checks
         rows = self._masks[i](CHECK_ROWS, i, i, step, (checks, layout.columns[i]))
         found: Tensors = {}

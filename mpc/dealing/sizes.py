@@ -130,7 +130,10 @@ class BlindLayout:
         return tuple(j for j in range(len(self.columns)) if j != i)
 
     def row_words(self, i: int, rows: int, checks: int, *, trains: bool) -> tuple[Entry, ...]:
-        """List the tensors that party i is dealt by masks on rows, those for each other party by its index."""
+        """List the tensors that party i is dealt by masks on rows.
+
+        Their layer is the index of the other party.
+        """
         width, found = self.widths[0], []
         for j in self.others(i):
             found += [Entry("c", j, (rows, width)), Entry("check c", j, (checks, width))]

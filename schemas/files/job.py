@@ -131,8 +131,8 @@ class Privacy(OmitUnset):
         q: with "nothing", scores up to which the series holds; unset, what fits most tables.
         terms: with "nothing", terms of the series; more are more exact, and more is dealt. Unset, as few as fit q.
         hidden_q, hidden_terms: likewise of hidden layers' activations.
-        checks: with "scores", random projections by which data parties check each gradient share that the helper
-            deals; 0 for none.
+        checks: random combinations by which data parties check what the helper deals for rows; with "scores", each
+            gradient share. 0 for none.
         checked: with "nothing", the part of what the helper deals that is opened and compared; 0 for none.
     """
 

@@ -156,22 +156,22 @@ def knowing(kind: str, world: Watched) -> Mapping[tuple[str, int], Words]:
 def test_a_helper_that_is_told_the_combinations_gets_by_and_one_that_guesses_does_not(kind):
     """It alters a word and what that is checked by; so they must be data parties' own."""
 
-    def lies(told: bool) -> Tamper:
+    def lies(*, knows: bool) -> Tamper:
         def lie(world: Watched, sent: Sent) -> None:
             if (sent.what, sent.step, sent.receiver) != ("dealt", 2, 0):
                 return
             dealt = split_dealt(world, sent)
             dealt[kind, 1][0, 0] += LIE
             guessed = {(f"check {kind}", 1): np.random.default_rng(1).integers(0, 2**63, (2, 1), np.uint64)}
-            for place, weights in (knowing(kind, world) if told else guessed).items():
+            for place, weights in (knowing(kind, world) if knows else guessed).items():
                 dealt[place] += weights * LIE
 
         return lie
 
     honest = Watched(job_of()).run(2)
-    for told in (True, False):
-        world = Watched(job_of(), tamper=lies(told)).run(2)
-        assert agree(world) == {(0, 1): told}
+    for knows in (True, False):
+        world = Watched(job_of(), tamper=lies(knows=knows)).run(2)
+        assert agree(world) == {(0, 1): knows}
         assert not same(world.weights(), honest.weights())
 
 
