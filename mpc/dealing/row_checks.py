@@ -17,6 +17,7 @@ its words, as in `linear.checks`. Both hash them into a digest, and compare dige
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping
+from functools import lru_cache
 from itertools import pairwise
 from types import MappingProxyType
 
@@ -33,6 +34,7 @@ from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.masks import Keystream, Masks
 from tercet.mpc.randomness.secret_order import derive_subkey
 
+LAST_STEPS = 64  # whose check rows are kept: as many as are ahead at a time
 NO_KEY = b"nothing is checked"
 NO_DIGESTS: Mapping[int, bytes] = MappingProxyType({})
 
@@ -68,6 +70,7 @@ class RowChecks:
         self._layout = BlindLayout(plan)
         self._others = self._layout.others(me)
         self._row_stream = Keystream(derive_subkey(key, f"check rows of attempt {attempt}"))
+        self._a = lru_cache(LAST_STEPS)(self._draw)  # a step asks for it more than once
         self._s = check_columns(plan.columns, count, key)
         self._thetas: dict[int, dict[int, list[Words]]] = defaultdict(dict)  # by step and other party
         self._taus: dict[int, dict[int, list[Words]]] = defaultdict(dict)
@@ -106,7 +109,7 @@ class RowChecks:
             scores = product(self._a(step), dealt["c", j]) - dealt["check c", j]
             self._thetas[step.index][j] = [scores, self._of_columns(self._me, dealt["g", j], dealt["check g", j])]
 
-    def _a(self, step: Step) -> Words:
+    def _draw(self, step: Step) -> Words:
         """Draw a, (checks, rows), the same one at all data parties."""
         return self._row_stream.words(0, step.epoch, step.position, (self.count, step.rows))
 
