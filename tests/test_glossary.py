@@ -9,7 +9,7 @@ import textwrap
 from collections import defaultdict
 from collections.abc import Iterator
 
-from tercet.schemas.messages.codec import MODELS
+from tercet.schemas.messages.message import MODELS
 from tests.test_rooms import ROOMS, ROOT, room_of, sources
 
 GLOSSARY = ROOT / "docs" / "glossary.md"

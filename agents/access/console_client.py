@@ -6,7 +6,7 @@ It imports messages alone: a question by the local socket needs no key and no br
 from abc import ABC, abstractmethod
 
 from tercet.schemas.files.job import PredictionJob, TrainingJob
-from tercet.schemas.messages.kinds import Decide, Prune, Query, Status, Submit
+from tercet.schemas.messages.console import Decide, Prune, Query, Status, Submit
 
 ANSWER_SECONDS = 10.0
 

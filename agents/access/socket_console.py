@@ -13,7 +13,7 @@ from tercet.agents.access.console_client import ANSWER_SECONDS, ConsoleClient, R
 from tercet.agents.access.no_agent import NoAgent
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.codec import MalformedMessage, decode, encode
-from tercet.schemas.messages.kinds import Status
+from tercet.schemas.messages.console import Status
 from tercet.schemas.messages.message import Message
 
 MOST_ANSWER: Final = 2**26  # bytes; 200 jobs take a tenth of it

@@ -14,8 +14,9 @@ from tercet.agents.core.problems import DeadlinePassed, JobProblem
 from tercet.agents.messaging.trace import Trace
 from tercet.schemas.files.settings import Limits
 from tercet.schemas.messages.address import Address
-from tercet.schemas.messages.codec import MODELS, encode
+from tercet.schemas.messages.codec import encode
 from tercet.schemas.messages.kinds import Message
+from tercet.schemas.messages.message import MODELS
 from tercet.schemas.messages.tensor import ShapeProblem, Words, expect
 
 M = TypeVar("M", bound=Message)

@@ -12,15 +12,12 @@ from typing import Any, NamedTuple, TypeVar
 import msgpack
 from pydantic import ValidationError
 
-from tercet.schemas.messages.kinds import BODY_VERSION, Message
+from tercet.schemas.messages.message import BODY_VERSION, MODELS, Message
 
 MAX_ARRAY = 4096  # the longest array is an agent's list of jobs; room is made for each array as soon as it is announced
 MAX_MAP = 256  # the largest map has a job's state, about thirty fields
 FEW = 1024  # entries that any body may have, however short; beyond that, one for each BYTES_AN_ENTRY of the body
 BYTES_AN_ENTRY = 4  # a list of jobs has 5 or more; an empty map takes one byte here and 72 as an object
-
-MODELS: dict[tuple[str, str], type[Message]] = {(model.kind, model.item): model for model in Message.__subclasses__()}
-
 
 Container = TypeVar("Container", tuple[Any, ...], dict[Any, Any])
 

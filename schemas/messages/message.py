@@ -4,7 +4,7 @@ It says nothing of any one message.
 """
 
 from collections.abc import Callable
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field
 
@@ -51,3 +51,12 @@ class Message(Strict):
     kind: ClassVar[str]
     round: ClassVar[Round] = Round.CONTROL
     item: ClassVar[str]
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """Enter each kind into MODELS as it is defined."""
+        MODELS[cls.kind, cls.item] = cls
+
+
+MODELS: dict[tuple[str, str], type[Message]] = {}
+"""All kinds of message that are loaded, by kind and item; `kinds` loads all there are."""

@@ -21,7 +21,7 @@ from tercet.agents.session.checkpoint_store import Checkpoint, CheckpointFolder
 from tercet.agents.session.fixed_randomness import FILE, FixedRandomness
 from tercet.broker.sealing.identity import Identity, save_identity
 from tercet.schemas.files.job import TrainingJob
-from tercet.schemas.messages.codec import MODELS, Companion, encode
+from tercet.schemas.messages.codec import Companion, encode
 from tercet.schemas.messages.kinds import (
     HeldCheckpoint,
     Job,
@@ -35,6 +35,7 @@ from tercet.schemas.messages.kinds import (
     Sizes,
     Status,
 )
+from tercet.schemas.messages.message import MODELS
 from tercet.tables.core.table import Table
 from tercet.tables.encoding.encoding import Encoding
 

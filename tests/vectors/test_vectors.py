@@ -8,7 +8,8 @@ import pytest
 
 from tercet.agents.models.model_part import load
 from tercet.agents.session.checkpoint_store import SUFFIX, CheckpointFolder
-from tercet.schemas.messages.codec import MODELS, decode, encode
+from tercet.schemas.messages.codec import decode, encode
+from tercet.schemas.messages.message import MODELS
 from tests.vectors.cases import CASES, FOLDER, HELD, WORDS, checkpoint_bytes, frozen
 from tests.vectors.messages import plain
 

@@ -17,6 +17,7 @@ HEAVY = {"numba", "scipy", "sklearn", "matplotlib", "pyarrow", "adbc_driver_mana
 FOR_MESSAGES = {"numpy", "cryptography", "aio_pika", "prometheus_client", "safetensors"}
 FOR_RESULTS = {"numba", "scipy", "sklearn", "matplotlib", "onnx", "pandas"}  # of a job's steps, metrics and report
 FOR_AGENTS = {"asyncio", "rich.progress"}  # what talks to an agent, and shows a job's progress
+FOR_JOBS = {f"tercet.schemas.messages.{room}" for room in ("kinds", "step", "blind", "network", "alignment")}
 MODELS = {"tercet.schemas.core.strict"}  # the base of all messages and files
 SETTINGS = 'party = "bank"\nrole = "helper"\nidentity = "none.key"\nstate = "."\n'
 THEN_MODULES = """
@@ -61,7 +62,7 @@ async def test_a_question_to_the_agent_of_this_machine_loads_its_messages_alone(
 
     async with ConsoleSocket(read_settings(tmp_path / "bank.toml"), answer):
         code, packages = await loaded("job", "status", "a-01234567", "--settings", str(tmp_path / "bank.toml"))
-    assert (code, packages & (HEAVY | FOR_MESSAGES)) == (3, set())
+    assert (code, packages & (HEAVY | FOR_MESSAGES | FOR_JOBS)) == (3, set())
 
 
 @pytest.mark.real_time

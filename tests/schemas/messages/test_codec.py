@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet.schemas.messages.codec import MODELS, Companion, MalformedMessage, decode, decode_all, encode
+from tercet.schemas.messages.codec import Companion, MalformedMessage, decode, decode_all, encode
 from tercet.schemas.messages.kinds import (
     BODY_VERSION,
     Accept,
@@ -20,6 +20,7 @@ from tercet.schemas.messages.kinds import (
     Sizes,
     Status,
 )
+from tercet.schemas.messages.message import MODELS
 from tercet.schemas.messages.tensor import ShapeProblem, expect
 from tests.schemas.strategies import EACH, messages, words
 
