@@ -14,6 +14,9 @@ from tercet.agents.core.problems import UNDECIDED
 from tercet.schemas.files.job import Evaluation, Network, Privacy
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.kinds import (
+    CheckCommitment,
+    CheckOpening,
+    CheckRows,
     DealtShares,
     HeldOutDealtShares,
     HeldOutHiddenOpening,
@@ -91,6 +94,8 @@ HANGS: list[tuple[str, str, str, type[Message], int]] = [
     ("two", BANK, CARD, OutputErrorOpening, 3),
     ("two", CARD, BANK, MaskedLossScores, 2),
     ("two", CARD, BANK, SpreadShare, 1),
+    ("two", CARD, BANK, CheckCommitment, 1),
+    ("two", BANK, CARD, CheckOpening, 2),
     ("two", CARD, NOTARY, RowMaskKey, 1),
     ("two", BANK, NOTARY, StepsDone, 1),
     ("two", CARD, BANK, HeldOutScoreOpening, 3),  # after those of two steps
@@ -129,6 +134,7 @@ async def test_whoever_hangs_at_a_message_of_a_step_is_named_by_every_other_part
 
 
 MESSAGES: list[tuple[str, str, str, type[Message], int]] = [  # which as a rule travel with others
+    ("two", CARD, BANK, CheckRows, 2),
     ("two", CARD, BANK, MaskedWeights, 1),
     ("three", BANK, TELCO, MaskedWeights, 1),
     ("two", CARD, BANK, NextWeights, 1),
@@ -203,6 +209,7 @@ SHAPED: list[tuple[str, type[Message]]] = [
     (CARD, MaskedInputs),
     (CARD, MaskedWeights),
     (CARD, NextWeights),
+    (CARD, CheckRows),
     (NOTARY, DealtShares),
     (BANK, MaskedLossLabels),
     (CARD, ScoreOpening),
