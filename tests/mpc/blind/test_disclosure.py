@@ -54,6 +54,9 @@ COALITIONS = [
 ]
 
 
+RANKED = [*COALITIONS[:2], *(((1, 1, 1), 1, coalition) for coalition in itertools.combinations(range(3), 2))]
+
+
 @pytest.fixture(autouse=True)
 def _short_series(monkeypatch: pytest.MonkeyPatch) -> None:
     """One sine is all that some models have here: a rank takes a run for every word of a mask."""
@@ -278,7 +281,7 @@ def coalition_deficiency(
     return deficiency(Vector(lambda a, b: a in coalition or b in coalition), view)
 
 
-@pytest.mark.parametrize(("columns", "label", "coalition"), COALITIONS[:5])
+@pytest.mark.parametrize(("columns", "label", "coalition"), RANKED)
 def test_what_a_coalition_of_data_parties_receives_is_uniform(columns, label, coalition):
     """All of it together, for every coalition of all but one."""
     assert coalition_deficiency([job_of("linear", columns, label)], coalition) == 0
