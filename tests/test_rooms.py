@@ -3,6 +3,7 @@
 import ast
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -130,8 +131,13 @@ def sources() -> dict[str, str]:
     }
 
 
-def imported(source: str) -> Iterator[str]:
+@cache  # the same files for every test
+def imported(source: str) -> tuple[str, ...]:
     """The full names of all modules, or names in modules, that a file imports, wherever in it."""
+    return tuple(_imported(source))
+
+
+def _imported(source: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)

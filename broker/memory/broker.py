@@ -76,7 +76,7 @@ class MemoryBroker:
         self.may_write = may_write
         self.exchanges: set[str] = set()
         self.queues: dict[str, MemoryQueue] = {}
-        self.bindings: set[tuple[str, str, str]] = set()  # (exchange, pattern, queue name)
+        self.bindings: dict[str, set[tuple[str, str]]] = {}  # by exchange: (pattern, queue name)
         self.dead_letters: deque[tuple[str, DeadLetter]] = deque(maxlen=MAX_DEAD_LETTERS)  # with who refused
         self.blocked = ""  # why nothing is taken; for tests, see `shortage`
         self._held: dict[str, list[Envelope]] = {}
@@ -138,8 +138,8 @@ class MemoryBroker:
     def _route(self, envelope: Envelope) -> list[MemoryQueue]:
         names = dict.fromkeys(
             queue
-            for exchange, pattern, queue in self.bindings
-            if exchange == envelope.exchange and matches(pattern, envelope.routing_key)
+            for pattern, queue in self.bindings.get(envelope.exchange, ())
+            if matches(pattern, envelope.routing_key)
         )
         return [self.queues[name] for name in names]
 
@@ -154,8 +154,9 @@ class MemoryBroker:
             )
         elif existing.owner is not (owner if queue.private else None):
             raise Occupied(f"the queue {queue.name} belongs to another connection, or is private to one")
-        self.exchanges.update(exchange for exchange, _ in queue.bindings)
-        self.bindings.update((exchange, pattern, queue.name) for exchange, pattern in queue.bindings)
+        for exchange, pattern in queue.bindings:
+            self.exchanges.add(exchange)
+            self.bindings.setdefault(exchange, set()).add((pattern, queue.name))
 
     def dead_letter(self, party: str, envelope: Envelope, why: str) -> None:
         """Keep a dead letter of an envelope that was refused, or has expired in a queue."""
@@ -164,7 +165,10 @@ class MemoryBroker:
     def delete(self, name: str) -> None:
         """Remove a queue, its bindings and what is in it."""
         queue = self.queues.pop(name, None)
-        self.bindings = {binding for binding in self.bindings if binding[2] != name}
+        for exchange, bound in [*self.bindings.items()]:
+            self.bindings[exchange] = {binding for binding in bound if binding[1] != name}
+            if not self.bindings[exchange]:
+                del self.bindings[exchange]
         if queue is not None and queue.consumer is not None:
             queue.consumer.forget()
 

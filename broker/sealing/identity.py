@@ -10,6 +10,7 @@ import hashlib
 import os
 import stat
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -78,6 +79,7 @@ def _public_text(raw: bytes) -> str:
     return PUBLIC_PREFIX + base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
+@lru_cache(maxsize=1024)  # each job reads the keys of its parties anew
 def parse_public(text: str) -> PublicIdentity:
     """Read a partner's key as `tercet keygen` printed it.
 

@@ -48,8 +48,10 @@ class OmitUnset(Strict):
     @model_serializer(mode="wrap")
     def _said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         said: dict[str, Any] = dump(self)
-        unset = {name for name in self.added if getattr(self, name) == type(self).model_fields[name].default}
-        return {name: value for name, value in said.items() if name not in unset}
+        for name in self.added:
+            if getattr(self, name) == type(self).model_fields[name].default:
+                said.pop(name, None)
+        return said
 
 
 class Training(OmitUnset):

@@ -144,15 +144,19 @@ class Recorder:
                     self._guessed[column.name].add(read, self._rows)
             else:
                 read, wrong = as_numbers(values)
+                measured = _true(pc.and_(pc.not_equal(read, 0.0), pc.not_equal(read, 1.0)))
                 self._infinite[column.name].add(_true(pc.is_inf(read)), self._rows)
-                self._signs[column.name].add(signs(values), self._rows)
-                self._truths[column.name].add(truths(values), self._rows)
-                if _true(pc.and_(pc.not_equal(read, 0.0), pc.not_equal(read, 1.0))).any():
+                if read.null_count:  # as signs are
+                    self._signs[column.name].add(signs(values), self._rows)
+                if not measured.all():  # as truths are not
+                    self._truths[column.name].add(truths(values), self._rows)
+                if measured.any():
                     self._measured.add(column.name)
                 if column.name in self._counters:
                     self._counters[column.name].add(read.to_numpy(zero_copy_only=False))
         self._wrong[column.name].add(wrong, self._rows)
-        self._missing[column.name].add(_true(pc.is_null(read)) & ~wrong, self._rows)
+        if read.null_count:
+            self._missing[column.name].add(_true(pc.is_null(read)) & ~wrong, self._rows)
         return read
 
     @property

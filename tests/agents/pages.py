@@ -14,5 +14,7 @@ def data_of(run: Heard, party: str) -> ReportData:
 
 
 def text_of(run: Heard, party: str) -> str:
-    """What a party reads."""
-    return Page(render(data_of(run, party))).text
+    """What a party reads; a page is drawn once, whoever asks for it."""
+    if party not in run.pages:
+        run.pages[party] = Page(render(data_of(run, party))).text
+    return run.pages[party]

@@ -95,6 +95,7 @@ class Heard:
     simulation: Simulation
     ear: Ear
     tables: Tables
+    pages: dict[str, str] = field(default_factory=dict, init=False, compare=False)  # by party, those drawn so far
 
     @property
     def names(self) -> tuple[str, ...]:

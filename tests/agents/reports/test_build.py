@@ -22,7 +22,9 @@ Runs = tuple[Heard, Heard]
 @pytest.fixture(scope="module", params=METRICS)
 def runs(request, tmp_path_factory) -> Runs:
     """A training and a prediction by one model of each link."""
-    sample = Sample((4, 3, 3), rows=300, epochs=3, rate=0.05, label=1, model=request.param, evaluation=EACH_EPOCH)
+    sample = Sample(
+        (4, 3, 3), rows=300, batch=100, epochs=3, rate=0.05, label=1, model=request.param, evaluation=EACH_EPOCH
+    )
     folder: Path = tmp_path_factory.mktemp("reported")
     trained = hear(sample, folder)
     tables = {party: {k: v for k, v in table.items() if k != OUTCOME} for party, table in trained.tables.items()}

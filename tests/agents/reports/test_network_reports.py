@@ -23,7 +23,9 @@ Runs = tuple[Heard, Heard]
 @pytest.fixture(scope="module", params=["logistic", "linear", "softmax", "poisson"])
 def runs(request, tmp_path_factory) -> Runs:
     """A training and a prediction by one network with each output."""
-    sample = mlp((4, 3, 3), 6, 5, rows=300, epochs=3, rate=0.05, label=1, output=request.param, evaluation=EACH_EPOCH)
+    sample = mlp(
+        (4, 3, 3), 6, 5, rows=300, batch=100, epochs=3, rate=0.05, label=1, output=request.param, evaluation=EACH_EPOCH
+    )
     folder: Path = tmp_path_factory.mktemp("reported")
     trained = hear(sample, folder)
     tables = {party: {k: v for k, v in table.items() if k != OUTCOME} for party, table in trained.tables.items()}

@@ -96,7 +96,9 @@ def heard(request, tmp_path_factory) -> Heard:
 @pytest.fixture(scope="module")
 def short(tmp_path_factory) -> Heard:
     """An honest run of few steps, to be read and copied."""
-    return recorded(SHORT, tmp_path_factory.mktemp("short"))
+    run = recorded(SHORT, tmp_path_factory.mktemp("short"))
+    check_masks_apart(run)
+    return run
 
 
 def recorded(sample: Sample, folder: Path, tables: Tables | None = None) -> Heard:
@@ -502,7 +504,6 @@ def test_a_planted_mistake_is_noticed(plant, checks, tmp_path):
 def test_a_mistake_in_masks_is_noticed(spoil, short):
     """In the record of an honest run; that mistakes of the code get into it, `test_masks_left_out_show_in_what_is_said`
     sees."""
-    check_masks_apart(short)
     with pytest.raises(AssertionError, match="two addresses of masks gave the same word"):
         check_masks_apart(with_masks(short, spoil(short.ear.masks)))
 

@@ -103,11 +103,10 @@ def test_what_one_party_alone_hears_otherwise_fails_the_job(model: type[Message]
     check_all_fail(TRAINED, model, which)
 
 
-@EACH
 @pytest.mark.parametrize("model", EVALUATED, ids=lambda model: model.__name__)
-def test_one_flipped_bit_in_what_is_evaluated_is_noticed(model: type[Message], which: str) -> None:
+def test_one_flipped_bit_in_what_is_evaluated_is_noticed(model: type[Message]) -> None:
     """The run fails, or a loss or a score is not the oracle's; what the model is stays as it was."""
-    check_noticed_in_what_is_evaluated(LOOKED_AT, model, which, OF_A_SCORE if model in OF_ONE_ROW else BIT)
+    check_noticed_in_what_is_evaluated(LOOKED_AT, model, OF_A_SCORE if model in OF_ONE_ROW else BIT)
 
 
 def check_all_fail(sample: Sample, model: type[Message], which: str) -> None:
@@ -117,9 +116,9 @@ def check_all_fail(sample: Sample, model: type[Message], which: str) -> None:
     assert failures == {("failed", "arithmetic.differs")}
 
 
-def check_noticed_in_what_is_evaluated(sample: Sample, model: type[Message], which: str, bits: int) -> None:
+def check_noticed_in_what_is_evaluated(sample: Sample, model: type[Message], bits: int) -> None:
     """The model stays as it was, or the run fails; else a loss or a score is not that of another run."""
-    simulation, same = flip_in(sample, model, which, bits=bits)
+    simulation, same = flip_in(sample, model, "last", bits=bits)
     assert same == simulation.done
     if simulation.done:
         with pytest.raises(AssertionError):

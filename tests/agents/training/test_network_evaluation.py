@@ -117,7 +117,7 @@ def check_scores(found: Heard) -> None:
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_the_metrics_are_scikit_learns_on_plaintext_scores(output, tmp_path):
     """Scores by the opened network on the parties' encoded rows, in float64."""
-    sample = mlp((5, 4, 4), 8, rows=500, batch=64, epochs=12, label=2, rate=0.1,
+    sample = mlp((5, 4, 4), 8, rows=500, batch=64, epochs=5, label=2, rate=0.1,
                  output=output, evaluation=AT_THE_END)  # fmt: skip
     found = hear(sample, tmp_path)
     xs = {p: decode(x, found.plan.fx) for p, x in zip(sample.parties, found.held_out_xs, strict=True)}
@@ -145,7 +145,7 @@ def plaintext_metrics(output: str, truth: Floats, scores: Floats) -> dict[str, f
 
 def test_a_hidden_layer_learns_what_no_line_can(tmp_path):
     """Rows are positive where two parties' columns have the same sign: nothing of either alone says so."""
-    sample = mlp((2, 2), 8, rows=600, batch=64, epochs=30, rate=1.0, evaluation=Evaluation(holdout=0.3))
+    sample = mlp((2, 2), 8, rows=600, batch=64, epochs=15, rate=1.0, evaluation=Evaluation(holdout=0.3))
     tables = sample.tables()
     signs = [float(a) * float(b) for a, b in
              zip(tables["bank"]["bank_quantity_0"], tables["card"]["card_quantity_0"], strict=True)]  # fmt: skip
