@@ -6,14 +6,21 @@ It sees its own party's ids and the partner's blinded elements, and lets out nei
 id that is not blinded.
 """
 
+import contextlib
 import hashlib
 import secrets
+import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import rbcl
 
 from tercet.tables.matching.pseudonyms import HASH, RowNumbers
+
+# rbcl leaves a copy of libsodium in the temporary folder for each process; a loaded one needs no file any more.
+with contextlib.suppress(AttributeError, KeyError, OSError):
+    Path(sys.modules["rbcl._sodium"].lib_path).unlink()
 
 DOMAIN = b"tercet alignment element 1"
 ELEMENT_BYTES = 32

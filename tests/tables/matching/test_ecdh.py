@@ -1,6 +1,10 @@
 """Two parties reach the same hash for the same id, and see of one another fresh elements of a group of prime order."""
 
 import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
@@ -93,3 +97,11 @@ def test_no_two_secret_orders_are_alike():
     """Nor is one the table's own."""
     orders = {tuple(secret_order(100)) for _ in range(20)} | {tuple(range(100))}
     assert len(orders) == 21
+
+
+def test_no_file_is_left_behind(tmp_path: Path) -> None:
+    """Each process that loads the library would leave 2.7 MB."""
+    script = "from tercet.tables.matching.ecdh import Blinding; print(len(Blinding(bytes(32)).blind(['7'])))"
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True, text=True)
+    assert (done.stdout.strip(), [*tmp_path.iterdir()]) == ("32", [])
