@@ -142,9 +142,13 @@ class CheckpointWriter:
         """Mark that this step ends with a checkpoint."""
         self._due.add(step.index)
 
+    def is_due(self, step: Step) -> bool:
+        """Tell whether this step ends with a checkpoint."""
+        return step.index in self._due
+
     async def on_step_done(self, step: Step) -> None:
         """Begin to write if a checkpoint is due, after a step and its epoch's end."""
-        if step.index not in self._due:
+        if not self.is_due(step):
             return
         self._due.discard(step.index)
         await self._finish_writing()  # the one before

@@ -161,6 +161,7 @@ class BlindTraining:
         context, reports = self._context, _Reports(self._context)
         for step in context.steps():
             await self._scripts.run(self._party.run_online(step), step)
+            await self._scripts.run(self._party.check_rows(step, asked=self._checkpoints.is_due(step)), step)
             context.note_finished_step(step)
             if context.is_label_party and reports.is_due(step.index + 1):
                 message, helper = StepsDone(done=step.index + 1), [context.description.helper]

@@ -170,7 +170,7 @@ class BlindParty:
         back = yield from self._layers.run_back(step, state.batch, opened, self._upper, self._biases)
         opened, self._upper, self._biases = back
         self._update(step, state, opened)
-        yield from self._forward.checks.receive_rows(step)
+        self._forward.checks.add_rows(step, state.batch.x)
         if step.position + 1 == self._plan.steps_per_epoch:  # no epoch ends before what was opened in it is compared
             yield Await("checked")
         yield Signal("done")
@@ -210,7 +210,12 @@ class BlindParty:
         del self._partners[t], self._intercepts[t], self._steps[t]
         self._done = t + 1
 
-    # --- once an epoch
+    # --- once in a while
+
+    def check_rows(self, step: Step, *, asked: bool = False) -> Script[None]:
+        """Exchange check rows where that is due after a step, or where it is `asked` for, as before a checkpoint."""
+        if asked or self._forward.checks.is_due(step):
+            yield from self._forward.checks.exchange()
 
     def _no_spread(self) -> Words:
         return np.zeros((1, self.layout.turns), np.uint64)

@@ -74,9 +74,7 @@ class BlindLayers:
         forward = self._forward
         share = forward.score_share(batch, shares.own, weights) + forward.column(step, shares.biases[0]) + offset
         along = self._weight_opening(step, shares.upper)
-        yield from forward.open_angles(
-            step, batch, 0, share, along=(*along, *forward.checks.open_rows(step, batch.x)), later=later
-        )
+        yield from forward.open_angles(step, batch, 0, share, along=along, later=later)
         if along:
             along = yield from self._narrow_opening(step, batch, along)
         for k in self._layout.hidden:

@@ -26,7 +26,7 @@ import numpy as np
 from tercet.mpc.arithmetic.ring import Words, expect, product, transposed_product
 from tercet.mpc.dealing.row_words import CHECK_ROWS
 from tercet.mpc.dealing.sizes import BlindLayout
-from tercet.mpc.interface.script import Receive, Script, received_words
+from tercet.mpc.interface.script import Receive, Script, Send, received_words
 from tercet.mpc.linear.checks import NO_DIGEST
 from tercet.mpc.plan.architecture import Tensors
 from tercet.mpc.plan.plan import Plan
@@ -34,6 +34,7 @@ from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.masks import Keystream, Masks
 from tercet.mpc.randomness.secret_order import derive_subkey
 
+STEPS_AN_EXCHANGE = 32  # of check rows: a message for each step took a tenth of its processor time
 LAST_STEPS = 64  # whose check rows are kept: as many as are ahead at a time
 NO_KEY = b"nothing is checked"
 NO_DIGESTS: Mapping[int, bytes] = MappingProxyType({})
@@ -42,8 +43,8 @@ NO_DIGESTS: Mapping[int, bytes] = MappingProxyType({})
 class RowChecks:
     """Makes data party `me`'s checks in one attempt. Not to be shared by threads.
 
-    For each step `add_scores`, `add_gradient` and `add_dealt`, which may run ahead; then `open_rows` and
-    `receive_rows`, in the order of steps.
+    For each step `add_scores`, `add_gradient` and `add_dealt`, which may run ahead; then `add_rows`, in order of steps.
+    `exchange` ends the checks of all steps since the last exchange, at the same step at all parties.
 
     Args:
         me: This party's index.
@@ -66,7 +67,7 @@ class RowChecks:
         attempt: int = 1,
         digests: Mapping[int, bytes] | None = None,
     ) -> None:
-        self._me, self._columns, self._masks, self.count = me, plan.columns, masks, count
+        self._me, self._plan, self._columns, self._masks, self.count = me, plan, plan.columns, masks, count
         self._layout = BlindLayout(plan)
         self._others = self._layout.others(me)
         self._row_stream = Keystream(derive_subkey(key, f"check rows of attempt {attempt}"))
@@ -74,6 +75,7 @@ class RowChecks:
         self._s = check_columns(plan.columns, count, key)
         self._thetas: dict[int, dict[int, list[Words]]] = defaultdict(dict)  # by step and other party
         self._taus: dict[int, dict[int, list[Words]]] = defaultdict(dict)
+        self._open: list[tuple[Step, Words]] = []  # steps since the last exchange, with this party's check rows
         self._digests = {j: NO_DIGEST if digests is None else digests[j] for j in self._others}
 
     @property
@@ -118,24 +120,36 @@ class RowChecks:
 
     # --- online
 
-    def open_rows(self, step: Step, x: Words) -> tuple[tuple[str, Words], ...]:
-        """Compute this party's check rows under masks, (checks, columns), to go with an opening."""
-        if not self.count:
-            return ()
-        rows = product(self._a(step), x)
-        rows -= self._masks(CHECK_ROWS, self._me, self._me, step, (self.count, x.shape[1]))
-        return (("check rows", rows),)
+    def add_rows(self, step: Step, x: Words) -> None:
+        """Accept this party's rows of a batch, and make its check rows of them."""
+        if self.count:
+            rows = product(self._a(step), x)
+            rows -= self._masks(CHECK_ROWS, self._me, self._me, step, (self.count, x.shape[1]))
+            self._open.append((step, rows))
 
-    def receive_rows(self, step: Step) -> Script[None]:
-        """Receive the others' check rows, and put what the step's words come to into the digests."""
-        if not self.count:
+    def is_due(self, step: Step) -> bool:
+        """Tell whether a step ends with an exchange: the last of an epoch does, and every thirty-second."""
+        is_last = step.position + 1 == self._plan.steps_per_epoch
+        return bool(self.count) and (is_last or (step.index + 1) % STEPS_AN_EXCHANGE == 0)
+
+    def exchange(self) -> Script[None]:
+        """Exchange the check rows of all steps since the last exchange, and put what they come to into the digests."""
+        steps, self._open = self._open, []
+        if not steps:
             return
-        due, width = {i: (self.count, self._columns[i]) for i in self._others}, self._layout.widths[0]
-        for i, words in received_words((yield Receive("check rows", 0, due))).items():
-            v = self._masks("V", i, self._me, step, (self._columns[i], width))
-            scores = product(expect(words, due[i], f"check rows of party {i}"), v)
-            self._taus[step.index][i][0] -= scores + self._masks("P*", i, self._me, step, (self.count, width))
-        self._digest(step)
+        yield Send("check rows", 0, tuple(self._others), np.concatenate([rows for _, rows in steps]))
+        due = {i: (len(steps) * self.count, self._columns[i]) for i in self._others}
+        received = received_words((yield Receive("check rows", 0, due)))
+        found = {i: expect(received[i], due[i], f"check rows of party {i}") for i in self._others}
+        for n, (step, _) in enumerate(steps):
+            for i, words in found.items():
+                self._add_check_scores(step, i, words[n * self.count : (n + 1) * self.count])
+            self._digest(step)
+
+    def _add_check_scores(self, step: Step, i: int, masked: Words) -> None:
+        width = self._layout.widths[0]
+        scores = product(masked, self._masks("V", i, self._me, step, (self._columns[i], width)))
+        self._taus[step.index][i][0] -= scores + self._masks("P*", i, self._me, step, (self.count, width))
 
     def _digest(self, step: Step) -> None:
         thetas, taus = self._thetas.pop(step.index), self._taus.pop(step.index)

@@ -70,15 +70,15 @@ class OutputErrorOpening(Message):
 
 
 class CheckRows(Message):
-    """Carries random combinations of the sender's rows of a batch, under masks. Uniform.
+    """Carries random combinations of the sender's rows of each of some batches, under masks. Uniform.
 
-    It goes to every other data party with the first opening of a step, and checks what the helper deals for the batch.
+    It goes to every other data party after the last of them, and checks what the helper has dealt for them.
     """
 
     kind = "check rows"
     round = Round.OPENINGS
     item = "check-rows"
-    words: RingTensor  # (checks, columns of the sender)
+    words: RingTensor  # (checks for each batch, columns of the sender)
 
 
 class BundleKey(Message):

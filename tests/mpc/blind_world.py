@@ -4,7 +4,7 @@ It may look at everything; the roles inside get only what the protocol gives the
 """
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -108,7 +108,7 @@ class BlindWorld:
         tasks = [Task(HELPER, iter(steps[:: self.together]), self.deal)]
         for i, party in enumerate(self.parties):
             tasks.append(Task(i, iter(steps), party.prepare_step, waits=True))
-            tasks += [Task(i, iter(steps), script) for script in (party.receive_dealt, party.run_online)]
+            tasks += [Task(i, iter(steps), script) for script in (party.receive_dealt, online(party, steps[-1]))]
         rng = None if self.seed is None else random.Random(self.seed)
         while any(not task.over for task in tasks):
             if rng:
@@ -210,6 +210,16 @@ class BlindWorld:
         job = self.job
         first = opened(job.first) if isinstance(job, NetworkJob) else None
         return BlindRun(job.xs, job.y, job.plan, self.order.permutation, self.dealt, begin=first)
+
+
+def online(party: BlindParty, last: Step) -> Callable[[Step], Script[None]]:
+    """A step, and the checks that end with it; after the last one of a run as before a checkpoint."""
+
+    def script(step: Step) -> Script[None]:
+        yield from party.run_online(step)
+        yield from party.check_rows(step, asked=step == last)
+
+    return script
 
 
 # --- what the compiled loops compute, in numpy

@@ -211,6 +211,9 @@ def parts_of(world: Watched, sent: Sent, known: tuple[int, ...] = ()) -> list[tu
         return [(opened.number, sent.what, sent.words)]
     if sent.what == "masked inputs":
         return [(sent.step, kind, words) for kind, words in split_inputs(world, sent).items()]
+    if sent.what == "check rows":  # of all steps since the last ones were sent
+        parts = np.split(sent.words, len(sent.words) // world.checks)
+        return [(sent.step + 1 - len(parts) + n, sent.what, words) for n, words in enumerate(parts)]
     if sent.what != "dealt":
         return [(sent.step, sent.what, sent.words)]
     found = [

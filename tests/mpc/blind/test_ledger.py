@@ -196,9 +196,13 @@ def check_row_words(book: Book, i: int, j: int, u: Words, dealt: Mapping[tuple[s
 
 def check_check_rows(book: Book) -> None:
     """One random combination of the batch's rows, the same of all parties, under masks of its own."""
-    (x, _), world = book.inputs(), book.world
+    (x, _), world, step, count = book.inputs(), book.world, book.step, book.plan.request.checks
+    last = step.index - step.position + book.plan.steps_per_epoch - 1  # with which those of an epoch are sent
     a = RowChecks(0, book.plan, world.masks(0, HELPER), count=book.plan.request.checks, key=world.choice)._a(book.step)
-    for i, words in book.broadcast("check rows").items():
+    found = [sent for sent in world.sent if (sent.what, sent.step) == ("check rows", last)]
+    assert Counter((s.sender, s.receiver) for s in found) == Counter(permutations(world.ids, 2))
+    for sent in found:
+        i, words = sent.sender, sent.words[step.position * count : (step.position + 1) * count]
         assert np.array_equal(words + book.mask(i, "U*"), a @ x[i])
 
 

@@ -107,7 +107,7 @@ def places(layout: BlindLayout) -> dict[str, tuple[int, str, int]]:
 
 def split(world: Watched, sent: Sent, known: tuple[int, ...]) -> list[tuple[int, str, Words]]:
     """The tensors of a message, as `parts_of` has them."""
-    if sent.what in {"dealt", "bundle key", "masked inputs"}:
+    if sent.what in {"dealt", "bundle key", "masked inputs", "check rows"}:
         return parts_of(world, sent, known)
     return [(sent.step, kind, words) for kind, words in split_opening(world, sent).items()]
 
