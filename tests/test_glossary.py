@@ -9,7 +9,7 @@ import textwrap
 from collections import defaultdict
 from collections.abc import Iterator
 
-from tercet.schemas.messages.message import MODELS
+from tercet.schemas.messages.kinds import Message
 from tests.test_rooms import ROOMS, ROOT, room_of, sources
 
 GLOSSARY = ROOT / "docs" / "glossary.md"
@@ -40,8 +40,8 @@ def index() -> str:
             if there := sorted(found[package, room]):
                 lines += [f"### {package}/{room}", "", *(item(f"`{name}`: {says}") for name, says in there), ""]
     kinds = defaultdict[str, list[str]](list)
-    for (kind, _), model in MODELS.items():
-        kinds[kind].append(f"`{model.__name__}`")
+    for model in Message.__subclasses__():
+        kinds[model.kind].append(f"`{model.__name__}`")
     lines += ["## Kinds of messages", ""]
     lines += [item(f"{kind}: {', '.join(sorted(models))}") for kind, models in sorted(kinds.items())]
     return "\n".join(lines) + "\n"

@@ -213,7 +213,10 @@ class BlindParty:
     # --- once in a while
 
     def check_rows(self, step: Step, *, asked: bool = False) -> Script[None]:
-        """Exchange check rows where that is due after a step, or where it is `asked` for, as before a checkpoint."""
+        """Exchange check rows where that is due after a step.
+
+        Or where it is `asked` for, as before a checkpoint.
+        """
         if asked or self._forward.checks.is_due(step):
             yield from self._forward.checks.exchange()
 

@@ -128,12 +128,15 @@ class RowChecks:
             self._open.append((step, rows))
 
     def is_due(self, step: Step) -> bool:
-        """Tell whether a step ends with an exchange: the last of an epoch does, and every thirty-second."""
+        """Tell whether a step ends with an exchange; the last of an epoch does."""
         is_last = step.position + 1 == self._plan.steps_per_epoch
         return bool(self.count) and (is_last or (step.index + 1) % STEPS_AN_EXCHANGE == 0)
 
     def exchange(self) -> Script[None]:
-        """Exchange the check rows of all steps since the last exchange, and put what they come to into the digests."""
+        """Exchange the check rows of all steps since the last exchange.
+
+        What they come to goes into the digests.
+        """
         steps, self._open = self._open, []
         if not steps:
             return

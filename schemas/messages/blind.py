@@ -70,9 +70,9 @@ class OutputErrorOpening(Message):
 
 
 class CheckRows(Message):
-    """Carries random combinations of the sender's rows of each of some batches, under masks. Uniform.
+    """Carries random combinations of the sender's rows in some batches, under masks.
 
-    It goes to every other data party after the last of them, and checks what the helper has dealt for them.
+    Uniform. It goes to every other data party after the last of them, and checks what the helper has dealt for them.
     """
 
     kind = "check rows"

@@ -17,7 +17,7 @@ HEAVY = {"numba", "scipy", "sklearn", "matplotlib", "pyarrow", "adbc_driver_mana
 FOR_MESSAGES = {"numpy", "cryptography", "aio_pika", "prometheus_client", "safetensors"}
 FOR_RESULTS = {"numba", "scipy", "sklearn", "matplotlib", "onnx", "pandas"}  # of a job's steps, metrics and report
 FOR_AGENTS = {"asyncio", "rich.progress"}  # what talks to an agent, and shows a job's progress
-FOR_JOBS = {f"tercet.schemas.messages.{room}" for room in ("kinds", "step", "blind", "network", "alignment")}
+FOR_JOBS = {f"tercet.schemas.messages.{module}" for module in ("kinds", "step", "blind", "network", "alignment")}
 MODELS = {"tercet.schemas.core.strict"}  # the base of all messages and files
 SETTINGS = 'party = "bank"\nrole = "helper"\nidentity = "none.key"\nstate = "."\n'
 THEN_MODULES = """
