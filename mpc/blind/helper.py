@@ -17,7 +17,7 @@ from tercet.mpc.arithmetic.ring import Signed, Words
 from tercet.mpc.blind.loss import deal_loss
 from tercet.mpc.dealing.bundles import Bundles, StepBundles
 from tercet.mpc.dealing.hidden_helper import bundle_words
-from tercet.mpc.dealing.row_words import CHECK_COLUMNS, RowWords
+from tercet.mpc.dealing.row_words import RowWords, input_masks
 from tercet.mpc.dealing.sizes import BlindLayout
 from tercet.mpc.interface.row_store import FirstUse, RowStore
 from tercet.mpc.interface.script import Script, Send
@@ -103,12 +103,8 @@ class BlindHelper:
         if not len(new):
             return
         for i, store in self._stores.items():
-            store.write_rows(new, self._new_masks(i, step, len(new)))
+            block = len(new), self._plan.columns[i]
+            store.write_rows(new, input_masks(self._row_masks[i], step, i, block, self._checks))
         if self._labels is not None:
             label, shape = self._label, (len(new), self._plan.outputs)
             self._labels.write_rows(new, self._row_masks[label]("U_y", label, label, step, shape))
-
-    def _new_masks(self, i: int, step: Step, rows: int) -> Words:
-        """Return the masks on a party's new rows, with those on its check columns."""
-        sizes = (("U", self._plan.columns[i]), (CHECK_COLUMNS, self._checks))
-        return np.concatenate([self._row_masks[i](name, i, i, step, (rows, n)) for name, n in sizes], axis=1)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from tercet.mpc.arithmetic.ring import ShapeProblem, Signed, Words
 from tercet.mpc.dealing.row_checks import RowChecks
-from tercet.mpc.dealing.row_words import CHECK_COLUMNS
+from tercet.mpc.dealing.row_words import input_masks
 from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.interface.row_store import RowStore
 from tercet.mpc.interface.script import Receive, Script, received_words
@@ -45,9 +45,8 @@ class InputRows:
 
     def masked(self, step: Step, new: Signed) -> Words:
         """Compute E of this party's new rows; `step` is the first that has them."""
-        x, me, (_, columns) = self._checks.extend(self.own(new)), self._me, self._x.shape
-        for name, part in (("U", slice(columns)), (CHECK_COLUMNS, slice(columns, None))):
-            x[:, part] -= self._masks(name, me, me, step, (x.shape[0], x[:, part].shape[1]))
+        x, block = self._checks.extend(self.own(new)), (len(new), self._x.shape[1])
+        x -= input_masks(self._masks, step, self._me, block, self._checks.count)
         return x
 
     def receive(self, new: Signed) -> Script[None]:

@@ -14,20 +14,19 @@ An alteration that is a multiple of 2^v passes with a probability of 2^-(checks 
 its words, as in `linear.checks`. Both hash them into a digest, and compare digests by commitments.
 """
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Mapping
 from functools import lru_cache
 from itertools import pairwise
-from types import MappingProxyType
 
 import numpy as np
 
-from tercet.mpc.arithmetic.ring import Words, expect, product, transposed_product
+from tercet.mpc.arithmetic.ring import Words, expect, product
 from tercet.mpc.dealing.row_words import CHECK_ROWS
 from tercet.mpc.dealing.sizes import BlindLayout
 from tercet.mpc.interface.script import Receive, Script, Send, received_words
-from tercet.mpc.linear.checks import NO_DIGEST
+from tercet.mpc.linear.algebra import NO_DIGESTS
+from tercet.mpc.linear.checks import NO_DIGEST, extend_digest, inner
 from tercet.mpc.plan.architecture import Tensors
 from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import Step
@@ -37,7 +36,6 @@ from tercet.mpc.randomness.secret_order import derive_subkey
 STEPS_AN_EXCHANGE = 32  # of check rows: a message for each step took a tenth of its processor time
 LAST_STEPS = 64  # whose check rows are kept: as many as are ahead at a time
 NO_KEY = b"nothing is checked"
-NO_DIGESTS: Mapping[int, bytes] = MappingProxyType({})
 
 
 class RowChecks:
@@ -116,7 +114,7 @@ class RowChecks:
         return self._row_stream.words(0, step.epoch, step.position, (self.count, step.rows))
 
     def _of_columns(self, i: int, gradient: Words, checked: Words) -> Words:
-        return transposed_product(self._s[i], gradient) - checked
+        return inner(self._s[i], gradient) - checked
 
     # --- online
 
@@ -158,9 +156,8 @@ class RowChecks:
         thetas, taus = self._thetas.pop(step.index), self._taus.pop(step.index)
         for j in self._others:
             negated = [-words for words in taus[j]]
-            both = (thetas[j], negated) if self._me < j else (negated, thetas[j])
-            found = b"".join(np.ascontiguousarray(words, "<u8").tobytes() for part in both for words in part)
-            self._digests[j] = hashlib.sha256(self._digests[j] + found).digest()
+            both = [*thetas[j], *negated] if self._me < j else [*negated, *thetas[j]]
+            self._digests[j] = extend_digest(self._digests[j], both)
 
 
 def check_columns(columns: tuple[int, ...], count: int, key: bytes) -> tuple[Words, ...]:

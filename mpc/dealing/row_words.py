@@ -18,7 +18,7 @@ from tercet.mpc.plan.architecture import Tensors, pack
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.masks import Masks
 
-CHECK_ROWS, CHECK_COLUMNS = "U*", "U'"  # masks on a party's check rows and check columns
+CHECK_ROWS = "U*"  # the mask on a party's check rows
 
 
 class RowWords:
@@ -59,6 +59,14 @@ class RowWords:
         words = -transposed_product(u, self._masks[j]("r", j, j, step, shape))
         words -= gradient_masks(self._masks[j], step, (i, j), (columns, shape[1]), self._checks)
         return {("g", j): words[:columns], ("check g", j): words[columns:]}
+
+
+def input_masks(masks: Masks, step: Step, i: int, block: tuple[int, int], checks: int) -> Words:
+    """Return the masks on rows that a step has for the first time, and on their check columns.
+
+    (rows, columns + checks); `block` is rows and columns.
+    """
+    return np.concatenate([masks("U", i, i, step, block), masks("U'", i, i, step, (block[0], checks))], axis=1)
 
 
 def gradient_masks(masks: Masks, step: Step, pair: tuple[int, int], block: tuple[int, int], checks: int) -> Words:

@@ -23,7 +23,7 @@ time the two ends compare digests, by commitments that are opened once both are 
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
@@ -138,7 +138,7 @@ class Checks:
         checks = sizes.checks
         for i, words in opened.items():
             s, t = self._projected[step.index][i]
-            tau = _inner(words[:, :checks], _narrowed(known[i], t)) - _inner(s, _narrowed(rs[i], t))
+            tau = inner(words[:, :checks], _narrowed(known[i], t)) - inner(s, _narrowed(rs[i], t))
             taus[i] = tau + self._masks("R*", i, self._me, step, (checks, sizes.narrow))
             deltas[i] = words[:, checks:]
         self._pending[step.index] = _PendingStep(self._own_masks.pop(step.index), deltas, taus)
@@ -151,10 +151,9 @@ class Checks:
         parts = self._unpack(dealt)
         pending, (s, t) = self._pending.pop(step.index), self._projected.pop(step.index)[self._me]
         for j, (g, gamma) in parts.items():
-            theta = _inner(s, _narrowed(g, t)) - gamma - _inner(pending.mask, pending.deltas[j])
+            theta = inner(s, _narrowed(g, t)) - gamma - inner(pending.mask, pending.deltas[j])
             both = (theta, pending.taus[j]) if self._me < j else (pending.taus[j], theta)
-            found = b"".join(np.ascontiguousarray(words, "<u8").tobytes() for words in both)
-            self.digests[j] = hashlib.sha256(self.digests[j] + found).digest()
+            self.digests[j] = extend_digest(self.digests[j], both)
         return total(g for g, _ in parts.values())
 
     def _unpack(self, dealt: Words) -> dict[int, tuple[Words, Words]]:
@@ -178,12 +177,18 @@ def deal_checked(
     parts = []
     for j, words in known.items():
         g = transposed_product(u, words) - masks[j]("R", i, j, step, block)
-        gamma = _inner(star, masks[j]("M*", i, j, step, (step.rows, sizes.narrow)))
+        gamma = inner(star, masks[j]("M*", i, j, step, (step.rows, sizes.narrow)))
         parts += [g, gamma - masks[j]("R*", i, j, step, check)]
     return np.concatenate([part.reshape(1, -1) for part in parts], axis=1)
 
 
-def _inner(a: Words, b: Words) -> Words:
+def extend_digest(digest: bytes, found: Iterable[Words]) -> bytes:
+    """Return the digest of what two parties have found before, and of these words."""
+    words = b"".join(np.ascontiguousarray(each, "<u8").tobytes() for each in found)
+    return hashlib.sha256(digest + words).digest()
+
+
+def inner(a: Words, b: Words) -> Words:
     """Compute a^T b for a and b of a few columns each.
 
     Compiled products take longer there.

@@ -47,28 +47,28 @@ def lying(which: int) -> Tap:
 OF_BUNDLE, OF_ROWS = lying(-1), lying(0)
 
 
+async def check_ended(folder: Path, changes: dict[str, object], tap: Tap, reason: str) -> None:
+    """At every party, with the helper as culprit; no part of a model is left. The reason names no word and no step."""
+    async with scene(three(folder, PATIENT), folder) as stage:
+        stage.tap = tap
+        said = off(await stage.run(job(**changes)), "dealing.wrong", NOTARY)
+        assert reason in said
+        assert not any(sign.isdigit() for sign in said)
+        assert not left(folder)
+
+
 @KINDS
 async def test_a_helper_that_deals_a_wrong_word_of_an_opened_bundle_ends_the_job(
     tmp_path: Path, changes: dict[str, object]
 ) -> None:
-    """At every party, with the helper as culprit; no part of a model is left. The reason names no word and no step."""
-    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
-        stage.tap = OF_BUNDLE
-        reason = off(await stage.run(job(**changes)), "dealing.wrong", NOTARY)
-        assert "does not follow from the keys" in reason
-        assert not any(sign.isdigit() for sign in reason)
-        assert not left(tmp_path)
+    """The party in turn has computed it."""
+    await check_ended(tmp_path, changes, OF_BUNDLE, "does not follow from the keys")
 
 
 @KINDS
 async def test_so_does_one_that_deals_a_wrong_word_for_a_row(tmp_path: Path, changes: dict[str, object]) -> None:
     """The two parties that it is for have found different digests."""
-    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
-        stage.tap = OF_ROWS
-        reason = off(await stage.run(job(**changes)), "dealing.wrong", NOTARY)
-        assert "does not fit the masks" in reason
-        assert not any(sign.isdigit() for sign in reason)
-        assert not left(tmp_path)
+    await check_ended(tmp_path, changes, OF_ROWS, "does not fit the masks")
 
 
 @pytest.mark.parametrize("tap", [OF_BUNDLE, OF_ROWS], ids=["bundle", "rows"])
