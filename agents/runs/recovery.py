@@ -1,10 +1,13 @@
 """Decides whether a job goes on after a fault, as which attempt, and with which helper.
 
-Nothing here waits or sends; `run` does both.
+Pure: nothing here waits or sends.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+from tercet.agents.runs.outcomes import DeadlineMissed, FinalFailure, RemoteFailure, RunFailure
+from tercet.agents.runs.run_config import RunConfig
 
 PAUSES = (0.0, 0.1, 0.5, 2.0, 5.0, 10.0)  # seconds before an attempt, by the number of fruitless attempts before it
 
@@ -71,3 +74,22 @@ def choose_helper(helpers: Sequence[str], present: Mapping[str, object], current
     if current in present:
         return current
     return next((helper for helper in helpers if helper in present), current)
+
+
+def may_pass(outcome: RunFailure, config: RunConfig, attempts: Attempts, find_code: Callable[[], str]) -> bool:
+    """Tell whether another attempt may follow an outcome; the label party decides.
+
+    Args:
+        outcome: The outcome.
+        config: This party's place in the job.
+        attempts: The attempts so far.
+        find_code: Gives its code, as this party sees it.
+    """
+    if not config.recovers or isinstance(outcome, FinalFailure):
+        return False
+    if isinstance(outcome, RemoteFailure) and outcome.failure.verdict:
+        return False
+    if not config.is_label_party:
+        return isinstance(outcome, DeadlineMissed) or find_code() in RECOVERABLE | {BUSY}
+    is_last = isinstance(outcome, DeadlineMissed) and outcome.deadline in {"recover", "approve"}
+    return not is_last and attempts.may_follow(find_code(), config.attempts)

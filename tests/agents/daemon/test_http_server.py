@@ -139,7 +139,7 @@ async def test_a_failure_and_a_refused_message_are_counted(tmp_path: Path) -> No
         failed = await stage.run(job())
         failure = failed[BANK].failure
         assert failure is not None
-        stage.runs[BANK, job().id].failure = failure.model_copy(update={"code": "made.up"})
+        stage.runs[BANK, job().id]._own_error = failure.model_copy(update={"code": "made.up"})
         stage.agents[BANK].jobs.counters.count_job(stage.runs[BANK, job().id])
         forged = stage.forge(CARD, BANK, job().id, "job", "announcement", b"no message")
         stage.memory_broker.accept(replace(forged, routing_key=topology.announce_key(job().id, BANK)), CARD)

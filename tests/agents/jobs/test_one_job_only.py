@@ -56,7 +56,7 @@ async def test_an_error_of_our_own_at_a_jobs_end_leaves_the_agent_alive(tmp_path
         await stage.start()
         job_id = stage.submit(job(epochs=LONG))
         await stage.until(lambda: stage.state(CARD, job_id) == "training")
-        monkeypatch.setattr(stage.agents[CARD].jobs.runs[job_id], "_settle_outcome", lambda _: 1 / 0)
+        monkeypatch.setattr(stage.agents[CARD].jobs.runs[job_id]._machine, "_end_with", lambda _: 1 / 0)
         stage.agents[BANK].cancel(job_id)
         ended = await stage.ended(job_id)
         assert (ended[CARD].state, ended[BANK].state) == ("failed", "cancelled")

@@ -3,15 +3,8 @@
 import pytest
 
 from tercet.agents.core.problems import JobProblem
-from tercet.agents.runs.outcomes import (
-    MOST_ATTEMPTS,
-    Cancelled,
-    DeadlineMissed,
-    PeerMonitor,
-    RemoteFailure,
-    Restart,
-    RunOutcome,
-)
+from tercet.agents.runs.outcomes import Cancelled, DeadlineMissed, RemoteFailure, Restart, RunOutcome
+from tercet.agents.runs.peers import MOST_ATTEMPTS, PeerMonitor
 from tercet.schemas.messages.address import Address, Round
 from tercet.schemas.messages.kinds import Cancel, Failure, Message, Progress
 
@@ -21,7 +14,7 @@ PARTIES, HELPERS = (BANK, CARD, NOTARY, SECOND), (NOTARY, SECOND)
 
 def monitor(me: str, attempt: int = 3) -> PeerMonitor:
     """A party's, in an attempt of a job whose label is the bank's."""
-    found = PeerMonitor(BANK, PARTIES, HELPERS, me, lambda _: None)
+    found = PeerMonitor(BANK, PARTIES, HELPERS, me, 0.0)
     found.start_attempt(attempt)
     return found
 
@@ -29,7 +22,7 @@ def monitor(me: str, attempt: int = 3) -> PeerMonitor:
 def said(by: PeerMonitor, sender: str, message: Message, attempt: int = 3) -> RunOutcome | None:
     """What follows from a message of a sender that is at some attempt."""
     address = Address("job-1", attempt, Round.CONTROL, message.item, 1, 1, sender, by.me)
-    return by.note_message(address, message, (BANK, CARD, NOTARY))
+    return by.note_message(address, message, (BANK, CARD, NOTARY), 1.0)
 
 
 def beat(**changes: object) -> Progress:
@@ -50,7 +43,7 @@ def test_nobody_elses_heartbeat_begins_an_attempt(sender: str):
     """A party that is ahead of its label party is heard of, and that is all."""
     listening = monitor(SECOND)
     assert said(listening, sender, beat(), 4) is None
-    assert sender in listening.reports()
+    assert sender in listening.reports(1.0)
 
 
 @pytest.mark.parametrize("me", [BANK, CARD])

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tercet.agents.daemon import health
+from tercet.agents.runs.events import Ordered
 from tercet.agents.runs.outcomes import Restart
 from tercet.agents.runs.queues import JobQueues
 from tercet.agents.simulation.simulate import introduce
@@ -217,7 +218,7 @@ class Far(Scene):
     def restart(self) -> None:
         """What the label party does after a fault that may pass: its next heartbeat tells of another attempt."""
         for run in self.agents[BANK].runs:
-            run._put_outcome(Restart(run.attempts.number + 1, NOTARY))
+            run._shell.feed(Ordered(Restart(run.attempts.number + 1, NOTARY)))
 
 
 class Disturbed(Slow):
@@ -267,10 +268,10 @@ async def test_a_job_whose_consumers_are_gone_opens_its_queues_again_and_hears_t
         name = stage.submit(job_of(epochs=100_000))
         await stage.until(lambda: stage.state(CARD, name) == "training")
         (run,), connection = stage.agents[CARD].runs, stage.connection(CARD)
-        consumers = run._queues._consumers
+        consumers = run._shell.queues._consumers
         for consumer in consumers:
             await consumer.cancel()
-        assert not run._queues.are_consumed
+        assert not run._shell.queues.are_consumed
         await stage.until(lambda: bool(health.health_problems(stage.agents[CARD], connection)))
         assert health.count_unconsumed(stage.agents[CARD]) == 1
         assert "a running job's queues are not consumed" in health.readiness_problems(stage.agents[CARD], connection)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tercet.agents.attempts.acceptance import Range, common_version
 from tercet.agents.core.problems import JobProblem
-from tercet.agents.runs.acceptance import Range, common_version
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.kinds import Message, Start
 from tests.agents.scenes import BANK, CARD, NOTARY, Scene, job, nothing_left, off, scene, three

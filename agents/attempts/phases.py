@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from tercet.agents.attempts.acceptance import accept_job, after_approval, check_version
+from tercet.agents.attempts.terms import agree_on_terms
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.core.states import State
-from tercet.agents.runs.acceptance import accept_job, after_approval, check_version
-from tercet.agents.runs.terms import agree_on_terms
 from tercet.agents.session.context import JobContext
 from tercet.broker.sealing.handshake import HandshakeParty, HandshakeState, SmallOrderKey
 from tercet.broker.sealing.identity import Forged, parse_public

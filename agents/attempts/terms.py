@@ -6,8 +6,8 @@ Each party makes the plan anew from the sizes and compares; nothing of a table b
 from collections.abc import Iterable
 from typing import NamedTuple, Self
 
+from tercet.agents.attempts.memory_limits import check_memory_limits
 from tercet.agents.core.problems import JobProblem
-from tercet.agents.runs.memory_limits import check_memory_limits
 from tercet.agents.session.context import JobContext
 from tercet.agents.session.plan_warnings import warnings_of
 from tercet.agents.session.training_defaults import resolve_defaults, series_of_job

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import structlog
 
+from tercet.agents.attempts import phases
+from tercet.agents.attempts.admission import check_admission
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.messaging.inbox import Latest
 from tercet.agents.messaging.mailbox import Mailbox, Tap
@@ -23,8 +25,6 @@ from tercet.agents.roles.data_party import DataPartyRole
 from tercet.agents.roles.helper import HelperRole
 from tercet.agents.roles.prediction import PredictionRole
 from tercet.agents.roles.release import discard
-from tercet.agents.runs import phases
-from tercet.agents.runs.admission import check_admission
 from tercet.agents.session.checkpoint_store import checkpoint_folder
 from tercet.agents.session.context import JobContext, system_randomness
 from tercet.agents.session.fixed_randomness import FixedRandomness

@@ -1,0 +1,1 @@
+"""Runs one attempt of a job at one party: policy, acceptance, terms and phases."""

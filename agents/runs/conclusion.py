@@ -1,0 +1,79 @@
+"""Ends a run that has not failed, as a pure machine: keeps the result, tells the others, writes the report.
+
+Theory. The result is moved into its place before anybody hears that the job is done here, and the job stays done
+whatever becomes of its page. A cancelled run is told. A run that another one of the same job supersedes ends without a
+word: all parties know it by one rule. What is told waits for the broker for as long as a deadline says.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Final
+
+from tercet.agents.core.states import State
+from tercet.agents.runs import actions, events
+from tercet.agents.runs.modes import Table, follow
+from tercet.agents.runs.outcomes import Cancelled, Done, Superseded
+from tercet.schemas.messages.kinds import Cancel
+
+
+class Step(StrEnum):
+    """Names the steps of the end of a run that has not failed."""
+
+    BEGINNING = "beginning"
+    KEEPING = "keeping"
+    TELLING = "telling"  # until the broker has what was said
+    REPORTING = "reporting"
+    LEAVING = "leaving"  # until the broker has the last words
+    OVER = "over"
+
+
+TRANSITIONS: Final[Table[Step]] = {
+    Step.BEGINNING: {"done": Step.KEEPING, "cancelled": Step.TELLING, "superseded": Step.OVER},
+    Step.KEEPING: {"result is kept": Step.TELLING},
+    Step.TELLING: {"told: done": Step.REPORTING, "told: cancelled": Step.OVER},
+    Step.REPORTING: {"report is written": Step.LEAVING},
+    Step.LEAVING: {"told": Step.OVER},
+    Step.OVER: {},
+}
+
+
+class Conclusion:
+    """Ends a run with an outcome that is no failure."""
+
+    wakeup: float | None = None  # it has no time of its own: `Drained` comes by a deadline
+
+    def __init__(self, outcome: Done | Cancelled | Superseded) -> None:
+        self._outcome, self.step = outcome, Step.BEGINNING
+        self.cancelled_by = outcome.by if isinstance(outcome, Cancelled) else ""
+
+    def begin(self, _now: float) -> Sequence[actions.Action]:
+        """Begin; return what to do."""
+        match self._outcome:
+            case Done():
+                return self._follow("done", actions.KeepResult())
+            case Cancelled(by, here):
+                return self._follow(
+                    "cancelled", actions.Send(Cancel(by=by or None), required=here), actions.Drain("verdict")
+                )
+        return self._follow("superseded", actions.EnterState(State.CANCELLED), actions.End())
+
+    def on(self, event: events.Event, _now: float) -> Sequence[actions.Action]:
+        """Take an event; return what to do. One that the step does not wait for means nothing."""
+        match self.step, event:
+            case Step.KEEPING, events.ResultKept():
+                return self._follow("result is kept", actions.Drain("release"))
+            case Step.TELLING, events.Drained() if isinstance(self._outcome, Done):
+                return self._follow(
+                    "told: done", actions.EnterState(State.DONE), actions.SendHeartbeat(), actions.WriteReport()
+                )
+            case Step.TELLING, events.Drained():
+                return self._follow("told: cancelled", actions.EnterState(State.CANCELLED), actions.End())
+            case Step.REPORTING, events.ReportWritten():
+                return self._follow("report is written", actions.Drain("release"))
+            case Step.LEAVING, events.Drained():
+                return self._follow("told", actions.End())
+        return ()
+
+    def _follow(self, cause: str, *todo: actions.Action) -> Sequence[actions.Action]:
+        self.step = follow(TRANSITIONS, self.step, cause)
+        return todo
