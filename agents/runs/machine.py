@@ -138,6 +138,8 @@ class RunMachine:
                 self._start(problem)
             case events.ControlArrived(address, message):
                 self._hear(address, message)
+            case events.Ordered(Cancelled()) if self.state == State.RELEASED and self.mode in FREE:
+                self._do(actions.TellOperator("cancelled too late: another party may have its part of the result"))
             case events.Ordered(outcome):
                 self._take(outcome)
             case events.Tick():

@@ -126,6 +126,11 @@ class JobRun:
         return self._shell.results.scores
 
     @property
+    def report(self) -> Path | None:
+        """Page about the job, once it is written."""
+        return self._shell.results.report
+
+    @property
     def attempts(self) -> Attempts:
         """The attempts so far."""
         return self._machine.attempts

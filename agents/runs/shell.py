@@ -224,7 +224,7 @@ class Shell:
             case actions.Resume(party):
                 self._services.resume(self._job, party)
             case actions.TellOperator(detail):
-                self._log.warning("a party does not take the job up again", why=detail)
+                self._log.warning("the operator should know", why=detail)
                 self._on_detail(detail)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
