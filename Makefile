@@ -9,7 +9,7 @@ PROCESSES ?= 3
 LOCK := constraints.txt
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(LOCK),--constraint $(LOCK))
 
-.PHONY: help demo test pytest lint lock newest bench attacks fuzz soak chaos vectors glossary documents series clean
+.PHONY: help demo test pytest lint lock newest bench attacks fuzz soak chaos disturbed vectors glossary documents series clean
 
 help:
 	@echo "make demo    the credit example in one process: match, train, report, score new customers"
@@ -22,6 +22,7 @@ help:
 	@echo "make fuzz    one reader of foreign bytes, guided by coverage (atheris); ARGS='codec --seconds 600', ARGS=list for names"
 	@echo "make soak    200 jobs through the same three agents over a private RabbitMQ: does anything grow?"
 	@echo "make chaos   51 trainings and predictions in which agents, broker, lines and messages break: all end as undisturbed"
+	@echo "make disturbed  100,000 jobs in virtual time, with faults drawn from a seed: all end, and alike everywhere"
 	@echo "make vectors writes the frozen test vectors anew, after a change of the protocol or of a stored format"
 	@echo "make glossary writes the index of classes and message kinds in docs/glossary.md anew"
 	@echo "make documents writes anew what README.md, SECURITY.md and docs/protocol.md have from the code"
@@ -68,6 +69,9 @@ fuzz: $(VENV)/.installed-test
 
 chaos: $(VENV)/.installed-test
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+disturbed: $(VENV)/.installed-test
+	@$(BIN)/python -m tests.agents.runs.disturbed $(ARGS)
 
 soak: $(VENV)/.installed-test
 	@$(BIN)/python -m tests.soak $(or $(ARGS),--jobs 200 --parallel 8)

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from tercet.agents.machine import agreement, conclusion
+from tercet.agents.machine import modes as machine
 from tercet.agents.policy.disclosure_table import DISCLOSURES, TRAINING, Disclosure
 from tercet.agents.policy.disclosures import disclosures
 from tercet.agents.policy.known_job import ANY_JOB, Case
@@ -45,10 +47,24 @@ def disclosures_of_the_demo() -> Iterator[str]:
     yield from (row(one, case.words() | {"label": ANY_JOB["label"]}) for one in disclosures(case))
 
 
+def modes() -> Iterator[str]:
+    """Draw the machine of a run, and the two ways in which it ends."""
+    for title, table in (
+        ("A run", machine.TRANSITIONS),
+        ("The end of a run that has not failed", conclusion.TRANSITIONS),
+        ("The end of one that has", agreement.TRANSITIONS),
+    ):
+        yield from (f"**{title}:**", "", "```mermaid", "stateDiagram-v2", f"    [*] --> {next(iter(table))}")
+        for mode, ways in table.items():
+            yield from (f"    {mode} --> {after}: {cause.replace(':', ',')}" for cause, after in ways.items())
+        yield from ("```", "")
+
+
 MADE: Mapping[tuple[str, str], Callable[[], Iterable[str]]] = {  # by the document and the part's name
     ("README.md", "what the demo tells"): disclosures_of_the_demo,
     ("SECURITY.md", "who learns what"): all_disclosures,
     ("docs/protocol.md", "what the helper sees"): views_of_the_helper,
+    ("docs/architecture.md", "modes of a run"): modes,
 }
 
 

@@ -13,9 +13,8 @@ from pydantic import ValidationError
 
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.core.states import State
-from tercet.agents.runs.recovery import Attempts
+from tercet.agents.machine.recovery import Attempts, SavedRun
 from tercet.agents.runs.run import JobRun
-from tercet.agents.runs.saved_state import SavedRun
 from tercet.schemas.core.strict import Strict
 from tercet.schemas.messages.kinds import LOWEST_VERSION, PROTOCOL_VERSION, Job, JobStatus
 

@@ -17,10 +17,10 @@ from tercet.agents.jobs.announcer import Announcer
 from tercet.agents.jobs.cache import JobCache
 from tercet.agents.jobs.counters import Counters
 from tercet.agents.jobs.records import Record, Records
+from tercet.agents.machine.recovery import SavedRun
 from tercet.agents.policy.job_audit import JobAudit
 from tercet.agents.runs.queues import delete_queues
 from tercet.agents.runs.run import JobRun, Services
-from tercet.agents.runs.saved_state import SavedRun
 from tercet.broker.interface.base import BrokerError
 from tercet.schemas.core.trace import StepTrace
 from tercet.schemas.files.job import PredictionJob, TrainingJob

@@ -1,1 +1,1 @@
-"""Runs one job at one party over all attempts: phases, terms, outcomes, blame, recovery."""
+"""Runs one job at one party over all attempts: carries out what its machine decides."""

@@ -1,4 +1,4 @@
-"""Shows one run of a job at this party to the rest of the agent: its status, and what may be asked of it."""
+"""Shows one run of a job to the rest of the agent: its status, and what may be asked of it."""
 
 import time
 from collections.abc import Callable
@@ -10,17 +10,16 @@ from tercet.agents.alignment.scored_ids import model_of
 from tercet.agents.attempts.attempt import AnyRole, Services
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.core.states import APPROVAL, TERMINAL, State
+from tercet.agents.machine.blame import culprits
+from tercet.agents.machine.events import Event, Ordered
+from tercet.agents.machine.heartbeat import make_heartbeat
+from tercet.agents.machine.machine import RunMachine
+from tercet.agents.machine.outcomes import Cancelled, Superseded, Suspended, own_error
+from tercet.agents.machine.recovery import Attempts, SavedRun
+from tercet.agents.machine.run_config import RunConfig
 from tercet.agents.policy.approval import Approval
 from tercet.agents.policy.job_audit import JobAudit
 from tercet.agents.roles.release import discard, hidden_folder
-from tercet.agents.runs.blame import culprits
-from tercet.agents.runs.events import Event, Ordered
-from tercet.agents.runs.heartbeat import make_heartbeat
-from tercet.agents.runs.machine import RunMachine
-from tercet.agents.runs.outcomes import Cancelled, Superseded, Suspended, own_error
-from tercet.agents.runs.recovery import Attempts
-from tercet.agents.runs.run_config import RunConfig
-from tercet.agents.runs.saved_state import SavedRun
 from tercet.agents.runs.shell import Shell
 from tercet.agents.runs.status import job_status
 from tercet.agents.session.checkpoint_store import discard_checkpoints
@@ -37,7 +36,7 @@ RESULT_FIELDS = (  # of the status
     "worthless",
 )  # fmt: skip
 NEW_RUN = SavedRun()
-GIVEN_UP_EARLY = frozenset({State.RECEIVED, State.ACCEPTED, State.READY})  # before anything was shared
+UNSHARED = frozenset({State.RECEIVED, State.ACCEPTED, State.READY})  # before anything was shared
 
 
 class JobRun:
@@ -112,7 +111,7 @@ class JobRun:
 
     @property
     def detail(self) -> str | None:
-        """What this party's operator alone may know of a failure."""
+        """Details of a failure for this party's operator alone."""
         return self._machine.detail or self._detail
 
     @property
@@ -154,7 +153,7 @@ class JobRun:
     @property
     def may_yield(self) -> bool:
         """Tell whether another run could still take its place: not all have agreed to it."""
-        return self.attempts.number == 1 and self.state in GIVEN_UP_EARLY
+        return self.attempts.number == 1 and self.state in UNSHARED
 
     def _blocking_parties(self) -> tuple[str, ...]:
         """List the parties where waiting ends; our own wait while all wait in a circle."""

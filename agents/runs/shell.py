@@ -1,6 +1,7 @@
-"""Carries out what a run's machine wants done: owns the attempt, the queues, the timer, threads and tasks.
+"""Carries out what a run's machine wants done.
 
-It decides nothing. Whatever happens becomes an event, and whatever takes a while is a task that ends with one.
+It owns the attempt, the queues, the timer, threads and tasks. It decides nothing. Whatever happens becomes an event,
+and whatever takes a while is a task that ends with one.
 """
 
 import asyncio
@@ -17,16 +18,17 @@ from tercet.agents.attempts.attempt import Attempt, Hooks, Services
 from tercet.agents.core import logs
 from tercet.agents.core.problems import DeadlinePassed, JobProblem
 from tercet.agents.core.states import APPROVAL, State
+from tercet.agents.machine import actions, events
+from tercet.agents.machine.blame import Report
+from tercet.agents.machine.heartbeat import Position, make_heartbeat
+from tercet.agents.machine.machine import RunMachine
+from tercet.agents.machine.outcomes import Done, own_error
+from tercet.agents.machine.peers import MISSED_HEARTBEATS
 from tercet.agents.policy.approval import Approval
 from tercet.agents.policy.job_audit import JobAudit
 from tercet.agents.reports.build import try_write_report
 from tercet.agents.roles.release import hidden_folder, keep_result
-from tercet.agents.runs import actions, events
-from tercet.agents.runs.blame import Report
-from tercet.agents.runs.heartbeat import Position, make_heartbeat
-from tercet.agents.runs.machine import RunMachine
-from tercet.agents.runs.outcomes import Done, broker_blocked, broker_problem, connection_lost, first_error, own_error
-from tercet.agents.runs.peers import MISSED_HEARTBEATS
+from tercet.agents.runs.broker_problems import broker_blocked, broker_problem, connection_lost, first_error
 from tercet.agents.runs.queues import JobQueues
 from tercet.agents.session.table_snapshot import SnapshotStore
 from tercet.broker.interface.base import Blocked, BrokerError, Delivery
@@ -158,14 +160,14 @@ class Shell:
         await self.attempt.mailbox.deliver(delivery)
 
     def _common_checkpoint(self) -> int:
-        """Tell how many steps were done at the last checkpoint of all data parties; -1 if they differ."""
+        """Count the steps done at the last checkpoint of all data parties; -1 if they differ."""
         context = self.attempt.context
         own, theirs = context.statistics.checkpoint, self._machine.peers.checkpoint_steps(context.partners)
         return own if all(own == step for step in theirs) else -1
 
     @property
     def position(self) -> Position:
-        """How far the attempt has come."""
+        """The place that the attempt has come to."""
         statistics = self.attempt.context.statistics
         return Position(statistics.epoch, statistics.step, statistics.steps, statistics.checkpoint)
 
@@ -305,7 +307,7 @@ class Shell:
             self.results.scores = next(folder.glob("scores.*"))
         else:
             self.results.model_part = folder
-        self.feed(events.ResultKept())
+        self.feed(events.ResultStored())
 
     async def _write_report(self) -> None:
         attempt = self.attempt

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tercet.agents.machine.blame import Report, blame_for_deadline
 from tercet.agents.messaging.mailbox import Tap
 from tercet.agents.policy.signature import sign
-from tercet.agents.runs.blame import Report, blame_for_deadline
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.kinds import Failure, Message, Progress
 from tests.agents.scenes import BANK, CARD, NOTARY, job, off, scene, three

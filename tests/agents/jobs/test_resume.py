@@ -9,8 +9,8 @@ from structlog.testing import capture_logs
 
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.jobs.requests import RESUMPTION_SECONDS
+from tercet.agents.machine.recovery import PAUSES, Attempts
 from tercet.agents.messaging.control import control_envelope
-from tercet.agents.runs.recovery import PAUSES, Attempts
 from tercet.broker.interface import topology
 from tercet.broker.interface.base import Envelope
 from tercet.broker.memory.memory_queue import Drop, no_faults

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.agents.core.problems import BROKER
-from tercet.agents.runs.blame import Report, blame_for_deadline, culprits
+from tercet.agents.machine.blame import Report, blame_for_deadline, culprits
 
 ORDER = ("bank", "card", "telco", "notary")
 names = st.sampled_from(ORDER)

@@ -3,8 +3,8 @@
 import pytest
 
 from tercet.agents.core.problems import JobProblem
-from tercet.agents.runs.outcomes import Cancelled, DeadlineMissed, RemoteFailure, Restart, RunOutcome
-from tercet.agents.runs.peers import MOST_ATTEMPTS, PeerMonitor
+from tercet.agents.machine.outcomes import Cancelled, DeadlineMissed, RemoteFailure, Restart, RunOutcome
+from tercet.agents.machine.peers import MOST_ATTEMPTS, PeerMonitor
 from tercet.schemas.messages.address import Address, Round
 from tercet.schemas.messages.kinds import Cancel, Failure, Message, Progress
 

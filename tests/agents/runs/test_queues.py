@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tercet.agents.daemon import health
-from tercet.agents.runs.events import Ordered
-from tercet.agents.runs.outcomes import Restart
+from tercet.agents.machine.events import Ordered
+from tercet.agents.machine.outcomes import Restart
 from tercet.agents.runs.queues import JobQueues
 from tercet.agents.simulation.simulate import introduce
 from tercet.broker.interface import topology

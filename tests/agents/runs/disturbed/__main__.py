@@ -25,13 +25,13 @@ def run_seed(seed: int) -> tuple[str, str]:
 
 def run_chunk(first: int, last: int) -> tuple[Counter[str], list[str]]:
     """Run the jobs of some seeds."""
-    ends, wrong = Counter[str](), []
+    states, wrong = Counter[str](), []
     for seed in range(first, last):
-        end, what = run_seed(seed)
-        ends[end] += 1
+        state, what = run_seed(seed)
+        states[state] += 1
         if what:
             wrong.append(what)
-    return ends, wrong
+    return states, wrong
 
 
 def main() -> int:
@@ -41,16 +41,15 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--processes", type=int, default=2)
     chosen = parser.parse_args()
-    since, ends, wrong = time.monotonic(), Counter[str](), list[str]()
+    since, states, wrong = time.monotonic(), Counter[str](), list[str]()
     last = chosen.first + chosen.runs
     with ProcessPoolExecutor(chosen.processes) as pool:
         firsts = range(chosen.first, last, CHUNK)
         for some, what in pool.map(run_chunk, firsts, [min(first + CHUNK, last) for first in firsts]):
-            ends.update(some)
+            states.update(some)
             wrong.extend(what)
-    for what in wrong[:20]:
-        print(what)
-    print(f"{chosen.runs} runs in {time.monotonic() - since:.0f} s: {dict(ends)}")
+    print("\n".join(wrong[:20]))
+    print(f"{chosen.runs} runs in {time.monotonic() - since:.0f} s: {dict(states)}")
     return 1 if wrong else 0
 
 

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 
 from tercet.agents.core.problems import BROKER, JobProblem
 from tercet.agents.core.states import TERMINAL, UNKNOWN, State
-from tercet.agents.runs import actions, events
-from tercet.agents.runs.blame import Report
-from tercet.agents.runs.heartbeat import Position, make_heartbeat
-from tercet.agents.runs.machine import RunMachine
-from tercet.agents.runs.modes import Mode
-from tercet.agents.runs.outcomes import Done, connection_lost
-from tercet.agents.runs.peers import MISSED_HEARTBEATS
-from tercet.agents.runs.run_config import RunConfig
-from tercet.agents.runs.saved_state import SavedRun
+from tercet.agents.machine import actions, events
+from tercet.agents.machine.blame import Report
+from tercet.agents.machine.heartbeat import Position, make_heartbeat
+from tercet.agents.machine.machine import RunMachine
+from tercet.agents.machine.modes import Mode
+from tercet.agents.machine.outcomes import Done
+from tercet.agents.machine.peers import MISSED_HEARTBEATS
+from tercet.agents.machine.recovery import SavedRun
+from tercet.agents.machine.run_config import RunConfig
+from tercet.agents.runs.broker_problems import connection_lost
 from tercet.schemas.messages.address import Address, Round
 from tercet.schemas.messages.kinds import Failure, Message, Outcome
 from tests.agents.runs.disturbed.work import Cast, Enter, Hear, Save, Say, Script, Value, play
@@ -179,6 +180,15 @@ class Run:
             case actions.OpenQueues(deadline):
                 self._opening += 1
                 self._open(self._opening, getattr(self.agent.config.deadlines, deadline))
+            case actions.EnterState() | actions.RecordAttempt():
+                self._record()
+            case actions.End():
+                self._end()
+            case _:
+                self._perform_request(action)
+
+    def _perform_request(self, action: actions.Action) -> None:
+        match action:
             case actions.StartAttempt():
                 self.work = Work(self)
                 self.later(0.0, self.work.go_on)
@@ -188,27 +198,19 @@ class Run:
                 self.is_closed = True
             case actions.ReplaceAttempt():
                 self.later(self.world.random.uniform(0.0, 0.3), self._replace)
-            case actions.EnterState() | actions.RecordAttempt():
-                self._record()
-            case actions.End():
-                self._end()
-            case _:
-                self._perform_request(action)
-
-    def _perform_request(self, action: actions.Action) -> None:
-        broker = self.world.broker
-        match action:
-            case actions.Inquire(parties):
-                for party in parties:
-                    broker.say_standing(self.agent, party, "inquiry")
-            case actions.Announce(party):
-                broker.say_standing(self.agent, party, "job")
+            case actions.Inquire() | actions.Announce():
+                self._say_standing(action)
             case actions.AskRefusal():
                 self.answer(events.RefusalDecided(None))
             case actions.KeepResult():
-                self.answer(events.ResultKept())
+                self.answer(events.ResultStored())
             case actions.WriteReport():
                 self.answer(events.ReportWritten())
+
+    def _say_standing(self, action: actions.Inquire | actions.Announce) -> None:
+        inquires = isinstance(action, actions.Inquire)
+        for party in action.parties if isinstance(action, actions.Inquire) else (action.party,):
+            self.world.broker.say_standing(self.agent, party, "inquiry" if inquires else "job")
 
     def _say(self, message: Message) -> None:
         self._numbers += 1
@@ -275,7 +277,7 @@ class Work:
         config, machine = run.agent.config, run.machine
         self._run, self._attempt = run, machine.attempts.number
         cast = Cast(run.me, config.label, config.data_parties, machine.attempts.helper, dict(run.agent.held))
-        self._script: Script | None = play(cast) if machine.takes_part else None
+        self._script: Script | None = play(cast) if config.takes_part(machine.attempts.helper) else None
         self._wait: Hear | None = None
         self._answer: Mapping[str, Value] | None = None
         self._since, self._is_hung, self._is_late = 0.0, False, False

@@ -131,8 +131,8 @@ def _agree(cast: Cast) -> Generator[Say | Hear, Mapping[str, Value], int]:
     if cast.me == cast.label:
         yield Hear("sizes", cast.partners, "fit")
         yield Say("terms", cast.others)
-        told = yield Hear("checkpoints", cast.partners, "fit")
-        first = min([max(cast.held, default=0), *(value or 0 for value in told.values())])
+        held = yield Hear("checkpoints", cast.partners, "fit")
+        first = min([max(cast.held, default=0), *(value or 0 for value in held.values())])
         yield Say("go on", cast.others, first)
         return first
     if cast.me != cast.helper:

@@ -7,11 +7,11 @@ from random import Random
 from typing import NamedTuple
 
 from tercet.agents.core.states import TERMINAL, State
-from tercet.agents.runs.events import Ordered
-from tercet.agents.runs.machine import RunMachine
-from tercet.agents.runs.outcomes import Cancelled, Suspended
-from tercet.agents.runs.run_config import RunConfig
-from tercet.agents.runs.saved_state import SavedRun
+from tercet.agents.machine.events import Ordered
+from tercet.agents.machine.machine import RunMachine
+from tercet.agents.machine.outcomes import Cancelled, Suspended
+from tercet.agents.machine.recovery import SavedRun
+from tercet.agents.machine.run_config import RunConfig
 from tercet.schemas.files.settings import Deadlines
 from tercet.schemas.messages.kinds import Message
 from tests.agents.runs.disturbed.clock import Clock
@@ -52,7 +52,7 @@ class Sent(NamedTuple):
     """Waits in a queue of its receiver."""
 
     round: str
-    take: Callable[[Run], None]
+    deliver: Callable[[Run], None]
 
 
 @dataclass
@@ -68,13 +68,13 @@ class Broker:
         """Send a control message; it is dropped where its receiver has no queue."""
         address = control_address(sender.name, receiver, message, attempt, life, number)
         sent = Sent(CONTROL, lambda run: run.hear_control(address, message))
-        self._send(sender, partial(self._arrive, receiver, sent, is_kept=False))
+        self._send(sender, partial(self._arrive, receiver, sent, waits=False))
 
     def say_work(self, sender: Agent, receiver: str, attempt: int, kind: str, value: int | None) -> None:
         """Send a message of an attempt; it waits for its receiver's queue."""
         sent = Sent(WORK, lambda run: run.hear_work(attempt, kind, sender.name, value))
         if not self.world.loses(sender):
-            self._send(sender, partial(self._arrive, receiver, sent, is_kept=True))
+            self._send(sender, partial(self._arrive, receiver, sent, waits=True))
 
     def say_standing(self, sender: Agent, receiver: str, kind: str) -> None:
         """Put a message into an agent's standing queue, which is always there."""
@@ -88,12 +88,12 @@ class Broker:
         for _ in range(1 if random.random() > self.world.repeats else 2):
             self.world.clock.after(random.uniform(0.001, self.world.latency), arrive)
 
-    def _arrive(self, receiver: str, sent: Sent, *, is_kept: bool) -> None:
+    def _arrive(self, receiver: str, sent: Sent, *, waits: bool) -> None:
         agent = self.world.agents[receiver]
         if agent.has_queues:
             self.queues.setdefault(receiver, []).append(sent)
             self.flush(agent)
-        elif is_kept:
+        elif waits:
             self.unbound.append((receiver, sent))
 
     def _arrive_standing(self, receiver: str, sender: str, kind: str) -> None:
@@ -114,7 +114,7 @@ class Broker:
             return
         self.queues[agent.name] = [sent for sent in waiting if sent.round not in run.consumed]
         for sent in [sent for sent in waiting if sent.round in run.consumed]:
-            sent.take(run)
+            sent.deliver(run)
 
     def reconnect(self, agent: Agent) -> None:
         """Carry what an agent has said while it was cut off."""
@@ -151,10 +151,10 @@ class World:
 
     def run(self) -> None:
         """Run the job; raise Broken where a property does not hold."""
-        late = {fault.party: fault.seconds for fault in self.faults if fault.kind == "late"}
+        delays = {fault.party: fault.seconds for fault in self.faults if fault.kind == "late"}
         for agent in self.agents.values():
-            self.clock.after(late.get(agent.name, 0.0), agent.begin)
-        self.clock.after(0.01 + late.get(self.label.name, 0.0), self._submit)
+            self.clock.after(delays.get(agent.name, 0.0), agent.begin)
+        self.clock.after(0.01 + delays.get(self.label.name, 0.0), self._submit)
         for fault in self.faults:
             if fault.kind in {"kill", "stop", "cut", "cancel"}:
                 self.clock.after(fault.at, partial(self._disturb, fault))
@@ -163,9 +163,10 @@ class World:
     @property
     def longest(self) -> float:
         """The time by which every job is over, whatever has happened."""
-        lasting = [fault.at + min(fault.seconds, LONGEST) for fault in self.faults if fault.kind != "hang"]
+        lasting: list[float] = [fault.at + min(fault.seconds, LONGEST) for fault in self.faults if fault.kind != "hang"]
         hung = [min(fault.seconds, LONGEST) for fault in self.faults if fault.kind == "hang"]
-        return sum(lasting) + sum(hung) + ATTEMPTS * (len(self.faults) + 1) * LONGEST
+        most: float = sum(lasting) + sum(hung) + ATTEMPTS * (len(self.faults) + 1) * LONGEST
+        return most
 
     def _submit(self) -> None:
         self.label.begin_run(SavedRun())
@@ -245,11 +246,11 @@ class World:
         at_work = [agent.name for agent in self.living if agent.is_at_work]
         if at_work:
             raise Broken(f"the job hangs at {', '.join(at_work)} ({self.clock.now:.0f} s)")
-        told = [agent for agent in self.living if agent.record is not None and not self._is_excused(agent)]
-        states = {agent.name: agent.state for agent in told}
+        aware = [agent for agent in self.living if agent.record is not None and not self._is_excused(agent)]
+        states = {agent.name: agent.state for agent in aware}
         if len(set(states.values())) > 1:
             raise Broken(f"the job has ended in different states: {states}")
-        reasons = {agent.name: agent.failure and (agent.failure.code, agent.failure.culprit) for agent in told}
+        reasons = {agent.name: agent.failure and (agent.failure.code, agent.failure.culprit) for agent in aware}
         if len(set(reasons.values())) > 1:
             raise Broken(f"the parties show different reasons: {reasons}")
         if self.label.state == State.DONE:

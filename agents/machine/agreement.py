@@ -12,11 +12,11 @@ from typing import Final
 
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.core.states import State
-from tercet.agents.runs import actions, events
-from tercet.agents.runs.modes import Table, follow
-from tercet.agents.runs.outcomes import DeadlineMissed, FinalFailure, RemoteFailure, RunFailure, is_refusal
-from tercet.agents.runs.peers import PeerMonitor
-from tercet.agents.runs.run_config import RunConfig
+from tercet.agents.machine import actions, events
+from tercet.agents.machine.modes import Table, follow
+from tercet.agents.machine.outcomes import DeadlineMissed, FinalFailure, RemoteFailure, RunFailure, is_refusal
+from tercet.agents.machine.peers import PeerMonitor
+from tercet.agents.machine.run_config import RunConfig
 from tercet.schemas.messages.kinds import Failure
 
 
@@ -26,7 +26,7 @@ class Step(StrEnum):
     BEGINNING = "beginning"
     DECIDING = "deciding"  # this party's own policy has a word too
     GATHERING = "gathering"  # the label party hears who else refuses
-    TELLING = "telling"  # until the broker has the verdict
+    SENDING = "sending"  # until the broker has the verdict
     AGREEING = "agreeing"  # the others wait for the verdict
     OVER = "over"
 
@@ -35,17 +35,17 @@ TRANSITIONS: Final[Table[Step]] = {
     Step.BEGINNING: {
         "another party refuses the job": Step.DECIDING,
         "label party: a refusal": Step.GATHERING,
-        "label party: a fault": Step.TELLING,
+        "label party: a fault": Step.SENDING,
         "reason is final": Step.OVER,
         "others: said": Step.AGREEING,
     },
     Step.DECIDING: {
         "label party: a refusal": Step.GATHERING,
-        "label party: a fault": Step.TELLING,
+        "label party: a fault": Step.SENDING,
         "others: said": Step.AGREEING,
     },
-    Step.GATHERING: {"all have decided, or not in time": Step.TELLING},
-    Step.TELLING: {"told": Step.OVER},
+    Step.GATHERING: {"all have decided, or not in time": Step.SENDING},
+    Step.SENDING: {"told": Step.OVER},
     Step.AGREEING: {"verdict is there, or not in time": Step.OVER},
     Step.OVER: {},
 }
@@ -93,7 +93,7 @@ class Agreement:
                 self._refusal = refusal
                 self.detail = self.detail if refusal is None else refusal.detail
                 return self._speak(now)
-            case Step.TELLING, events.Drained():
+            case Step.SENDING, events.Drained():
                 return self._follow("told", actions.EnterState(State.FAILED), actions.End())
             case Step.AGREEING, _ if self._peers.verdict is not None:
                 return self._accept(self._peers.verdict)

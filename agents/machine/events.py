@@ -1,11 +1,14 @@
-"""Defines the events of a run: all that its machine is told. The shell makes them of what happens."""
+"""Defines the events of a run: all that its machine hears of.
+
+The shell makes them of what happens.
+"""
 
 from dataclasses import dataclass
 
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.core.states import State
-from tercet.agents.runs.blame import Report
-from tercet.agents.runs.outcomes import Cancelled, Done, Restart, Superseded, Suspended
+from tercet.agents.machine.blame import Report
+from tercet.agents.machine.outcomes import Cancelled, Done, Restart, Superseded, Suspended
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.kinds import Message
 
@@ -74,7 +77,7 @@ class AttemptReplaced:
 
 @dataclass(frozen=True, slots=True)
 class Ordered:
-    """A person, or the agent, ends the run."""
+    """A person or the agent has an outcome for the run."""
 
     outcome: JobProblem | Cancelled | Restart | Suspended | Superseded
 
@@ -87,8 +90,8 @@ class RefusalDecided:
 
 
 @dataclass(frozen=True, slots=True)
-class ResultKept:
-    """What the job gives this party is in its place."""
+class ResultStored:
+    """The job's result for this party is in its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,7 @@ Event = (
     | AttemptReplaced
     | Ordered
     | RefusalDecided
-    | ResultKept
+    | ResultStored
     | ResultLost
     | Drained
     | ReportWritten

@@ -3,11 +3,11 @@
 from typing import NamedTuple, Protocol
 
 from tercet.agents.core.states import State
-from tercet.agents.runs.modes import Mode
-from tercet.agents.runs.outcomes import FinalFailure, Restart, silent_label_party
-from tercet.agents.runs.peers import MISSED_HEARTBEATS, PeerMonitor
-from tercet.agents.runs.recovery import Attempts, choose_helper
-from tercet.agents.runs.run_config import RunConfig
+from tercet.agents.machine.modes import Mode
+from tercet.agents.machine.outcomes import FinalFailure, Restart, silent_label_party
+from tercet.agents.machine.peers import MISSED_HEARTBEATS, PeerMonitor
+from tercet.agents.machine.recovery import Attempts, choose_helper
+from tercet.agents.machine.run_config import RunConfig
 
 
 class Watch(Protocol):
@@ -20,10 +20,6 @@ class Watch(Protocol):
     state: State
     is_abandoned: bool
     waiting_since: float  # for the label party, or when the run began
-
-    @property
-    def takes_part(self) -> bool:
-        """Tell whether this party takes part in the attempt."""
 
 
 class Watched(NamedTuple):
@@ -40,7 +36,7 @@ def watch_label_party(run: Watch, now: float) -> Watched:
     """
     label, deadlines, waits = run.config.label, run.config.deadlines, run.mode == Mode.WAITING
     silence = min(run.peers.seconds_silent(label, now), now - run.waiting_since)
-    if silence > deadlines.recover and (waits or not run.takes_part):
+    if silence > deadlines.recover and (waits or not run.config.takes_part(run.attempts.helper)):
         return Watched(outcome=FinalFailure(silent_label_party(label).failure(run.state, verdict=False)))
     if silence <= MISSED_HEARTBEATS * deadlines.heartbeat:
         return Watched()
@@ -48,7 +44,10 @@ def watch_label_party(run: Watch, now: float) -> Watched:
 
 
 def watch_helper(run: Watch, now: float) -> Watched:
-    """Look at the label party after those who have not come to a later attempt; replace a helper that does not come."""
+    """Look after those who have not come to a later attempt; replace a helper that stays away.
+
+    Only the label party does.
+    """
     helper, reports, takeover = run.attempts.helper, run.peers.reports(now), run.config.deadlines.takeover
     other = choose_helper(run.config.helpers, reports, helper)
     if run.peers.seconds_silent(helper, now) > takeover and other != helper and not run.is_abandoned:

@@ -38,18 +38,18 @@ Table = Mapping[M, Mapping[str, M]]
 OPENED, REPLACED = "queues are open", "the old attempt is gone"
 LABEL_FAULT, FAULT = "a fault, at the label party", "a fault, at another party"
 NEXT_ATTEMPT, END_KNOWN, LEAVES = "another attempt", "the end is known", "the agent leaves"
-LOST, TOLD = "the result is lost", "the others know"
+LOST, SAID = "the result is lost", "the others know"
 
-_ENDS: Final = {NEXT_ATTEMPT: Mode.REPLACING, END_KNOWN: Mode.CONCLUDING, LEAVES: Mode.SUSPENDING}
+_EXITS: Final = {NEXT_ATTEMPT: Mode.REPLACING, END_KNOWN: Mode.CONCLUDING, LEAVES: Mode.SUSPENDING}
 _FAULTS: Final = {LABEL_FAULT: Mode.PAUSING, FAULT: Mode.WAITING}
 TRANSITIONS: Final[Table[Mode]] = {
-    Mode.OPENING: {OPENED: Mode.WORKING} | _FAULTS | _ENDS,
-    Mode.WORKING: _FAULTS | _ENDS,
-    Mode.PAUSING: _ENDS,
-    Mode.WAITING: _ENDS,
+    Mode.OPENING: {OPENED: Mode.WORKING} | _FAULTS | _EXITS,
+    Mode.WORKING: _FAULTS | _EXITS,
+    Mode.PAUSING: _EXITS,
+    Mode.WAITING: _EXITS,
     Mode.REPLACING: {REPLACED: Mode.OPENING},
-    Mode.SUSPENDING: {TOLD: Mode.OVER},
-    Mode.CONCLUDING: {LOST: Mode.CONCLUDING, TOLD: Mode.OVER},
+    Mode.SUSPENDING: {SAID: Mode.OVER},
+    Mode.CONCLUDING: {LOST: Mode.CONCLUDING, SAID: Mode.OVER},
     Mode.OVER: {},
 }
 BEGUN: Final = frozenset({Mode.OPENING, Mode.WORKING})  # something is under way for the attempt

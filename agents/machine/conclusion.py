@@ -1,4 +1,4 @@
-"""Ends a run that has not failed, as a pure machine: keeps the result, tells the others, writes the report.
+"""Ends a run that has not failed, as a pure machine.
 
 Theory. The result is moved into its place before anybody hears that the job is done here, and the job stays done
 whatever becomes of its page. A cancelled run is told. A run that another one of the same job supersedes ends without a
@@ -10,9 +10,9 @@ from enum import StrEnum
 from typing import Final
 
 from tercet.agents.core.states import State
-from tercet.agents.runs import actions, events
-from tercet.agents.runs.modes import Table, follow
-from tercet.agents.runs.outcomes import Cancelled, Done, Superseded
+from tercet.agents.machine import actions, events
+from tercet.agents.machine.modes import Table, follow
+from tercet.agents.machine.outcomes import Cancelled, Done, Superseded
 from tercet.schemas.messages.kinds import Cancel
 
 
@@ -21,16 +21,16 @@ class Step(StrEnum):
 
     BEGINNING = "beginning"
     KEEPING = "keeping"
-    TELLING = "telling"  # until the broker has what was said
+    SENDING = "sending"  # until the broker has what was said
     REPORTING = "reporting"
     LEAVING = "leaving"  # until the broker has the last words
     OVER = "over"
 
 
 TRANSITIONS: Final[Table[Step]] = {
-    Step.BEGINNING: {"done": Step.KEEPING, "cancelled": Step.TELLING, "superseded": Step.OVER},
-    Step.KEEPING: {"result is kept": Step.TELLING},
-    Step.TELLING: {"told: done": Step.REPORTING, "told: cancelled": Step.OVER},
+    Step.BEGINNING: {"done": Step.KEEPING, "cancelled": Step.SENDING, "superseded": Step.OVER},
+    Step.KEEPING: {"result is kept": Step.SENDING},
+    Step.SENDING: {"told: done": Step.REPORTING, "told: cancelled": Step.OVER},
     Step.REPORTING: {"report is written": Step.LEAVING},
     Step.LEAVING: {"told": Step.OVER},
     Step.OVER: {},
@@ -60,13 +60,13 @@ class Conclusion:
     def on(self, event: events.Event, _now: float) -> Sequence[actions.Action]:
         """Take an event; return what to do. One that the step does not wait for means nothing."""
         match self.step, event:
-            case Step.KEEPING, events.ResultKept():
+            case Step.KEEPING, events.ResultStored():
                 return self._follow("result is kept", actions.Drain("release"))
-            case Step.TELLING, events.Drained() if isinstance(self._outcome, Done):
+            case Step.SENDING, events.Drained() if isinstance(self._outcome, Done):
                 return self._follow(
                     "told: done", actions.EnterState(State.DONE), actions.SendHeartbeat(), actions.WriteReport()
                 )
-            case Step.TELLING, events.Drained():
+            case Step.SENDING, events.Drained():
                 return self._follow("told: cancelled", actions.EnterState(State.CANCELLED), actions.End())
             case Step.REPORTING, events.ReportWritten():
                 return self._follow("report is written", actions.Drain("release"))

@@ -45,6 +45,10 @@ class RunConfig:
         """Tell whether a fault need not be the job's end at this party."""
         return self.attempts > 1
 
+    def takes_part(self, helper: str) -> bool:
+        """Tell whether this party takes part in an attempt with this helper, and does not stand by."""
+        return self.me in self.parties(helper)
+
     def parties(self, helper: str) -> tuple[str, ...]:
         """List the parties of an attempt with this helper."""
         return (*self.data_parties, helper)

@@ -1,6 +1,7 @@
-"""Defines the actions of a run: all that its machine wants done. The shell carries them out, in their order.
+"""Defines the actions of a run: all that its machine wants done.
 
-An action that takes a while is answered by the event that its docstring names.
+The shell carries them out, in their order. An action that takes a while is answered by the event that its docstring
+names.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from tercet.schemas.messages.kinds import Failure, Message
 
 @dataclass(frozen=True, slots=True)
 class OpenQueues:
-    """Consume all of the job's queues, within the deadline of this name: QueuesOpened, or QueuesRefused."""
+    """Consume all of the job's queues, within a deadline: QueuesOpened, or QueuesRefused."""
 
     deadline: str
 
@@ -56,7 +57,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Wait until all that was said is with the broker, within the deadline of this name: Drained."""
+    """Wait until the broker has all that was said, within a deadline: Drained."""
 
     deadline: str
 
@@ -101,7 +102,7 @@ class AskRefusal:
 
 @dataclass(frozen=True, slots=True)
 class KeepResult:
-    """Move what the job gives this party into its place: ResultKept, or ResultLost."""
+    """Move what the job gives this party into its place: ResultStored, or ResultLost."""
 
 
 @dataclass(frozen=True, slots=True)

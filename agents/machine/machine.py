@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.core.states import State, move
-from tercet.agents.runs import actions, events
-from tercet.agents.runs.agreement import Agreement
-from tercet.agents.runs.blame import Report
-from tercet.agents.runs.conclusion import Conclusion
-from tercet.agents.runs.hearing import read_outcome
-from tercet.agents.runs.modes import (
+from tercet.agents.machine import actions, events
+from tercet.agents.machine.agreement import Agreement
+from tercet.agents.machine.blame import Report
+from tercet.agents.machine.conclusion import Conclusion
+from tercet.agents.machine.control_reader import read_control
+from tercet.agents.machine.modes import (
     BEGUN,
     END_KNOWN,
     FAULT,
@@ -23,12 +23,12 @@ from tercet.agents.runs.modes import (
     NEXT_ATTEMPT,
     OPENED,
     REPLACED,
-    TOLD,
+    SAID,
     TRANSITIONS,
     Mode,
     follow,
 )
-from tercet.agents.runs.outcomes import (
+from tercet.agents.machine.outcomes import (
     Cancelled,
     DeadlineMissed,
     Done,
@@ -40,16 +40,15 @@ from tercet.agents.runs.outcomes import (
     Suspended,
     restarted_here,
 )
-from tercet.agents.runs.peers import PeerMonitor
-from tercet.agents.runs.recovery import Attempts, choose_helper, may_pass
-from tercet.agents.runs.run_config import RunConfig
-from tercet.agents.runs.saved_state import SavedRun
-from tercet.agents.runs.watching import watch_helper, watch_label_party
+from tercet.agents.machine.peers import PeerMonitor
+from tercet.agents.machine.recovery import Attempts, SavedRun, choose_helper, may_pass
+from tercet.agents.machine.run_config import RunConfig
+from tercet.agents.machine.watching import watch_helper, watch_label_party
 from tercet.schemas.messages.address import Address
-from tercet.schemas.messages.kinds import Failure, Message, Outcome
+from tercet.schemas.messages.kinds import Failure, Message
 
 INQUIRE_BEATS = 5  # heartbeats between two inquiries after somebody who is not heard of
-Ending = RunFailure | Done | Cancelled | Superseded
+LastOutcome = RunFailure | Done | Cancelled | Superseded
 FINAL = (2, 0)  # the rank of an outcome after which no attempt follows
 ANOTHER_ATTEMPT = "another attempt"  # what a report says that a party waits for
 
@@ -71,13 +70,13 @@ class RunMachine:
         self.mode = Mode.OPENING
         self.fault: Failure | None = None  # which ended the last attempt
         self.is_abandoned = False  # the attempt: only control messages are taken in
-        self._is_recalled, self._is_resumed = saved.life > 0, self.attempts.fruitless == 0
+        self._is_recalled, self.is_resumed = saved.life > 0, self.attempts.fruitless == 0
         self._are_queues_open = False
-        self._only_told: JobProblem | None = None  # why the run does not begin here
+        self._obstacle: JobProblem | None = None  # why the run does not begin here
         self._held: RunOutcome | None = None  # until there are queues, or the old attempt is gone
         self._next = Restart(self.attempts.number, self.attempts.helper)
         self._observed, self._last_wait = events.Observed(Report("", ())), Report("", ())
-        self._ending: Conclusion | Agreement | None = None
+        self._conclusion: Conclusion | Agreement | None = None
         self._now, self._todo = now, list[actions.Action]()
         self._next_beat, self._beats, self._pause_end = now, 0, now
         self.waiting_since = now  # for the label party
@@ -86,50 +85,47 @@ class RunMachine:
 
     @property
     def wakeup(self) -> float | None:
-        """When the machine wants a `Tick`."""
+        """The time at which the machine wants a `Tick`."""
         if self.mode == Mode.OVER:
             return None
-        ending = None if self._ending is None else self._ending.wakeup
+        conclusion = None if self._conclusion is None else self._conclusion.wakeup
         pause = self._pause_end if self.mode == Mode.PAUSING else None
-        return min(time for time in (self._next_beat, ending, pause) if time is not None)
+        return min(time for time in (self._next_beat, conclusion, pause) if time is not None)
 
     @property
     def failure(self) -> Failure | None:
         """The failure that every party shows, once it is known."""
-        return self._ending.failure if isinstance(self._ending, Agreement) else None
+        return self._conclusion.failure if isinstance(self._conclusion, Agreement) else None
 
     @property
     def detail(self) -> str | None:
-        """What this party's own operator may know of the failure."""
-        return self._ending.detail if isinstance(self._ending, Agreement) else None
+        """Details of the failure for this party's own operator."""
+        return self._conclusion.detail if isinstance(self._conclusion, Agreement) else None
 
     @property
     def cancelled_by(self) -> str:
         """The party that has cancelled the run, if one has and is known."""
-        return self._ending.cancelled_by if isinstance(self._ending, Conclusion) else ""
+        return self._conclusion.cancelled_by if isinstance(self._conclusion, Conclusion) else ""
 
     @property
     def wait(self) -> Report:
-        """Whom this party waits for, or waited for when the attempt ended."""
+        """The parties that this one waits for, or waited for when the attempt ended."""
         if self.mode == Mode.WAITING:
             return Report(ANOTHER_ATTEMPT, (self.config.label,))
         return self._observed.wait if self.mode in BEGUN else self._last_wait
 
-    @property
-    def takes_part(self) -> bool:
-        """Tell whether this party takes part in the attempt, and is no helper that stands by."""
-        return self.config.me in self.config.parties(self.attempts.helper)
-
     # --- events
 
     def on(self, event: events.Event, now: float) -> Sequence[actions.Action]:
-        """Take an event; return what to do, in order. One that means nothing in this mode changes nothing.
+        """Take an event; return what to do, in order.
+
+        One that this mode does not wait for means nothing.
 
         Raises:
             IllegalMove: a bug of ours.
         """
         self._now, self._todo = now, []
-        ending = self._ending
+        conclusion = self._conclusion
         match event:
             case events.Observed():
                 self._observed = event
@@ -141,13 +137,13 @@ class RunMachine:
             case events.Ordered(Cancelled()) if self.state == State.RELEASED and self.mode in FREE:
                 self._do(actions.TellOperator("cancelled too late: another party may have its part of the result"))
             case events.Ordered(outcome):
-                self._take(outcome)
+                self._take_outcome(outcome)
             case events.Tick():
                 self._wake()
             case _:
                 self._note_answer(event)
-        if ending is not None and ending is self._ending:
-            self._do(*ending.on(event, now))
+        if conclusion is not None and conclusion is self._conclusion:
+            self._do(*conclusion.on(event, now))
         return self._todo
 
     def _note_answer(self, event: events.Event) -> None:
@@ -158,9 +154,9 @@ class RunMachine:
             case Mode.WORKING, events.PhaseEntered(state, first_step):
                 self._enter_phase(state, first_step)
             case Mode.OPENING | Mode.WORKING, events.AttemptEnded(outcome):
-                self._take(outcome)
+                self._take_outcome(outcome)
             case Mode.WORKING, events.AttemptOverdue(deadline):
-                self._take(self.peers.note_missed_deadline(self.config.me, deadline))
+                self._take_outcome(self.peers.note_missed_deadline(self.config.me, deadline))
             case Mode.REPLACING, events.AttemptReplaced():
                 self._begin_attempt()
             case Mode.SUSPENDING, events.Drained():
@@ -176,7 +172,7 @@ class RunMachine:
             if isinstance(action, actions.EnterState):
                 self._note_state(action.state)
             elif isinstance(action, actions.End):
-                self._follow(TOLD)
+                self._follow(SAID)
 
     def _note_state(self, state: State) -> None:
         self.state = move(self.state, state)
@@ -191,7 +187,7 @@ class RunMachine:
             self._todo.append(actions.StopWork())
 
     def _start(self, problem: JobProblem | None) -> None:
-        self._only_told, self._next_beat = problem, self._now + self.config.deadlines.heartbeat
+        self._obstacle, self._next_beat = problem, self._now + self.config.deadlines.heartbeat
         if problem is None and self._is_recalled:
             self._abandon()
         self._do(actions.SendHeartbeat())
@@ -205,8 +201,8 @@ class RunMachine:
         self._are_queues_open = isinstance(event, events.QueuesOpened)
         outcome, self._held = self._held, None
         is_recalled, self._is_recalled = self._is_recalled, False
-        if self._only_told is not None:
-            self._conclude(self._only_told)
+        if self._obstacle is not None:
+            self._conclude(self._obstacle)
         elif isinstance(event, events.QueuesRefused):
             self._handle(event.problem)
         elif is_recalled:
@@ -214,7 +210,7 @@ class RunMachine:
                 self._do(actions.Inquire(self.config.others(self.attempts.helper)))
             self._handle(restarted_here(self.config.me))
             if outcome is not None:
-                self._take(outcome)
+                self._take_outcome(outcome)
         elif outcome is not None:
             self._handle(outcome)
         else:
@@ -251,39 +247,20 @@ class RunMachine:
         else:
             return
         if watched.outcome is not None:
-            self._take(watched.outcome)
+            self._take_outcome(watched.outcome)
         elif watched.silent and asks_at_all:
             self._do(actions.Inquire(watched.silent))
 
-    # --- control messages
+    # --- outcomes
 
     def _hear(self, address: Address, message: Message) -> None:
-        parties = self.config.parties(self.attempts.helper)
-        if isinstance(message, Outcome):
-            meaning = read_outcome(
-                self.config, address.sender, message, self.attempts.number, is_resumed=self._is_resumed
-            )
-        else:
-            meaning = self.peers.note_message(address, message, parties, self._now)
-        if isinstance(meaning, Done):
-            self._hear_done(address.sender)
-        elif isinstance(meaning, RunOutcome):
-            self._take(meaning)
+        meaning = read_control(self, address, message, self._now)
+        if isinstance(meaning, RunOutcome):
+            self._take_outcome(meaning)
         elif meaning is not None:
             self._do(meaning)
 
-    def _hear_done(self, sender: str) -> None:
-        """End the run when a party is done: then all have released.
-
-        A helper has nothing to release, and another one may have helped.
-        """
-        is_idle = self.config.is_helper and self.state in {State.RECEIVED, State.RECOVERING}
-        if self.released or (sender == self.config.label and is_idle):
-            self._take(Done())
-
-    # --- outcomes
-
-    def _take(self, outcome: RunOutcome) -> None:
+    def _take_outcome(self, outcome: RunOutcome) -> None:
         """Handle an outcome now, or hold the weightiest until that can be."""
         if self.mode == Mode.REPLACING or (self.mode == Mode.OPENING and self._rank(outcome) < FINAL):
             if self._held is None or self._rank(outcome) > self._rank(self._held):
@@ -321,16 +298,16 @@ class RunMachine:
         """Give this party's own view of a failure, as if nobody else spoke."""
         return self.peers.diagnose(outcome, self.wait, self.state, now, self._observed.stuck)
 
-    def _conclude(self, outcome: Ending) -> None:
+    def _conclude(self, outcome: LastOutcome) -> None:
         self._follow(END_KNOWN)
         self._end_with(outcome)
 
-    def _end_with(self, outcome: Ending) -> None:
+    def _end_with(self, outcome: LastOutcome) -> None:
         if isinstance(outcome, RunFailure):
-            self._ending = Agreement(outcome, self.state, self.config, self.peers, self._diagnose)
+            self._conclusion = Agreement(outcome, self.state, self.config, self.peers, self._diagnose)
         else:
-            self._ending = Conclusion(outcome)
-        self._do(*self._ending.begin(self._now))
+            self._conclusion = Conclusion(outcome)
+        self._do(*self._conclusion.begin(self._now))
 
     # --- another attempt
 

@@ -1,13 +1,9 @@
-"""Defines the outcomes of a run, and makes the problems that no room but this one knows."""
+"""Defines the outcomes of a run, and makes the problems that end it."""
 
 from dataclasses import dataclass
-from typing import TypeVar
 
-from tercet.agents.core.problems import BROKER, JobProblem
+from tercet.agents.core.problems import JobProblem
 from tercet.agents.core.states import State
-from tercet.broker.interface.base import Blocked, BrokerError, Disconnected, Unroutable
-from tercet.broker.interface.outbox import Undeliverable
-from tercet.schemas.messages.address import parse_address
 from tercet.schemas.messages.kinds import Failure
 
 REFUSALS = (
@@ -18,8 +14,6 @@ REFUSALS = (
     "model.missing",
     "model.parties",
 )  # codes, of what `deciding` finds
-
-E_ = TypeVar("E_", bound=BaseException)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,41 +108,3 @@ def silent_label_party(label: str) -> JobProblem:
 def own_error(me: str) -> JobProblem:
     """Make the problem of a bug of ours; the log has the traceback."""
     return JobProblem("agent.error", me, f"{me}'s agent met an error of its own")
-
-
-def broker_problem(error: BrokerError, me: str) -> JobProblem:
-    """Make the problem of a broker error, or of a party without a queue."""
-    cause = error.reason if isinstance(error, Undeliverable) else error
-    if isinstance(cause, Blocked):
-        return broker_blocked(cause)
-    if isinstance(cause, Disconnected):
-        reason = f"{me} has lost its connection to the broker, and could not send in time; see {me}'s log"
-        return JobProblem("party.cut-off", me, reason, str(error))
-    if not (isinstance(error, Undeliverable) and isinstance(cause, Unroutable)):
-        reason = f"the broker does not serve {me}, or not in time; see {me}'s log"
-        return JobProblem("transport.broker", BROKER, reason, str(error))
-    receiver = parse_address(error.address).receiver
-    return JobProblem(
-        "party.unreachable",
-        receiver,
-        f"{receiver} takes no messages of this job (deadline {error.deadline_name!r} at {me}): its agent is not "
-        f"running, does not know {me}, or has left the job",
-        str(error),
-    )
-
-
-def broker_blocked(alarm: Blocked) -> JobProblem:
-    """Make the problem of a broker alarm, which stops all messages."""
-    return JobProblem("transport.broker", BROKER, str(alarm))
-
-
-def connection_lost(me: str) -> JobProblem:
-    """Make the problem of a broker that does not answer this party."""
-    reason = f"{me}'s connection to the broker is lost or stalled, so that it hears from nobody"
-    return JobProblem("party.cut-off", me, reason)
-
-
-def first_error(group: BaseExceptionGroup[E_]) -> E_:
-    """Find the first error of a group, however deep."""
-    inner = group.exceptions[0]
-    return first_error(inner) if isinstance(inner, BaseExceptionGroup) else inner

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from tercet.agents.core.problems import NO_PARTIES, JobProblem
 from tercet.agents.core.states import State
-from tercet.agents.runs.blame import Report, blame_for_deadline, culprits
-from tercet.agents.runs.outcomes import (
+from tercet.agents.machine.blame import Report, blame_for_deadline, culprits
+from tercet.agents.machine.outcomes import (
     Cancelled,
     DeadlineMissed,
     Done,

@@ -6,8 +6,10 @@ Pure: nothing here waits or sends.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tercet.agents.runs.outcomes import DeadlineMissed, FinalFailure, RemoteFailure, RunFailure
-from tercet.agents.runs.run_config import RunConfig
+from tercet.agents.core.states import State
+from tercet.agents.machine.outcomes import DeadlineMissed, FinalFailure, RemoteFailure, RunFailure
+from tercet.agents.machine.run_config import RunConfig
+from tercet.schemas.messages.kinds import JobStatus
 
 PAUSES = (0.0, 0.1, 0.5, 2.0, 5.0, 10.0)  # seconds before an attempt, by the number of fruitless attempts before it
 
@@ -67,6 +69,27 @@ class Attempts:
     def pause(self) -> float:
         """Seconds to wait before the next one."""
         return PAUSES[max(0, min(self.fruitless, len(PAUSES)) - 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class SavedRun:
+    """Holds the facts that an agent's earlier life, or its operator, knows.
+
+    Attributes:
+        state: where it was.
+        attempts: that there have been.
+        released: whether this party has what the job gives it, in the hidden folder.
+        approved: who has approved the run.
+        life: of the agent with this run, so that words of an earlier one are not taken for new; it only grows.
+        status: as it was.
+    """
+
+    state: State = State.RECEIVED
+    attempts: Attempts | None = None
+    released: bool = False
+    approved: str = ""
+    life: int = 0
+    status: JobStatus | None = None
 
 
 def choose_helper(helpers: Sequence[str], present: Mapping[str, object], current: str) -> str:

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from tercet.agents.runs.machine import RunMachine
+from tercet.agents.machine.machine import RunMachine
 from tercet.schemas.messages.kinds import Progress
 
 
