@@ -71,7 +71,7 @@ chaos: $(VENV)/.installed-test
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 disturbed: $(VENV)/.installed-test
-	@$(BIN)/python -m tests.agents.runs.disturbed $(ARGS)
+	@$(BIN)/python -m tests.agents.machine.disturbed $(ARGS)
 
 soak: $(VENV)/.installed-test
 	@$(BIN)/python -m tests.soak $(or $(ARGS),--jobs 200 --parallel 8)

@@ -1,8 +1,8 @@
-"""Ends a run that has not failed, as a pure machine.
+"""Ends a run that nobody has ended early, as a pure machine.
 
 Theory. The result is moved into its place before anybody hears that the job is done here, and the job stays done
-whatever becomes of its page. A cancelled run is told. A run that another one of the same job supersedes ends without a
-word: all parties know it by one rule. What is told waits for the broker for as long as a deadline says.
+whatever becomes of its page. A run that another one of the same job supersedes ends without a word: all parties know it
+by one rule. What is told waits for the broker for as long as a deadline says.
 """
 
 from collections.abc import Sequence
@@ -12,8 +12,7 @@ from typing import Final
 from tercet.agents.core.states import State
 from tercet.agents.machine import actions, events
 from tercet.agents.machine.modes import Table, follow
-from tercet.agents.machine.outcomes import Cancelled, Done, Superseded
-from tercet.schemas.messages.kinds import Cancel
+from tercet.agents.machine.outcomes import Done, Superseded
 
 
 class Step(StrEnum):
@@ -28,9 +27,9 @@ class Step(StrEnum):
 
 
 TRANSITIONS: Final[Table[Step]] = {
-    Step.BEGINNING: {"done": Step.KEEPING, "cancelled": Step.SENDING, "superseded": Step.OVER},
+    Step.BEGINNING: {"done": Step.KEEPING, "superseded": Step.OVER},
     Step.KEEPING: {"result is kept": Step.SENDING},
-    Step.SENDING: {"told: done": Step.REPORTING, "told: cancelled": Step.OVER},
+    Step.SENDING: {"told": Step.REPORTING},
     Step.REPORTING: {"report is written": Step.LEAVING},
     Step.LEAVING: {"told": Step.OVER},
     Step.OVER: {},
@@ -38,23 +37,17 @@ TRANSITIONS: Final[Table[Step]] = {
 
 
 class Conclusion:
-    """Ends a run with an outcome that is no failure."""
+    """Ends a run that is done, or that another one supersedes."""
 
     wakeup: float | None = None  # it has no time of its own: `Drained` comes by a deadline
 
-    def __init__(self, outcome: Done | Cancelled | Superseded) -> None:
+    def __init__(self, outcome: Done | Superseded) -> None:
         self._outcome, self.step = outcome, Step.BEGINNING
-        self.cancelled_by = outcome.by if isinstance(outcome, Cancelled) else ""
 
     def begin(self, _now: float) -> Sequence[actions.Action]:
         """Begin; return what to do."""
-        match self._outcome:
-            case Done():
-                return self._follow("done", actions.KeepResult())
-            case Cancelled(by, here):
-                return self._follow(
-                    "cancelled", actions.Send(Cancel(by=by or None), required=here), actions.Drain("verdict")
-                )
+        if isinstance(self._outcome, Done):
+            return self._follow("done", actions.KeepResult())
         return self._follow("superseded", actions.EnterState(State.CANCELLED), actions.End())
 
     def on(self, event: events.Event, _now: float) -> Sequence[actions.Action]:
@@ -62,12 +55,9 @@ class Conclusion:
         match self.step, event:
             case Step.KEEPING, events.ResultStored():
                 return self._follow("result is kept", actions.Drain("release"))
-            case Step.SENDING, events.Drained() if isinstance(self._outcome, Done):
-                return self._follow(
-                    "told: done", actions.EnterState(State.DONE), actions.SendHeartbeat(), actions.WriteReport()
-                )
             case Step.SENDING, events.Drained():
-                return self._follow("told: cancelled", actions.EnterState(State.CANCELLED), actions.End())
+                done = actions.EnterState(State.DONE)
+                return self._follow("told", done, actions.SendHeartbeat(), actions.WriteReport())
             case Step.REPORTING, events.ReportWritten():
                 return self._follow("report is written", actions.Drain("release"))
             case Step.LEAVING, events.Drained():

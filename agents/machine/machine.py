@@ -105,7 +105,7 @@ class RunMachine:
     @property
     def cancelled_by(self) -> str:
         """The party that has cancelled the run, if one has and is known."""
-        return self._conclusion.cancelled_by if isinstance(self._conclusion, Conclusion) else ""
+        return self._conclusion.cancelled_by if isinstance(self._conclusion, Agreement) else ""
 
     @property
     def wait(self) -> Report:
@@ -118,8 +118,6 @@ class RunMachine:
 
     def on(self, event: events.Event, now: float) -> Sequence[actions.Action]:
         """Take an event; return what to do, in order.
-
-        One that this mode does not wait for means nothing.
 
         Raises:
             IllegalMove: a bug of ours.
@@ -184,7 +182,8 @@ class RunMachine:
         before, self.mode = self.mode, follow(TRANSITIONS, self.mode, cause)
         if before in BEGUN and self.mode not in BEGUN:
             self._last_wait = self._observed.wait
-            self._todo.append(actions.StopWork())
+            if (before, self.mode) != (Mode.OPENING, Mode.CONCLUDING):  # the label party is still to be heard
+                self._todo.append(actions.StopWork())
 
     def _start(self, problem: JobProblem | None) -> None:
         self._obstacle, self._next_beat = problem, self._now + self.config.deadlines.heartbeat
@@ -221,8 +220,6 @@ class RunMachine:
         if state in {State.TRAINING, State.SCORING}:
             self.attempts.note_progress(first_step)
         self._do(actions.EnterState(state))
-
-    # --- time
 
     def _wake(self) -> None:
         if self._now >= self._next_beat:
@@ -303,7 +300,7 @@ class RunMachine:
         self._end_with(outcome)
 
     def _end_with(self, outcome: LastOutcome) -> None:
-        if isinstance(outcome, RunFailure):
+        if isinstance(outcome, RunFailure | Cancelled):
             self._conclusion = Agreement(outcome, self.state, self.config, self.peers, self._diagnose)
         else:
             self._conclusion = Conclusion(outcome)

@@ -40,7 +40,7 @@ class PeerMonitor:
     me: str
     since: float  # when the run began here
     attempt: int = 1
-    verdict: Failure | None = None  # the label party's
+    last_word: RemoteFailure | Cancelled | None = None  # the label party's: its verdict, or that the run is cancelled
     last_progress: dict[str, tuple[float, Progress]] = field(default_factory=dict)  # when, and what
     overdue: dict[str, str] = field(default_factory=dict)  # each party's deadline that has passed
     complaints: dict[str, Failure] = field(default_factory=dict)  # why each party says that the attempt is off
@@ -68,7 +68,11 @@ class PeerMonitor:
         return None
 
     def _note_cancellation(self, sender: str, by: str) -> RunOutcome:
-        return Cancelled(by) if by in self.parties else unknown_party(sender)
+        if by not in self.parties:
+            return unknown_party(sender)
+        if sender == self.label:
+            self.last_word = self.last_word or Cancelled(by)
+        return Cancelled(by)
 
     def _names_unknown_party(self, message: Progress | Failure) -> bool:
         if isinstance(message, Failure):
@@ -78,7 +82,7 @@ class PeerMonitor:
 
     def _note_failure(self, address: Address, message: Failure) -> RunOutcome | None:
         if message.verdict and address.sender == self.label:
-            self.verdict = self.verdict or message
+            self.last_word = self.last_word or RemoteFailure(message)
             return RemoteFailure(message)
         if address.attempt != self.attempt:
             return None

@@ -19,10 +19,10 @@ from tercet.agents.machine.run_config import RunConfig
 from tercet.agents.runs.broker_problems import connection_lost
 from tercet.schemas.messages.address import Address, Round
 from tercet.schemas.messages.kinds import Failure, Message, Outcome
-from tests.agents.runs.disturbed.work import Cast, Enter, Hear, Save, Say, Script, Value, play
+from tests.agents.machine.disturbed.work import Cast, Enter, Hear, Save, Say, Script, Value, play
 
 if TYPE_CHECKING:
-    from tests.agents.runs.disturbed.world import World
+    from tests.agents.machine.disturbed.world import World
 
 JOB = "credit-1"
 CONTROL, WORK = "control", "work"
@@ -191,7 +191,7 @@ class Run:
         match action:
             case actions.StartAttempt():
                 self.work = Work(self)
-                self.later(0.0, self.work.go_on)
+                self.later(0.0, self.work.begin)
             case actions.StopWork():
                 self._stop_work()
             case actions.AbandonAttempt():
@@ -201,11 +201,16 @@ class Run:
             case actions.Inquire() | actions.Announce():
                 self._say_standing(action)
             case actions.AskRefusal():
-                self.answer(events.RefusalDecided(None))
+                self.answer(events.RefusalDecided(self.refusal))
             case actions.KeepResult():
                 self.answer(events.ResultStored())
             case actions.WriteReport():
                 self.answer(events.ReportWritten())
+
+    @property
+    def refusal(self) -> JobProblem | None:
+        """This party's reason against the job, if it has one."""
+        return JobProblem("policy.purpose", self.me, f"{self.me} refuses") if self.world.refuses(self.agent) else None
 
     def _say_standing(self, action: actions.Inquire | actions.Announce) -> None:
         inquires = isinstance(action, actions.Inquire)
@@ -290,6 +295,15 @@ class Work:
 
     def _missing(self, wait: Hear) -> Sequence[str]:
         return [party for party in wait.senders if (wait.kind, party) not in self._run.mailbox]
+
+    def begin(self) -> None:
+        """Begin to play, unless this party refuses the job."""
+        refusal = self._run.refusal
+        if refusal is None or self._run.work is not self:
+            self.go_on()
+        else:
+            self._script = None
+            self._run.answer(events.AttemptEnded(refusal))
 
     def go_on(self) -> None:
         """Play on until something is missing."""

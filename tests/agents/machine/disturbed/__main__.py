@@ -1,4 +1,4 @@
-"""Runs many disturbed jobs: `python -m tests.agents.runs.disturbed --runs 100000 --processes 2`."""
+"""Runs many disturbed jobs: `python -m tests.agents.machine.disturbed --runs 100000 --processes 2`."""
 
 import argparse
 import sys
@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 
-from tests.agents.runs.disturbed.world import Broken, World
+from tests.agents.machine.disturbed.world import Broken, World
 
 CHUNK = 500
 
@@ -36,7 +36,7 @@ def run_chunk(first: int, last: int) -> tuple[Counter[str], list[str]]:
 
 def main() -> int:
     """Run them all, and tell how they ended."""
-    parser = argparse.ArgumentParser(prog="python -m tests.agents.runs.disturbed")
+    parser = argparse.ArgumentParser(prog="python -m tests.agents.machine.disturbed")
     parser.add_argument("--runs", type=int, default=100_000)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--processes", type=int, default=2)

@@ -6,7 +6,7 @@ from functools import partial
 from random import Random
 from typing import NamedTuple
 
-from tercet.agents.core.states import TERMINAL, State
+from tercet.agents.core.states import State
 from tercet.agents.machine.events import Ordered
 from tercet.agents.machine.machine import RunMachine
 from tercet.agents.machine.outcomes import Cancelled, Suspended
@@ -14,9 +14,9 @@ from tercet.agents.machine.recovery import SavedRun
 from tercet.agents.machine.run_config import RunConfig
 from tercet.schemas.files.settings import Deadlines
 from tercet.schemas.messages.kinds import Message
-from tests.agents.runs.disturbed.clock import Clock
-from tests.agents.runs.disturbed.party import CONTROL, WORK, Agent, Run, control_address, is_consumed
-from tests.agents.runs.disturbed.work import STEPS, undisturbed_model
+from tests.agents.machine.disturbed.clock import Clock
+from tests.agents.machine.disturbed.party import CONTROL, WORK, Agent, Run, control_address, is_consumed
+from tests.agents.machine.disturbed.work import STEPS, undisturbed_model
 
 DEADLINES = Deadlines(
     accept=6, ready=6, start=12, handshake=5, alignment=5, fit=5, terms=10, step=10, release=5,
@@ -34,10 +34,15 @@ MakeMachine = Callable[[RunConfig, SavedRun, float], RunMachine]
 class Fault(NamedTuple):
     """Something that goes wrong: at a time, or at the `number`th message that a party sends, for some seconds."""
 
-    kind: str  # kill, stop, cut, hang, lose, cancel, late
+    kind: str  # kill, stop, cut, hang, lose, cancel, late, refuse
     party: str
     at: float
     seconds: float
+
+    @property
+    def passes(self) -> bool:
+        """Tell whether a job goes on after it, to the same model."""
+        return self.kind not in {"cancel", "refuse"} and self.seconds <= SHORT
 
     def __str__(self) -> str:
         length = "for good" if self.seconds >= FOREVER else f"for {self.seconds:.2f} s"
@@ -169,6 +174,9 @@ class World:
         return most
 
     def _submit(self) -> None:
+        if not self.label.is_up:
+            self.clock.after(0.5, self._submit)
+            return
         self.label.begin_run(SavedRun())
         for party in self.agents:
             if party != self.label.name:
@@ -216,8 +224,11 @@ class World:
     def hang_seconds(self, agent: Agent) -> float:
         """Tell for how long a party hangs before the message that it is about to send."""
         self._said[agent.name] += 1
+        said = self._said[agent.name]
         for fault in self.faults:
-            if (fault.kind, fault.party, int(fault.at)) == ("hang", agent.name, self._said[agent.name]):
+            if (fault.kind, fault.party) != ("hang", agent.name):
+                continue
+            if said == int(fault.at) or (fault.seconds >= FOREVER and said > fault.at):
                 return fault.seconds
         return 0.0
 
@@ -228,6 +239,10 @@ class World:
             (fault.kind, fault.party, int(fault.at)) == ("lose", sender.name, self._sent[sender.name])
             for fault in self.faults
         )
+
+    def refuses(self, agent: Agent) -> bool:
+        """Tell whether a party's policy is against the job."""
+        return any((fault.kind, fault.party) == ("refuse", agent.name) for fault in self.faults)
 
     def drain_seconds(self, agent: Agent, deadline: str) -> float:
         """Tell how long it takes until the broker has everything."""
@@ -255,6 +270,8 @@ class World:
             raise Broken(f"the parties show different reasons: {reasons}")
         if self.label.state == State.DONE:
             self._verify_models()
+        elif all(fault.passes for fault in self.faults):
+            raise Broken(f"the job is {self.label.state} after faults that have passed: {self.label.failure}")
 
     def _is_excused(self, agent: Agent) -> bool:
         """Tell whether an agent need not know the end.
@@ -280,7 +297,7 @@ class World:
     @property
     def states(self) -> set[State | None]:
         """The states at which the job has ended."""
-        return {agent.state for agent in self.living}
+        return {agent.state for agent in self.living if agent.record is not None}
 
     def describe(self) -> str:
         """Tell what disturbed the job."""
@@ -291,14 +308,11 @@ def draw_faults(random: Random, parties: Sequence[str], label: str) -> list[Faul
     """Draw up to three faults that pass, or that do not."""
     faults = []
     for _ in range(random.choice((0, 1, 1, 2, 2, 3))):
-        kind = random.choice(("kill", "kill", "stop", "cut", "hang", "lose", "cancel", "late"))
+        kind = random.choice(
+            ("kill", "kill", "stop", "cut", "hang", "hang", "lose", "lose", "late", "cancel", "refuse")
+        )
         seconds = random.choice((random.uniform(0.1, SHORT), random.uniform(SHORT, 2 * DEADLINES.recover)))
         numbered = kind in {"hang", "lose"}
         at = float(random.randint(1, 20)) if numbered else random.uniform(0.0, 6.0)
         faults.append(Fault(kind, random.choice(parties), at, seconds))
     return faults
-
-
-def is_terminal(state: State | None) -> bool:
-    """Tell whether a state is an end."""
-    return state in TERMINAL
