@@ -10,7 +10,7 @@ from tercet.agents.machine.peers import PeerMonitor
 from tercet.agents.machine.recovery import Attempts
 from tercet.agents.machine.run_config import RunConfig
 from tercet.schemas.messages.address import Address
-from tercet.schemas.messages.kinds import Failure, Message, Outcome
+from tercet.schemas.messages.kinds import Cancel, Failure, Message, Outcome
 
 NOT_RESUMED = "job.resume"  # code of a party that declines to resume a run
 
@@ -36,6 +36,9 @@ def read_control(run: Hearer, address: Address, message: Message, now: float) ->
     A party that is done ends the run where this one has released too: then all have. A helper has nothing to release,
     and another one may have helped; it follows the label party.
     """
+    takes_part = address.sender in run.config.parties(run.attempts.helper)
+    if run.state == State.RELEASED and not takes_part and isinstance(message, Cancel | Failure):
+        return None  # whoever takes part has released, or nobody is done yet; who stands by knows nothing of that
     if isinstance(message, Outcome):
         meaning = _read_outcome(run, address.sender, message)
     else:

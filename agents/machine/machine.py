@@ -147,10 +147,12 @@ class RunMachine:
     def _note_answer(self, event: events.Event) -> None:
         """Note how something ended that this machine had asked for, if it still waits for that."""
         match self.mode, event:
-            case Mode.OPENING, events.QueuesOpened() | events.QueuesRefused():
+            case Mode.OPENING | Mode.WAITING, events.QueuesOpened() | events.QueuesRefused():
                 self._note_queues(event)
             case Mode.WORKING, events.PhaseEntered(state, first_step):
-                self._enter_phase(state, first_step)
+                if state in {State.TRAINING, State.SCORING}:
+                    self.attempts.note_progress(first_step)
+                self._do(actions.EnterState(state))
             case Mode.OPENING | Mode.WORKING, events.AttemptEnded(outcome):
                 self._take_outcome(outcome)
             case Mode.WORKING, events.AttemptOverdue(deadline):
@@ -182,8 +184,8 @@ class RunMachine:
         before, self.mode = self.mode, follow(TRANSITIONS, self.mode, cause)
         if before in BEGUN and self.mode not in BEGUN:
             self._last_wait = self._observed.wait
-            if (before, self.mode) != (Mode.OPENING, Mode.CONCLUDING):  # the label party is still to be heard
-                self._todo.append(actions.StopWork())
+        if cause != OPENED and (self._are_queues_open or self.mode != Mode.CONCLUDING):
+            self._todo.append(actions.StopWork())  # but for queues by which the label party is to be heard yet
 
     def _start(self, problem: JobProblem | None) -> None:
         self._obstacle, self._next_beat = problem, self._now + self.config.deadlines.heartbeat
@@ -198,6 +200,10 @@ class RunMachine:
     def _note_queues(self, event: events.QueuesOpened | events.QueuesRefused) -> None:
         """Begin to work, or handle what keeps this party from it."""
         self._are_queues_open = isinstance(event, events.QueuesOpened)
+        if self.mode == Mode.WAITING:
+            if not self._are_queues_open:
+                self._open_queues()
+            return
         outcome, self._held = self._held, None
         is_recalled, self._is_recalled = self._is_recalled, False
         if self._obstacle is not None:
@@ -216,16 +222,13 @@ class RunMachine:
             self._follow(OPENED)
             self._do(actions.StartAttempt())
 
-    def _enter_phase(self, state: State, first_step: int) -> None:
-        if state in {State.TRAINING, State.SCORING}:
-            self.attempts.note_progress(first_step)
-        self._do(actions.EnterState(state))
-
     def _wake(self) -> None:
+        """Send a heartbeat when it is due, and begin another attempt when a pause is over."""
         if self._now >= self._next_beat:
             self._beat()
         if self.mode == Mode.PAUSING and self._now >= self._pause_end:
-            self._choose_attempt()
+            helper = choose_helper(self.config.helpers, self.peers.reports(self._now), self.attempts.helper)
+            self._replace(Restart(self.attempts.number + 1, helper))
 
     def _beat(self) -> None:
         """Look after those who are not heard of, and send a heartbeat."""
@@ -319,6 +322,8 @@ class RunMachine:
             self._wake()
         else:
             self._do(actions.Send(fault.model_copy(update={"verdict": False})), actions.SendHeartbeat())
+            if not self._are_queues_open:  # by which the next attempt is to be heard
+                self._open_queues()
 
     def _abandon(self, fault: Failure | None = None) -> None:
         """Refuse all further messages of the attempt; another one follows."""
@@ -326,11 +331,6 @@ class RunMachine:
         self._do(actions.AbandonAttempt(fault))
         if self.state not in {State.RECEIVED, State.RECOVERING}:
             self._do(actions.EnterState(State.RECOVERING))
-
-    def _choose_attempt(self) -> None:
-        """Choose the next attempt and its helper, at the label party."""
-        helper = choose_helper(self.config.helpers, self.peers.reports(self._now), self.attempts.helper)
-        self._replace(Restart(self.attempts.number + 1, helper))
 
     def _replace(self, restart: Restart) -> None:
         self._follow(NEXT_ATTEMPT)

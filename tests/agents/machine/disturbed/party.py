@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 JOB = "credit-1"
 CONTROL, WORK = "control", "work"
+RETRY_SECONDS = 0.25
 ROUNDS = (CONTROL, WORK)  # in the order in which a party opens their queues
 
 
@@ -228,7 +229,10 @@ class Run:
         """Consume one queue after the other."""
         if self.agent.cut_off_since is not None:
             problem = JobProblem("transport.broker", BROKER, "the broker is away")
-            self.later(patience, partial(self._refuse, opening, problem))
+            again = partial(self._open, opening, patience - RETRY_SECONDS)
+            self.later(RETRY_SECONDS, again if patience > 0 else partial(self._refuse, opening, problem))
+            return
+        if opening != self._opening:
             return
         seconds = 0.0
         self.agent.has_queues = True

@@ -277,7 +277,7 @@ class World:
         """Tell whether an agent need not know the end.
 
         Who is cut off for longer than `recover` ends by itself. So does a helper that had no part in the last attempt,
-        where others were away for long; and its operator may cancel what has ended elsewhere.
+        where others were away for long; and it may cancel or refuse what has ended elsewhere.
         """
         final = self.label.record
         away = [fault.seconds for fault in self.faults if (fault.kind, fault.party) == ("cut", agent.name)]
@@ -286,7 +286,7 @@ class World:
         if final is None or final.attempts is None or not agent.config.is_helper or agent.name == final.attempts.helper:
             return False
         is_long = any(fault.seconds > DEADLINES.recover / 2 for fault in self.faults)
-        return is_long or any((fault.kind, fault.party) == ("cancel", agent.name) for fault in self.faults)
+        return is_long or any(fault.kind in {"cancel", "refuse"} and fault.party == agent.name for fault in self.faults)
 
     def _verify_models(self) -> None:
         data = self.label.config.data_parties
