@@ -20,7 +20,7 @@ from tercet.mpc.arithmetic.ring import total
 from tercet.mpc.blind.start import to_layers
 from tercet.mpc.dealing.hidden_helper import dealt_mask, mask_sums, weights_mask
 from tercet.mpc.dealing.sizes import BlindLayout
-from tercet.mpc.linear.data_party import Shares
+from tercet.mpc.linear.shares import Shares
 from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.plan.architecture import Layout
 from tercet.mpc.plan.schedule import Step

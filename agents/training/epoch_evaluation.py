@@ -64,11 +64,6 @@ class Evaluation:
         self._blind_held_out: HeldOutParty | None = None
         self.best: AnyShares | None = None
 
-    @property
-    def answered_loss(self) -> LossParty | None:
-        """The training loss where the helper computes its terms."""
-        return self.loss if isinstance(self.loss, LossParty) else None
-
     async def on_epoch_end(self, epoch: int, shares: Callable[[], AnyShares]) -> bool:
         """Do what the job asks for after an epoch; whether there may be another one."""
         job = self._context.training

@@ -103,14 +103,11 @@ class HeldOutLossParty:
 
     def add_loss(self, step: Step) -> Script[None]:
         """Add the batch to this party's share of the loss."""
-        shape = (step.rows, self._plan.outputs)
         if self._me != self._label:
-            labels = received_words((yield Receive("loss labels", 0, {self._label: shape})))[self._label]
-            self._loss.absorb(step, labels)
+            yield from self._loss.receive_labels(step)
             return
         yield Await("scored")
-        terms = received_words((yield Receive("loss terms", 0, {HELPER: (step.rows + 1, self._plan.outputs)})))[HELPER]
-        self._loss.absorb_terms(step, terms[:-1], terms[-1:])
+        yield from self._loss.receive_terms(step)
 
     def share(self) -> Words:
         """Return this party's share of the summed loss, (1, 1), once all steps are done."""

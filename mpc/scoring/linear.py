@@ -26,7 +26,7 @@ from tercet.mpc.arithmetic.ring import ShapeProblem, Signed, Words, expect, prod
 from tercet.mpc.functions.links import LINKS, Link
 from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.linear.algebra import apply_order, correction, preactivation_share, restore_order
-from tercet.mpc.linear.data_party import Shares
+from tercet.mpc.linear.shares import Shares
 from tercet.mpc.plan.architecture import CARRIER, Network
 from tercet.mpc.plan.blind import Blind, narrow_bits
 from tercet.mpc.plan.forward import Forward, noise_width

@@ -25,8 +25,9 @@ from tercet.mpc.reference.blind import BlindRun
 from tercet.mpc.scoring.blind_network import BlindNetworkScorer, BlindNetworkScoringHelper
 from tercet.mpc.scoring.linear import scoring_steps
 from tercet.mpc.scoring.openings import Openings, PassMasks, masked_blocks, masked_upper
+from tests.mpc.driver import Sent
 from tests.mpc.network_world import KEY, messages
-from tests.mpc.world import MaskSource, Sent, keyed
+from tests.mpc.world import MaskSource, keyed
 
 NARROWING = Step(0, 0, 0, 0, 1, 1.0, 1.0, 1.0)  # an address of masks
 

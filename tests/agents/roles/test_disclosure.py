@@ -13,6 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 import tercet.broker.sealing.seal
+import tercet.mpc.linear.ahead
 import tercet.mpc.linear.algebra
 import tercet.mpc.linear.checks
 import tercet.mpc.linear.data_party
@@ -380,7 +381,7 @@ def no_r(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Checks, "absorb", lambda self, step, opened, known, rs: absorb(
         self, step, opened, known, {i: 0 * r for i, r in rs.items()}))  # fmt: skip
     patch.setattr(
-        tercet.mpc.linear.data_party, "partner_update", lambda w, e, known, r, order: update(w, e, known, 0 * r, order)
+        tercet.mpc.linear.ahead, "partner_update", lambda w, e, known, r, order: update(w, e, known, 0 * r, order)
     )
 
 

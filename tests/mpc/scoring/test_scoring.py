@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tercet.mpc.arithmetic.fixed import RangeProblem, clip_rows, decode, encode_features
 from tercet.mpc.arithmetic.ring import ShapeProblem, total
 from tercet.mpc.interface.feature_source import ArrayFeatures
+from tercet.mpc.interface.script import HELPER
 from tercet.mpc.linear.algebra import zero_share
 from tercet.mpc.linear.helper import Diverged
 from tercet.mpc.plan.forward import SCORE_BITS
@@ -23,7 +24,7 @@ from tercet.mpc.scoring.linear import Numbers, Scorer, ScoringHelper, scoring_st
 from tercet.mpc.scoring.openings import PassMasks
 from tercet.mpc.scoring.scores import decode_scores, encode_scores
 from tests.mpc.linear.test_joint import jobs
-from tests.mpc.world import HELPER, SHOWN, Job, Pass, World, keyed, make_job
+from tests.mpc.world import SHOWN, Job, Pass, World, keyed, make_job
 
 SMALL = Request("logistic", rows=150, columns=(7, 8), batch=40, epochs=2, rate=0.3, l2=0.1, accept_narrow=True)
 
