@@ -33,6 +33,7 @@ from tercet.schemas.messages.kinds import (
     MaskedLabels,
     MaskedLossLabels,
     MaskedLossScores,
+    MaskedScores,
     MaskedWeights,
     MaskOpenings,
     Message,
@@ -44,9 +45,11 @@ from tercet.schemas.messages.kinds import (
     Scores,
     ScoringDealtShares,
     ScoringHiddenAnswer,
+    ScoringHiddenOpening,
     ScoringHiddenShare,
     ScoringInputs,
     ScoringMaskOpenings,
+    ScoringScoreOpening,
     ScoringShare,
     SlopeOpening,
     TruncationOpening,
@@ -108,6 +111,9 @@ SCORING: Kinds = {
     "hidden answer": ScoringHiddenAnswer,
     "output share": ScoringShare,
     "scores": Scores,
+    "score opening": ScoringScoreOpening,
+    "hidden opening": ScoringHiddenOpening,
+    "masked scores": MaskedScores,
 }
 
 

@@ -22,7 +22,7 @@ from tercet.agents.roles.exposure_profile import check_numbers, label_kind
 from tercet.agents.roles.own_labels import OwnLabels
 from tercet.agents.roles.release import open_model_parts, save_part
 from tercet.agents.roles.release_to_label import check_declared, encoding_message
-from tercet.agents.scoring.blind_network_scoring import narrow_shares
+from tercet.agents.scoring.narrowing import narrow_shares
 from tercet.agents.session.checkpoint_store import CheckpointFolder, checkpoint_folder
 from tercet.agents.session.context import JobContext
 from tercet.agents.session.training_defaults import announced_spread

@@ -17,10 +17,10 @@ from tercet.agents.protocol.weight_openings import (
     receive_seeds,
 )
 from tercet.agents.roles.prediction import scoring_numbers
+from tercet.agents.scoring.batches import scoring_batch
 from tercet.agents.scoring.blind_held_out import HeldOutDealer
-from tercet.agents.scoring.blind_network_scoring import deal_narrow_shares
 from tercet.agents.scoring.held_out_loss import answer_held_out_loss
-from tercet.agents.scoring.linear_scoring import scoring_batch
+from tercet.agents.scoring.narrowing import deal_narrow_shares
 from tercet.agents.scoring.scoring_pass import answer_pass
 from tercet.agents.session.context import JobContext
 from tercet.agents.training.blind_training import BlindHelperTraining

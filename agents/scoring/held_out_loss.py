@@ -10,7 +10,7 @@ from typing import Final
 from tercet.agents.protocol.script_driver import Kinds, ScriptDriver
 from tercet.agents.protocol.shares import AnyShares
 from tercet.agents.protocol.weight_openings import open_for_pass
-from tercet.agents.scoring.linear_scoring import range_problem, scoring_batch
+from tercet.agents.scoring.batches import range_problem, scoring_batch
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.interface.feature_source import FeatureSource

@@ -13,7 +13,7 @@ from tercet.agents.core.states import State
 from tercet.agents.models import model_part
 from tercet.agents.roles.data_party import DataPartyRole
 from tercet.agents.runs.run import JobRun
-from tercet.agents.scoring.blind_network_scoring import NARROWING, narrowing_step
+from tercet.agents.scoring.narrowing import NARROWING, narrowing_step
 from tercet.agents.training.blind_training import chosen_bundles, public_order
 from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.mpc.arithmetic.ring import total

@@ -28,6 +28,7 @@ from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.elements import Elements
 from tercet.mpc.randomness.secret_order import Order, order_key
 from tercet.mpc.reference.network import NetworkWeights
+from tercet.mpc.scoring.blind_network import BlindNetworkScoringHelper
 from tercet.mpc.scoring.linear import scoring_steps
 from tercet.mpc.scoring.network import NetworkScorer, NetworkScoringHelper
 from tercet.mpc.scoring.openings import Openings, PassMasks, WeightMasks
@@ -165,6 +166,12 @@ def same(a: NetworkWeights, b: NetworkWeights) -> bool:
     return all(np.array_equal(x, y) for x, y in pairs)
 
 
+def both(helper: NetworkScoringHelper | BlindNetworkScoringHelper, step: Step) -> Script[None]:
+    """A scoring helper's scripts of a batch, one after the other."""
+    yield from helper.deal_step(step)
+    yield from helper.run_online(step)
+
+
 class NetworkPass:
     """The data parties and the helper in one pass of scoring."""
 
@@ -222,8 +229,8 @@ class NetworkPass:
         """Drive all scripts, each as far as it goes, until all are over."""
         if not self.opened:
             self.open()
-        scripts: dict[int, Script[None]] = {i: one.script(step, self.opened[i]) for i, one in enumerate(self.scorers)}
-        scripts[HELPER] = self.helper.script(step)
+        scripts: dict[int, Script[None]] = {i: one.run_step(step, self.opened[i]) for i, one in enumerate(self.scorers)}
+        scripts[HELPER] = both(self.helper, step)
         events: dict[int, Any] = {role: next(script) for role, script in scripts.items()}
         box: dict[tuple[str, int, int, int], Words] = {}
         while events:

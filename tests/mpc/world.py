@@ -20,8 +20,7 @@ from tercet.mpc.linear.data_party import LinearParty
 from tercet.mpc.linear.helper import ActivationFunction, LinearHelper, activation
 from tercet.mpc.linear.loss import LossHelper, LossParty
 from tercet.mpc.linear.shares import Shares
-from tercet.mpc.plan.architecture import CARRIER
-from tercet.mpc.plan.forward import Forward
+from tercet.mpc.plan.architecture import CARRIER, NetworkForward
 from tercet.mpc.plan.plan import Plan, Request
 from tercet.mpc.plan.planner import make_plan
 from tercet.mpc.plan.schedule import Step
@@ -205,7 +204,7 @@ class Pass:
     """The data parties and the helper in one pass of scoring; `weights` are masks of weights, if not of this pass."""
 
     def __init__(self, job: Job, shares: list[Shares], xs: list[Words], epoch: int = 0, *, batch: int = 64,
-                 numbers: Forward | None = None, order: Order | None = None, limit: float = math.inf,
+                 numbers: NetworkForward | None = None, order: Order | None = None, limit: float = math.inf,
                  masks: MaskSource | None = None, weights: dict[int, WeightMasks] | None = None) -> None:  # fmt: skip
         self.ids, self.sent, self.label = range(len(xs)), list[Sent](), job.label
         numbers, rows = numbers or job.plan, len(xs[0])
@@ -219,7 +218,7 @@ class Pass:
                    weight_masks=weights[i])
             for i in self.ids
         ]  # fmt: skip
-        self.helper = ScoringHelper(numbers, {i: masks(i, HELPER) for i in self.ids}, weights, limit)
+        self.helper = ScoringHelper(numbers, job.label, {i: masks(i, HELPER) for i in self.ids}, weights, limit)
         self.opened: dict[int, dict[int, Words]] = {}
 
     def send(self, what: str, step: Step, sender: int, receiver: int, words: Words) -> Words:

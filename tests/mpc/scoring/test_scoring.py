@@ -147,7 +147,7 @@ def test_the_helper_refuses_scores_that_left_the_words_safe_half(word, stops):
     job, masks = make_job(SMALL), keyed(purpose="validation")
     step = next(scoring_steps(1, 1, 0, 1.0))
     helped = {i: masks(i, HELPER) for i in (0, 1)}
-    probe = ScoringHelper(job.plan, helped, {i: PassMasks(helped[i], step) for i in (0, 1)})
+    probe = ScoringHelper(job.plan, 0, helped, {i: PassMasks(helped[i], step) for i in (0, 1)})
     missing = total(probe._correction(i, step) for i in (0, 1))
     shares = {0: np.array([[word]], np.uint64) - missing, 1: np.zeros((1, 1), np.uint64)}
     if stops:
