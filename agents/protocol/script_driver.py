@@ -266,7 +266,7 @@ class _Advance:
                 case Await(name) if name in self._counts and self._counts[name].value > step.index:
                     pass
                 case _:
-                    self.__name__, self._before = _maths_name(self._before, event), event
+                    self.__name__, self._before = _maths_name(self._before, event, marks), event
                     return marks, event
             answer = None
 
@@ -278,8 +278,8 @@ class _Advance:
             return None
 
 
-def _maths_name(before: Event | None, after: Event | None) -> str:
-    """Name the maths between two events by their result, or else by their input."""
+def _maths_name(before: Event | None, after: Event | None, marks: Sequence[str]) -> str:
+    """Name the maths between two events by their result, or by their input or marks."""
     match before, after:
         case _, Send(kind):
             return kind
@@ -287,4 +287,4 @@ def _maths_name(before: Event | None, after: Event | None) -> str:
             return f"take in {kind}"
         case _, Receive(kind):
             return f"ask for {kind}"
-    return "go on"
+    return marks[-1] if marks else "go on"
