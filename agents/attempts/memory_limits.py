@@ -7,7 +7,7 @@ any amount.
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.protocol.flow_control import checked_words, dealt_words, largest_batch, largest_message, words_made
 from tercet.agents.roles.prediction import scoring_numbers
-from tercet.agents.scoring.linear_scoring import scoring_batch
+from tercet.agents.scoring.batches import scoring_batch
 from tercet.agents.session.context import JobContext
 from tercet.mpc.dealing.sizes import BlindNumbers
 from tercet.schemas.files.job import TrainingJob

@@ -117,6 +117,7 @@ class CheckpointWriter:
         self._last_due = context.first_step  # steps done at the last one that is due
         self._since = loop_time()
         self._due: set[int] = set()  # steps that end with one
+        self._decided = context.first_step  # steps of which that is decided
         self._writing: asyncio.Task[None] | None = None
 
     def decide_due(self, step: Step) -> bool:
@@ -125,8 +126,9 @@ class CheckpointWriter:
         The same for every receiver. The last step has none: `write_last` says besides that steps are over, and nobody
         goes on from there by another one.
         """
-        if step.index in self._due:
-            return True
+        if step.index < self._decided:
+            return self.is_due(step)
+        self._decided = step.index + 1
         recovery, now = self._context.settings.recovery, loop_time()
         done = step.index + 1
         if done == self._context.ready_plan.steps_total:

@@ -6,7 +6,7 @@ It knows which message stands for which kind, and when something is to be said; 
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from tercet.agents.messaging.inbox import Deadline
 from tercet.agents.messaging.trace import LAYERED
@@ -22,6 +22,7 @@ from tercet.schemas.messages.kinds import (
     CheckRows,
     DealtShares,
     ErrorOpening,
+    GradientShare,
     HiddenAnswer,
     HiddenOpening,
     HiddenShare,
@@ -32,6 +33,7 @@ from tercet.schemas.messages.kinds import (
     MaskedLabels,
     MaskedLossLabels,
     MaskedLossScores,
+    MaskedScores,
     MaskedWeights,
     MaskOpenings,
     Message,
@@ -43,9 +45,11 @@ from tercet.schemas.messages.kinds import (
     Scores,
     ScoringDealtShares,
     ScoringHiddenAnswer,
+    ScoringHiddenOpening,
     ScoringHiddenShare,
     ScoringInputs,
     ScoringMaskOpenings,
+    ScoringScoreOpening,
     ScoringShare,
     SlopeOpening,
     TruncationOpening,
@@ -69,6 +73,7 @@ TRAINING: Kinds = {
     "loss labels": MaskedLossLabels,
     "masked weights": MaskedWeights,
     "dealt": DealtShares,
+    "gradient share": GradientShare,
     "weight opening": WeightOpening,
     "narrow opening": NarrowOpening,
     "hidden share": HiddenShare,
@@ -106,11 +111,14 @@ SCORING: Kinds = {
     "hidden answer": ScoringHiddenAnswer,
     "output share": ScoringShare,
     "scores": Scores,
+    "score opening": ScoringScoreOpening,
+    "hidden opening": ScoringHiddenOpening,
+    "masked scores": MaskedScores,
 }
 
 
 class Widths(Protocol):
-    """Describes a model's widths; a `network.Layout`."""
+    """Describes a model's widths; an `architecture.Layout`."""
 
     @property
     def columns(self) -> Sequence[int]:
@@ -129,22 +137,13 @@ class Widths(Protocol):
         """The most messages of one kind in a step."""
 
 
-class LinearWidths(NamedTuple):
-    """Describes a model without hidden layers."""
-
-    columns: tuple[int, ...]
-    widths: tuple[int, ...]
-    hidden: tuple[int, ...] = ()
-    turns: int = 1
-
-
 class ScriptDriver:
     """Drives the scripts of one role in a training, or in a scoring pass.
 
     Args:
         context: The job at this party.
         kinds: The message for each kind of tensor.
-        layout: Of the network, or what stands for it where there is none.
+        layout: Of the model.
         rows: Of the largest batch: all steps of a role run in one and the same thread.
         saver: At a data party in training: what labels say of checkpoints.
     """
@@ -153,6 +152,7 @@ class ScriptDriver:
         self, context: JobContext, kinds: Kinds, layout: Widths, rows: int, checkpoints: CheckpointWriter | None = None
     ) -> None:
         self._context, self._kinds, self._checkpoints = context, kinds, checkpoints
+        self._deadline = context.deadline("step")
         self._layers = context.trace.layers = layout.turns
         self._words = rows * (sum(layout.columns) + ELEMENT * sum(layout.widths))
         self._names = {HELPER: context.description.helper} | dict(enumerate(context.description.data_parties))
@@ -174,7 +174,7 @@ class ScriptDriver:
                 self.counts[name].increment()
             if event is None:
                 return advance.returned  # type: ignore[no-any-return]
-            answer = await self._handle_event(event, step, deadline or self._context.deadline("step"))
+            answer = await self._handle_event(event, step, deadline or self._deadline)
 
     async def compute(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run maths of a step where the others run theirs."""
@@ -207,13 +207,13 @@ class ScriptDriver:
         receivers, place = [self._names[number] for number in event.to], self._address_step(model, event.turn, step)
         along = [
             *(Companion(self._make_message(k, words, step), step.epoch, step.position) for k, words in event.along),
-            *(self._for_later_step(step.index + steps, k, words) for steps, k, words in event.later),
+            *(self._for_other_step(step.index + steps, k, words) for steps, k, words in event.later),
         ]
         message = self._make_message(event.kind, event.words, step)
         await self._context.mailbox.send(message, receivers, deadline, epoch=step.epoch, step=place, along=along)
 
-    def _for_later_step(self, index: int, kind: str, words: Words) -> Companion:
-        """Make a message of a later step of the training, of a kind that says nothing but words."""
+    def _for_other_step(self, index: int, kind: str, words: Words) -> Companion:
+        """Make a message of another step of the training, of a kind that says nothing but words."""
         epoch, position = divmod(index, self._context.ready_plan.steps_per_epoch)
         make: Callable[..., Message] = self._kinds[kind]
         return Companion(make(words=words), epoch, position)
@@ -228,7 +228,7 @@ class ScriptDriver:
         self, event: Receive, step: Step, deadline: Deadline | None = None
     ) -> Mapping[int, Words]:
         """Wait for the tensors that a script asks for."""
-        deadline = deadline or self._context.deadline("step")
+        deadline = deadline or self._deadline
         model, mail = self._kinds[event.kind], self._context.mailbox
         senders = [self._names[number] for number in event.shapes]
         place = self._address_step(model, event.turn, step)
@@ -266,7 +266,7 @@ class _Advance:
                 case Await(name) if name in self._counts and self._counts[name].value > step.index:
                     pass
                 case _:
-                    self.__name__, self._before = _maths_name(self._before, event), event
+                    self.__name__, self._before = _maths_name(self._before, event, marks), event
                     return marks, event
             answer = None
 
@@ -278,8 +278,8 @@ class _Advance:
             return None
 
 
-def _maths_name(before: Event | None, after: Event | None) -> str:
-    """Name the maths between two events by their result, or else by their input."""
+def _maths_name(before: Event | None, after: Event | None, marks: Sequence[str]) -> str:
+    """Name the maths between two events by their result, or by their input or marks."""
     match before, after:
         case _, Send(kind):
             return kind
@@ -287,4 +287,4 @@ def _maths_name(before: Event | None, after: Event | None) -> str:
             return f"take in {kind}"
         case _, Receive(kind):
             return f"ask for {kind}"
-    return "go on"
+    return marks[-1] if marks else "go on"

@@ -12,7 +12,7 @@ from tercet.agents.models.model_part import BIAS, INTERCEPT, SHARE, UPPER, Model
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.arithmetic.ring import Words
-from tercet.mpc.linear.data_party import Shares
+from tercet.mpc.linear.shares import Shares
 from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.plan.architecture import Entry, Layout, Tensors
 from tercet.mpc.plan.plan import Plan

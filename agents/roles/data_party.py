@@ -22,23 +22,17 @@ from tercet.agents.roles.exposure_profile import check_numbers, label_kind
 from tercet.agents.roles.own_labels import OwnLabels
 from tercet.agents.roles.release import open_model_parts, save_part
 from tercet.agents.roles.release_to_label import check_declared, encoding_message
-from tercet.agents.scoring.blind_network_scoring import narrow_shares
+from tercet.agents.scoring.narrowing import narrow_shares
 from tercet.agents.session.checkpoint_store import CheckpointFolder, checkpoint_folder
 from tercet.agents.session.context import JobContext
 from tercet.agents.session.training_defaults import announced_spread
 from tercet.agents.training.blind_training import BlindTraining, blind_party
-from tercet.agents.training.epoch_evaluation import LOSS, AnyLoss, Evaluation, HeldOut, strip_prefix
-from tercet.agents.training.linear_training import LinearTraining
-from tercet.agents.training.network_training import NetworkTraining, network_party
+from tercet.agents.training.delegated_training import DelegatedParty, DelegatedTraining, delegated_party
+from tercet.agents.training.epoch_evaluation import LOSS, Evaluation, HeldOut, strip_prefix
 from tercet.agents.training.sent_rows import agree_on_row_key
 from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.blind.data_party import BlindParty
 from tercet.mpc.functions.labels import LabelProblem
-from tercet.mpc.linear.checks import Checks, Projections
-from tercet.mpc.linear.data_party import DataParty, Shares
-from tercet.mpc.linear.loss import LossParty
-from tercet.mpc.network.data_party import NetworkParty
-from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.randomness.secret_order import Order
 from tercet.schemas.files.settings import TableSettings
 from tercet.schemas.messages.kinds import ScoringTerms, Sizes
@@ -49,7 +43,7 @@ from tercet.tables.encoding.label import UnfitLabel
 from tercet.tables.encoding.store import FeatureView
 from tercet.tables.encoding.whitening import MOST_WHITENED
 
-AnyParty = DataParty | NetworkParty | BlindParty
+AnyParty = DelegatedParty | BlindParty
 MODEL, EXPONENT = "model/", "exponent"  # in a checkpoint: shares of the model as it is then, and how far scores may go
 DIGEST = "digest/"  # likewise: what this party and each other one have found of the helper's dealing
 
@@ -64,7 +58,6 @@ class DataPartyRole:
         self.context = context
         self.own = AlignedTable(context)
         self._me = context.number(context.me)
-        self._label = context.number(context.description.label)
         self.held_out: NDArray[np.bool_] = np.empty(0, np.bool_)  # of the common rows
         self.encoding: Encoding | None = None
         self.labels = OwnLabels(context, self.own)  # of the common rows
@@ -73,7 +66,7 @@ class DataPartyRole:
         self.party: AnyParty | None = None
         self.shares: AnyShares | None = None  # of the model that is kept
         self.openings: ModelOpenings | None = None  # of that model
-        self.start: AnyShares | None = None  # at an attempt's first step; None of a linear model through the helper
+        self.start: AnyShares | None = None  # at an attempt's first step
         self.key = b""  # of the secret order
         self.row_key = b""  # of the masks on this party's rows, in a blind training
         self._evaluation: Evaluation | None = None
@@ -226,7 +219,8 @@ class DataPartyRole:
                 context, self.own.private, self.words, self.labels.trained_on, order_key=self.key
             )
         self.party = await context.compute(self._make_party, shares, digests, arrays.get(LOSS))
-        self._evaluation = await context.compute(self._make_evaluation, arrays.get(LOSS))
+        self.start = self.party.shares()
+        self._evaluation = await context.compute(self._make_evaluation)
         if checkpoint is not None:
             self._evaluation.restore(arrays, checkpoint.facts)
             exponent = checkpoint.facts.get(EXPONENT)
@@ -244,71 +238,26 @@ class DataPartyRole:
             arrays = {**arrays, **{f"{prefix}{name}": words for name, words in more.items()}}
         return arrays, {**facts, EXPONENT: self._score_exponent}
 
-    def _make_checks(self, digests: Mapping[int, bytes] | None) -> Checks | None:
-        """Make the checks of the helper's dealing, going on from an earlier attempt; None if off."""
-        context, plan = self.context, self.context.ready_plan
-        if not plan.request.checks:
-            return None
-        projections = Projections(self.key, plan.checks, context.attempt)
-        return Checks(self._me, plan.checks, projections, context.masks(context.description.helper), digests)
-
     def _make_party(
         self, shares: AnyShares | None, digests: Mapping[int, bytes] | None, so_far: Words | None
     ) -> AnyParty:
-        context, order, words = self.context, self.order, self.words
-        assert order is not None
+        context, labels, words = self.context, self.labels.trained_on, self.words
+        assert self.order is not None
         assert words is not None
-        plan = context.ready_plan
-        if plan.is_blind:
-            party = blind_party(
-                context, words, self.labels.trained_on, self.row_key, order_key=self.key, shares=shares, so_far=so_far,
-                digests=digests,
-            )  # fmt: skip
-            self.start = party.shares()
-            return party
-        checks = self._make_checks(digests)
-        if context.training.network is not None:
-            assert not isinstance(shares, Shares)
-            network = network_party(
-                context, words, self.labels.trained_on, order=order, key=self.key, shares=shares, checks=checks
+        if context.ready_plan.is_blind:
+            return blind_party(
+                context, words, labels, self.row_key, order_key=self.key, shares=shares, so_far=so_far, digests=digests
             )
-            self.start = network.shares()
-            return network
-        assert not isinstance(shares, NetworkShares)
-        return DataParty(
-            self._me,
-            self._label,
-            plan,
-            words,
-            self.labels.trained_on,
-            order=order,
-            helper_masks=context.masks(context.description.helper),
-            zero_masks=context.zero_masks(),
-            shares=shares,
-            checks=checks,
+        return delegated_party(
+            context, words, labels, self.order, key=self.key, shares=shares, so_far=so_far, digests=digests
         )
 
-    def _make_evaluation(self, so_far: Words | None) -> Evaluation:
-        context, order = self.context, self.order
-        assert order is not None
-        loss: AnyLoss | None = None
-        if isinstance(self.party, BlindParty):
-            loss = self.party.loss
-        elif context.training.evaluation.loss:
-            loss = LossParty(
-                self._me,
-                self._label,
-                context.ready_plan,
-                self.labels.trained_on,
-                order=order,
-                helper_masks=context.masks(context.description.helper, "loss"),
-                first=context.first_step,
-                so_far=so_far,
-            )
+    def _make_evaluation(self) -> Evaluation:
+        assert self.party is not None
         labels, centred = self.labels.held_out
         words, private = self.own.view_rows(self.held_out), self.own.private
         held_out = HeldOut(words, labels, centred, private, self.labels.to_label_scale)
-        return Evaluation(context, self.key, held_out, loss, self.labels.constant())
+        return Evaluation(self.context, self.key, held_out, self.party.loss, self.labels.constant())
 
     async def run_steps(self) -> None:
         """Run all steps, and the job's evaluation between epochs."""
@@ -319,10 +268,8 @@ class DataPartyRole:
         if not self.context.all_steps_done:
             if isinstance(self.party, BlindParty):
                 await BlindTraining(self.context, self.party, self._evaluation, self._checkpoints).run()
-            elif isinstance(self.party, NetworkParty):
-                await NetworkTraining(self.context, self.party, self.order, self._evaluation, self._checkpoints).run()
             else:
-                await LinearTraining(self.context, self.party, self.order, self._evaluation, self._checkpoints).run()
+                await DelegatedTraining(self.context, self.party, self.order, self._evaluation, self._checkpoints).run()
         model = self._evaluation.choose_model(self.party.shares())
         commitments = await receive_commitments(
             self.context, self._score_exponent if self.context.all_steps_done else None

@@ -3,17 +3,12 @@
 It holds no table, takes no part in the secret order, and keeps nothing of a step once that is answered.
 """
 
-import asyncio
-from collections.abc import Mapping, Sequence
-from itertools import islice
+from collections.abc import Mapping
 from pathlib import Path
 
 from tercet.agents.alignment.matching import help_align
-from tercet.agents.core.problems import JobProblem
 from tercet.agents.core.states import State
-from tercet.agents.messaging.trace import loop
 from tercet.agents.protocol.checkpointing import receive_start
-from tercet.agents.protocol.flow_control import look_ahead_steps
 from tercet.agents.protocol.weight_openings import (
     make_commitments,
     model_masks,
@@ -22,33 +17,18 @@ from tercet.agents.protocol.weight_openings import (
     receive_seeds,
 )
 from tercet.agents.roles.prediction import scoring_numbers
+from tercet.agents.scoring.batches import scoring_batch
 from tercet.agents.scoring.blind_held_out import HeldOutDealer
-from tercet.agents.scoring.blind_network_scoring import deal_narrow_shares
 from tercet.agents.scoring.held_out_loss import answer_held_out_loss
-from tercet.agents.scoring.linear_scoring import scoring_batch
+from tercet.agents.scoring.narrowing import deal_narrow_shares
 from tercet.agents.scoring.scoring_pass import answer_pass
 from tercet.agents.session.context import JobContext
 from tercet.agents.training.blind_training import BlindHelperTraining
-from tercet.agents.training.network_training import NetworkHelperTraining
-from tercet.mpc.linear.helper import Diverged, Helper
-from tercet.mpc.linear.loss import LossHelper
-from tercet.mpc.network.helper import NetworkHelper
-from tercet.mpc.plan.schedule import Step
+from tercet.agents.training.delegated_training import DelegatedHelperTraining, delegated_helper
 from tercet.mpc.scoring.linear import scoring_steps
 from tercet.mpc.scoring.openings import WeightMasks, blind_exponent, guard_exponent
 from tercet.schemas.files.job import TrainingJob
-from tercet.schemas.messages.codec import Companion
-from tercet.schemas.messages.kinds import (
-    EpochDecision,
-    GradientShare,
-    LossTerms,
-    MaskedActivation,
-    PreactivationShare,
-    ScoringTerms,
-)
-from tercet.schemas.messages.tensor import Words
-
-Dealt = tuple[Step, dict[int, Words]]  # a step, and each data party's gradient share of it
+from tercet.schemas.messages.kinds import EpochDecision, ScoringTerms
 
 
 class HelperRole:
@@ -109,20 +89,9 @@ class _Training:
 
     def __init__(self, context: JobContext) -> None:
         self._context, self._job = context, context.training
-        self._names = dict(enumerate(context.description.data_parties))
-        plan, label = context.ready_plan, context.number(context.label)
-        self._loss = None
         self._dealer: HeldOutDealer | None = None  # of held-out rows, where this party sees no score
-        if self._job.evaluation.loss:
-            self._loss = LossHelper(plan, label, context.data_party_masks("loss"), context.first_step)
-        self._model_steps = context.best_steps or plan.steps_total  # steps of the model that is kept
-        self._helper: Helper | NetworkHelper | None = None
-        if plan.is_blind:
-            return
-        if plan.network is None:
-            self._helper = Helper(plan, label, context.data_party_masks(), first=context.first_step)
-        else:
-            self._helper = NetworkHelper(plan, label, context.data_party_masks(), first=context.first_step)
+        self._model_steps = context.best_steps or context.ready_plan.steps_total  # steps of the model that is kept
+        self._helper = None if context.ready_plan.is_blind else delegated_helper(context)
 
     async def run(self) -> None:
         """Run all steps, and the job's evaluation between epochs and at the end."""
@@ -140,98 +109,14 @@ class _Training:
     async def _run_steps(self) -> None:
         if self._helper is None:
             await BlindHelperTraining(self._context, self._on_epoch_end).run()
-        elif isinstance(self._helper, Helper):
-            await self._run_linear()
         else:
-            await self._run_network(self._helper)
+            await DelegatedHelperTraining(self._context, self._helper, self._on_epoch_end).run()
 
     def _exponent(self) -> int:
         """Choose the bound of later scores: by the largest so far, or by the range of words."""
         if self._helper is None:
             return blind_exponent(self._context.ready_plan.fz)
         return guard_exponent(self._helper.largest)
-
-    async def _run_network(self, helper: NetworkHelper) -> None:
-        context, plan = self._context, self._context.ready_plan
-        answers = NetworkHelperTraining(context, helper, self._loss)
-        loop.set("online")
-        async with asyncio.TaskGroup() as loops:
-            dealing = loops.create_task(answers.deal_steps())
-            for step in context.steps():
-                try:
-                    await answers.answer_step(step)
-                except Diverged as diverged:
-                    raise self._divergence(diverged, step) from None
-                if step.position + 1 == plan.steps_per_epoch and not await self._on_epoch_end(step.epoch):
-                    break
-            dealing.cancel()  # it may be ahead of an epoch that is not to be
-
-    async def _run_linear(self) -> None:
-        """Answer one step, then deal a later one, whose shares leave with the next answer."""
-        context, dealing = self._context, self._context.steps()
-        ahead = look_ahead_steps(context.ready_plan, context.settings.limits)
-        context.trace.steps_per_epoch = context.ready_plan.steps_per_epoch
-        loop.set("online")
-        dealt: list[Dealt] = []
-        for step in context.steps():
-            shares = await self._receive_shares(step)
-            if (
-                step.index == context.first_step
-            ):  # the data parties agree on rows and order: before that nothing is dealt
-                dealt = [await self._deal_step(far) for far in islice(dealing, ahead)]
-            await self._answer_step(step, shares, dealt)
-            if step.position + 1 == context.ready_plan.steps_per_epoch and not await self._on_epoch_end(step.epoch):
-                break
-            await context.let_messages_leave()  # the answers
-            dealt = [await self._deal_step(far) for far in islice(dealing, 1)]
-
-    @property
-    def _linear_helper(self) -> Helper:
-        assert isinstance(self._helper, Helper)
-        return self._helper
-
-    async def _deal_step(self, step: Step) -> Dealt:
-        return step, await self._context.compute_step(self._linear_helper.gradient_shares, step)
-
-    async def _answer_step(self, step: Step, shares: dict[int, Words], dealt: Sequence[Dealt]) -> None:
-        context, deadline = self._context, self._context.deadline("step")
-        try:
-            answers, terms = await context.compute_step(self._activated, step, shares)
-        except Diverged as diverged:
-            raise self._divergence(diverged, step) from None
-        for number, words in answers.items():
-            along = [Companion(GradientShare(words=g[number]), far.epoch, far.position) for far, g in dealt]
-            if terms is not None and self._names[number] == context.label:
-                along.append(Companion(LossTerms(words=terms), step.epoch, step.position))
-            await context.mailbox.send(
-                MaskedActivation(words=words),
-                [self._names[number]],
-                deadline,
-                epoch=step.epoch,
-                step=step.position,
-                along=along,
-            )
-        context.note_finished_step(step)
-
-    def _activated(self, step: Step, shares: dict[int, Words]) -> tuple[dict[int, Words], Words | None]:
-        answers = self._linear_helper.masked_activations(step, shares)
-        return answers, None if self._loss is None else self._loss.terms(step, self._linear_helper.scores)
-
-    def _divergence(self, diverged: Diverged, step: Step) -> JobProblem:
-        return JobProblem(
-            "training.diverged",
-            self._context.job.submitter,
-            f"step {step.index}: {diverged.reason}; run the job again with a smaller rate or a faster decay",
-        )
-
-    async def _receive_shares(self, step: Step) -> dict[int, Words]:
-        mail, shape = self._context.mailbox, (step.rows, self._context.ready_plan.outputs)
-        parties = self._context.description.data_parties
-        first = step.index == self._context.first_step  # before it the rows are encoded
-        deadline = self._context.deadline("fit" if first else "step")
-        letters = await mail.receive(PreactivationShare, parties, deadline, epoch=step.epoch, step=step.position)
-        words = mail.checked_words(letters, lambda _: shape)
-        return {number: words[name] for number, name in self._names.items()}
 
     # --- between two epochs
 

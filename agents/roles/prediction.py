@@ -23,7 +23,7 @@ from tercet.agents.protocol.weight_openings import commitments_of, openings_from
 from tercet.agents.roles.applied_part import check_parties, read_part
 from tercet.agents.roles.exposure_profile import check_numbers
 from tercet.agents.roles.release import hidden_folder, write_hidden
-from tercet.agents.scoring.linear_scoring import scoring_batch
+from tercet.agents.scoring.batches import scoring_batch
 from tercet.agents.scoring.scoring_pass import own_noise, score_rows
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.fixed import Floats

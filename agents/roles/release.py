@@ -20,7 +20,7 @@ from tercet.agents.protocol.weight_openings import ModelOpenings
 from tercet.agents.roles.release_to_label import Encodings, receive_model, send_model
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.ring import total
-from tercet.mpc.linear.data_party import Shares
+from tercet.mpc.linear.shares import Shares
 from tercet.mpc.plan.architecture import pack, unpack
 from tercet.schemas.messages.kinds import InterceptShare, UpperShare, WeightShare
 from tercet.schemas.messages.tensor import Words

@@ -6,8 +6,8 @@ What a batch is made of is in `mpc.blind.held_out`.
 from tercet.agents.protocol.row_files import mapped_rows, row_stores
 from tercet.agents.protocol.script_driver import Kinds, ScriptDriver
 from tercet.agents.protocol.shares import AnyShares
+from tercet.agents.scoring.batches import scoring_batch
 from tercet.agents.scoring.held_out_loss import open_mean_loss
-from tercet.agents.scoring.linear_scoring import scoring_batch
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.blind.forward import BlindForward

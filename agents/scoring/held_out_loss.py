@@ -7,10 +7,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from tercet.agents.protocol.script_driver import Kinds, LinearWidths, ScriptDriver
+from tercet.agents.protocol.script_driver import Kinds, ScriptDriver
 from tercet.agents.protocol.shares import AnyShares
 from tercet.agents.protocol.weight_openings import open_for_pass
-from tercet.agents.scoring.linear_scoring import range_problem, scoring_batch
+from tercet.agents.scoring.batches import range_problem, scoring_batch
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.interface.feature_source import FeatureSource
@@ -132,9 +132,7 @@ async def _run_steps(scripts: ScriptDriver, script: Callable[[Step], Script[None
 
 
 def _scripts(context: JobContext, steps: Sequence[Step]) -> ScriptDriver:
-    plan = context.ready_plan
-    layout = LinearWidths(plan.columns, (plan.outputs,)) if plan.network is None else Layout(plan)
-    return ScriptDriver(context, KINDS, layout, max(step.rows for step in steps))
+    return ScriptDriver(context, KINDS, Layout(context.ready_plan), max(step.rows for step in steps))
 
 
 def _steps(plan: Plan, rows: int, epoch: int, alpha: float) -> list[Step]:

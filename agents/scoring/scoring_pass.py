@@ -1,4 +1,4 @@
-"""Runs one scoring pass by either kind of model: who takes part, under which masks.
+"""Runs one scoring pass by any kind of model: who takes part, under which masks.
 
 Used for held-out rows and for prediction. The label party learns the scores, and nobody else anything.
 """
@@ -9,9 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from tercet.agents.protocol.shares import AnyShares
 from tercet.agents.protocol.weight_openings import open_for_pass
-from tercet.agents.scoring import network_scoring
-from tercet.agents.scoring.blind_network_scoring import deal_blind_scores, score_blind_network
-from tercet.agents.scoring.linear_scoring import LinearScoring, answer_scores
+from tercet.agents.scoring.batches import AnyScorer, AnyScoringHelper, answer_batches, score_batches
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.dealing.sizes import BlindNumbers
@@ -63,24 +61,24 @@ async def score_rows(
     helper_masks, zero_masks = context.masks(context.description.helper, purpose), context.zero_masks(purpose)
     if openings is None:
         openings = await open_for_pass(context, plan, shares, PassMasks(helper_masks, steps[0]), steps[0].epoch)
-    if isinstance(shares, NetworkShares) and plan.is_blind:
-        blind_scorer = BlindNetworkScorer(
+    scorer: AnyScorer
+    if not isinstance(shares, NetworkShares):
+        scorer = Scorer(
+            me, label, plan, rows, shares, alpha, order=order, helper_masks=helper_masks, zero_masks=zero_masks,
+            weight_masks=openings.masks, noise=noise, limit=limit,
+        )  # fmt: skip
+    elif plan.is_blind:
+        scorer = BlindNetworkScorer(
             me, label, plan, rows, shares=shares, alpha=alpha, order=order, helper_masks=helper_masks,
             zero_masks=zero_masks, noise=noise, limit=limit,
         )  # fmt: skip
-        return await score_blind_network(context, blind_scorer, order, steps, openings)
-    if isinstance(shares, NetworkShares):
-        network_scorer = NetworkScorer(
+    else:
+        scorer = NetworkScorer(
             me, label, plan, rows, shares=shares, alpha=alpha, order=order,
             elements=Elements(key, "scoring", context.noise_attempt), helper_masks=helper_masks, zero_masks=zero_masks,
             weight_masks=openings.masks, noise=noise,
         )  # fmt: skip
-        return await network_scoring.score_network(context, network_scorer, order, steps, openings)
-    scorer = Scorer(
-        me, label, plan, rows, shares, alpha, order=order, helper_masks=helper_masks, zero_masks=zero_masks,
-        weight_masks=openings.masks, noise=noise,
-    )  # fmt: skip
-    return await LinearScoring(context, scorer, order, steps, plan, openings=openings, limit=limit).run()
+    return await score_batches(context, scorer, order, steps, openings)
 
 
 def own_noise(
@@ -128,10 +126,12 @@ async def answer_pass(
     masks = context.data_party_masks(purpose)
     if weight_masks is None:
         weight_masks = {number: PassMasks(one, steps[0]) for number, one in masks.items()}
-    if plan.network is not None and plan.is_blind:
-        await deal_blind_scores(context, BlindNetworkScoringHelper(plan, masks, weight_masks), steps, first)
-    elif plan.network is None:
-        await answer_scores(context, ScoringHelper(plan, masks, weight_masks, limit), steps, plan, first)
+    label = context.number(context.label)
+    helper: AnyScoringHelper
+    if plan.network is None:
+        helper = ScoringHelper(plan, label, masks, weight_masks, limit)
+    elif plan.is_blind:
+        helper = BlindNetworkScoringHelper(plan, masks, weight_masks)
     else:
-        helper = NetworkScoringHelper(plan, context.number(context.label), masks, weight_masks, limit)
-        await network_scoring.answer_network_scores(context, helper, steps, first)
+        helper = NetworkScoringHelper(plan, label, masks, weight_masks, limit)
+    await answer_batches(context, helper, steps, first)

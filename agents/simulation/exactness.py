@@ -13,14 +13,14 @@ from tercet.agents.core.states import State
 from tercet.agents.models import model_part
 from tercet.agents.roles.data_party import DataPartyRole
 from tercet.agents.runs.run import JobRun
-from tercet.agents.scoring.blind_network_scoring import NARROWING, narrowing_step
+from tercet.agents.scoring.narrowing import NARROWING, narrowing_step
 from tercet.agents.training.blind_training import chosen_bundles, public_order
 from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.mpc.arithmetic.ring import total
 from tercet.mpc.blind.start import to_layers
 from tercet.mpc.dealing.hidden_helper import dealt_mask, mask_sums, weights_mask
 from tercet.mpc.dealing.sizes import BlindLayout
-from tercet.mpc.linear.data_party import Shares
+from tercet.mpc.linear.shares import Shares
 from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.plan.architecture import Layout
 from tercet.mpc.plan.schedule import Step

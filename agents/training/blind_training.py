@@ -34,8 +34,8 @@ from tercet.mpc.dealing.row_checks import RowChecks
 from tercet.mpc.dealing.sizes import BlindLayout
 from tercet.mpc.functions.series import Series
 from tercet.mpc.interface.feature_source import FeatureSource
-from tercet.mpc.linear.data_party import first_shares
 from tercet.mpc.linear.epoch_sums import EpochSums
+from tercet.mpc.linear.shares import first_shares
 from tercet.mpc.network.start import first_shares as first_network_shares
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.masks import Masks

@@ -12,10 +12,10 @@ from tercet.agents.core.problems import JobProblem
 from tercet.agents.evaluation.metrics import metrics
 from tercet.agents.protocol.checkpointing import Contents
 from tercet.agents.protocol.shares import AnyShares, share_arrays, shares_from_checkpoint
+from tercet.agents.scoring.batches import scoring_batch
 from tercet.agents.scoring.blind_held_out import HeldOutParty
-from tercet.agents.scoring.blind_network_scoring import narrow_shares
 from tercet.agents.scoring.held_out_loss import held_out_loss, open_mean_loss
-from tercet.agents.scoring.linear_scoring import scoring_batch
+from tercet.agents.scoring.narrowing import narrow_shares
 from tercet.agents.scoring.scoring_pass import own_noise, score_rows
 from tercet.agents.session.context import JobContext
 from tercet.agents.session.history import EarlyStopper
@@ -63,11 +63,6 @@ class Evaluation:
         self.loss = loss
         self._blind_held_out: HeldOutParty | None = None
         self.best: AnyShares | None = None
-
-    @property
-    def answered_loss(self) -> LossParty | None:
-        """The training loss where the helper computes its terms."""
-        return self.loss if isinstance(self.loss, LossParty) else None
 
     async def on_epoch_end(self, epoch: int, shares: Callable[[], AnyShares]) -> bool:
         """Do what the job asks for after an epoch; whether there may be another one."""

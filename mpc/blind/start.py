@@ -1,6 +1,6 @@
 """Reads a linear model's shares as those of a network without hidden layers, and back."""
 
-from tercet.mpc.linear.data_party import Shares
+from tercet.mpc.linear.shares import Shares
 from tercet.mpc.network.forward import NetworkShares
 
 AnyShares = Shares | NetworkShares

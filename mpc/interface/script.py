@@ -17,8 +17,8 @@ HELPER = -1  # beside the data parties' numbers
 class Send(NamedTuple):
     """Send these words to each of them. `turn` numbers messages of one kind within a step.
 
-    What goes `along` is of other kinds and travels with it, but is waited for by itself. So does what is for a step
-    `later`: so many steps later, of a kind.
+    What goes `along` is of other kinds and travels with it, but is waited for by itself. So does what is for another
+    step: of `later` each has so many steps after this one, or before it if below 0, and a kind.
     """
 
     kind: str

@@ -13,8 +13,11 @@ import numpy as np
 
 from tercet.mpc.arithmetic.fixed import Floats, RangeProblem, decode, encode
 from tercet.mpc.arithmetic.ring import Words, expect, total
+from tercet.mpc.interface.script import Await, Receive, Script, Send, Signal, received_words
 from tercet.mpc.linear import checks
 from tercet.mpc.linear.algebra import correction, gradient_share
+from tercet.mpc.linear.loss import LossHelper
+from tercet.mpc.plan.architecture import Layout
 from tercet.mpc.plan.forward import noise_half_width
 from tercet.mpc.plan.plan import GUARD_BIT, Plan
 from tercet.mpc.plan.schedule import OutOfTurn, Step, Turns
@@ -80,11 +83,11 @@ class _PendingStep(NamedTuple):
     answers: list[Words]  # M_i
 
 
-class Helper:
+class LinearHelper:
     """The helper in one attempt. Not to be shared by threads.
 
-    `gradient_shares` may run any number of steps before `masked_activations`. Each is asked for once, in the order of
-    the steps; anything else raises OutOfTurn.
+    For each step the scripts `deal_step`, any number of steps ahead, and `run_online`. Within them `gradient_shares`
+    and `masked_activations` are asked for once, in the order of the steps; anything else raises OutOfTurn.
 
     Args:
         plan: The job's agreed numbers.
@@ -92,6 +95,7 @@ class Helper:
         masks: Shared with each data party, by its index.
         answer: How the activation is computed.
         first: The first step of this attempt.
+        loss: Where the job wants that.
     """
 
     def __init__(
@@ -100,14 +104,34 @@ class Helper:
         label: int,
         masks: Mapping[int, Masks],
         answer: ActivationFunction = activation,
+        *,
         first: int = 0,
+        loss: LossHelper | None = None,
     ) -> None:
-        self._plan, self._label, self._masks, self._answer = plan, label, masks, answer
-        self._parties = range(len(plan.request.columns))
+        self._plan, self._label, self._masks, self._answer, self._loss = plan, label, masks, answer, loss
+        self.layout, self._parties = Layout(plan), range(len(plan.request.columns))
+        self._unsent: dict[int, dict[int, Words]] = {}  # gradient shares by step and receiver
         self._deals: dict[int, _PendingStep] = {}
         self._answered: tuple[Step, Words] | None = None
         self.largest = 0.0  # score of the steps answered so far, of whichever sign
         self._turns = Turns(first)
+
+    def deal_step(self, step: Step) -> Script[None]:
+        """Deal a step's gradient shares, which leave with the next answer."""
+        self._unsent[step.index] = self.gradient_shares(step)
+        yield Signal("dealt")
+
+    def run_online(self, step: Step) -> Script[None]:
+        """Answer a step."""
+        due = dict.fromkeys(self._parties, (step.rows, self._plan.outputs))
+        shares = received_words((yield Receive("output share", 0, due)))
+        yield Await("dealt")
+        answers = self.masked_activations(step, shares)
+        terms = () if self._loss is None else (("loss terms", self._loss.terms(step, self.scores)),)
+        unsent, self._unsent = self._unsent, {}
+        for i, words in answers.items():
+            later = tuple((index - step.index, "gradient share", dealt[i]) for index, dealt in unsent.items())
+            yield Send("output answer", 0, (i,), words, terms if i == self._label else (), later)
 
     def gradient_shares(self, step: Step) -> dict[int, Words]:
         """Compute g_i = U_i^T (M_i - [i != L] m_y) - sum_j r_ij for each data party i.

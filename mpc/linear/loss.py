@@ -27,6 +27,7 @@ import numpy as np
 from tercet.mpc.arithmetic.fixed import Floats, decode, encode
 from tercet.mpc.arithmetic.ring import Words, expect, sum_along, total
 from tercet.mpc.functions.links import Link
+from tercet.mpc.interface.script import HELPER, Receive, Script, received_words
 from tercet.mpc.linear.algebra import apply_order
 from tercet.mpc.linear.epoch_sums import EpochSums
 from tercet.mpc.plan.forward import NoiseNumbers, noise_half_width
@@ -142,6 +143,17 @@ class LossParty:
         self._turns.begin_step("loss", step)
         labels = self._labels.pop(step.index)
         self._add(step, sum_along(g - _products(labels, p)) + self._alone.pop(step.index))
+
+    def receive_labels(self, step: Step) -> Script[None]:
+        """Receive E_y, at all but the label party."""
+        shape = (step.rows, self._plan.outputs)
+        self.absorb(step, received_words((yield Receive("loss labels", 0, {self._label: shape})))[self._label])
+
+    def receive_terms(self, step: Step) -> Script[None]:
+        """Receive the helper's words, at the label party."""
+        shape = (step.rows + 1, self._plan.outputs)
+        terms = received_words((yield Receive("loss terms", 0, {HELPER: shape})))[HELPER]
+        self.absorb_terms(step, terms[:-1], terms[-1:])
 
     def share(self, epoch: int) -> Words:
         """Return this party's share of the epoch's summed loss, (1, 1).

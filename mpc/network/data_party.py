@@ -6,16 +6,16 @@ The forward pass is in `forward` and the way back in `backward`; layer 0 is upda
 protocol, with p_i = delta_i + sum_j (delta_j - s_ij).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from tercet.mpc.arithmetic import truncation
 from tercet.mpc.arithmetic.fixed import Floats, encode, encode_number
 from tercet.mpc.arithmetic.ring import Words, total
 from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.interface.script import HELPER, Await, Receive, Script, Send, Signal, received_words, sum_shares
+from tercet.mpc.linear.ahead import NO_OPENINGS
 from tercet.mpc.linear.algebra import own_update, partner_update
 from tercet.mpc.linear.checks import Checks
-from tercet.mpc.linear.data_party import NO_OPENINGS
 from tercet.mpc.linear.loss import LossParty
 from tercet.mpc.network.backward import BackwardParty
 from tercet.mpc.network.forward import NetworkShares
@@ -32,15 +32,15 @@ class NetworkParty(BackwardParty):
 
     Not to be shared by threads.
 
-    For each step, in order: `prepare`, `absorb` and `absorb_dealt`, any number of steps before the scripts
-    `open_weights` and `run_online`, which are driven side by side. Anything out of turn raises OutOfTurn and changes
-    nothing.
+    For each step, in order, the scripts `prepare_step` and those of `beside`, any number of steps ahead, and
+    `run_online`; all are driven side by side. Anything out of turn raises OutOfTurn and changes nothing.
 
     Args:
         me, plan, x, order, elements, helper_masks, zero_masks: As `ForwardParty` has them, of the purpose training.
         label: The label party's index.
         y: At the label party the centred labels, (rows, outputs); elsewhere None.
         shares, checks: As `BackwardParty` has them.
+        loss: Where the job wants that.
     """
 
     def __init__(
@@ -57,17 +57,23 @@ class NetworkParty(BackwardParty):
         zero_masks: Mapping[int, Masks],
         shares: NetworkShares,
         checks: Checks | None = None,
+        loss: LossParty | None = None,
     ) -> None:
         super().__init__(
             me, label, plan, x, order=order, elements=elements, helper_masks=helper_masks, zero_masks=zero_masks,
             shares=shares, checks=checks,
         )  # fmt: skip
-        self._y, self._f, self._plan = y, plan.f, plan
+        self._y, self._f, self._plan, self.loss, self._first = y, plan.f, plan, loss, shares.step
         self._labels: dict[int, Words] = {}  # y~ by step, at the label party
         self._partners = {shares.step: dict(shares.partners)}  # by step: these run ahead
         self._openings: dict[int, dict[int, Words]] = {}  # by step, what goes with the inputs where dealing is checked
         self._known: dict[int, dict[int, Words]] = {}  # s_i of every other data party i by step, until it is absorbed
         self._turns = Turns(shares.step)
+
+    @property
+    def beside(self) -> dict[str, Callable[[Step], Script[None]]]:
+        """Scripts of each step that go beside the other two, by the name of their loop."""
+        return {"dealt": self.receive_dealt, "openings": self.open_weights}
 
     def shares(self) -> NetworkShares:
         """Return the shares after the last step that is done, whatever has run ahead of it."""
@@ -136,13 +142,13 @@ class NetworkParty(BackwardParty):
         state = self.state(step)
         return state.signs * encode(step.scale * y[self.order.rows(step)], self._f)[:, state.classes]
 
-    def prepare_step(self, step: Step, loss: LossParty | None = None) -> Script[None]:
+    def prepare_step(self, step: Step) -> Script[None]:
         """Send this party's masked words and receive the others', as a script.
 
         What the helper deals is apart.
         """
         inputs, openings, labels, weights = self.prepare(step)
-        loss_labels = None if loss is None or labels is None else loss.masked_labels(step)
+        loss_labels = None if self.loss is None or labels is None else self.loss.masked_labels(step)
         checked = self._openings.pop(step.index, {})
         for i in self.others:
             along = [("mask openings", openings), ("masked weights", weights[i])]
@@ -163,9 +169,8 @@ class NetworkParty(BackwardParty):
         else:
             due = dict.fromkeys(self.others, self.checks.sizes.opened(step.rows))
             self.absorb(step, theirs, opened, received_words((yield Receive("checks", 0, due))))
-        if loss is not None and self.me != self._label:
-            shape = (step.rows, self.layout.outputs)
-            loss.absorb(step, received_words((yield Receive("loss labels", 0, {self._label: shape})))[self._label])
+        if self.loss is not None and self.me != self._label:
+            yield from self.loss.receive_labels(step)
         yield Signal("absorbed")
 
     def receive_dealt(self, step: Step) -> Script[None]:
@@ -180,6 +185,8 @@ class NetworkParty(BackwardParty):
     def open_weights(self, step: Step) -> Script[None]:
         """Open weights in two rounds; needs the weights as the step before leaves them."""
         yield Await("absorbed")
+        if step.index == self._first:  # no step before it has made these
+            yield Signal("weights")
         yield Await("weights")
         self._turns.begin_step("openings", step)
         layout, others = self.layout, tuple(self.others)
@@ -217,8 +224,8 @@ class NetworkParty(BackwardParty):
 
     # --- online
 
-    def run_online(self, step: Step, loss: LossParty | None = None) -> Script[None]:
-        """Run the step itself; `loss` where the job wants that."""
+    def run_online(self, step: Step) -> Script[None]:
+        """Run the step itself."""
         yield Await("absorbed")
         due = dict.fromkeys(self.others, self.layout.block(self.me))
         weights = received_words((yield Receive("masked weights", 0, due)))
@@ -226,17 +233,11 @@ class NetworkParty(BackwardParty):
         self._turns.begin_step("online", step)
         yield from self.run_forward(step, self._shares, weights, training=True)
         error = yield from self._receive_error(step)
-        if loss is not None and self.me == self._label:
-            yield from self._receive_loss_terms(step, loss)
+        if self.loss is not None and self.me == self._label:
+            yield from self.loss.receive_terms(step)
         delta = yield from self.run_backward(step, error)
         yield from self._update_first(step, delta)
         yield Signal("done")
-
-    def _receive_loss_terms(self, step: Step, loss: LossParty) -> Script[None]:
-        """Takes what the helper tells the label party of a batch's loss."""
-        shape = (step.rows + 1, self.layout.outputs)
-        terms = received_words((yield Receive("loss terms", 0, {HELPER: shape})))[HELPER]
-        loss.absorb_terms(step, terms[:-1], terms[-1:])
 
     def _receive_error(self, step: Step) -> Script[Words]:
         """Receive E = p - y~, which every data party may know.

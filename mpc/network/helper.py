@@ -34,6 +34,7 @@ class NetworkHelper(ForwardHelper):
         masks: Shared with each data party, by its index.
         answer: How the output's activation is computed.
         first: The first step of this attempt.
+        loss: Where the job wants that.
     """
 
     limit = HIDDEN_LIMIT
@@ -44,10 +45,12 @@ class NetworkHelper(ForwardHelper):
         label: int,
         masks: Mapping[int, Masks],
         answer: ActivationFunction = activation,
+        *,
         first: int = 0,
+        loss: LossHelper | None = None,
     ) -> None:
         super().__init__(plan, masks)
-        self._plan, self._label, self._answer = plan, label, answer
+        self._plan, self._label, self._answer, self._loss = plan, label, answer, loss
         self._answered: tuple[Step, Words] | None = None
         self.largest = 0.0  # score of the steps answered so far, of whichever sign
         self._turns = Turns(first)
@@ -142,12 +145,12 @@ class NetworkHelper(ForwardHelper):
         for i, words in self.deal(step).items():
             yield Send("dealt", 0, (i,), words)
 
-    def run_online(self, step: Step, loss: LossHelper | None = None) -> Script[None]:
+    def run_online(self, step: Step) -> Script[None]:
         """Answer a step, as a script."""
         shares = yield from self.run_forward(step)
         yield Send("output answer", 0, tuple(self.parties), self.answer_output(step, shares))
-        if loss is not None:
-            yield Send("loss terms", 0, (self._label,), loss.terms(step, self.scores))
+        if self._loss is not None:
+            yield Send("loss terms", 0, (self._label,), self._loss.terms(step, self.scores))
 
     @property
     def scores(self) -> Floats:

@@ -1,8 +1,9 @@
-"""Describes a multilayer perceptron: its widths, and the shapes of a step's tensors.
+"""Describes a model's layers: their widths, and the shapes of a step's tensors.
 
 It holds no weights and computes nothing; parties and helper lay out their tensors by it, so that both mean the same.
 
 Layer 0 has the parties' columns below it, each party its block; upper layer k takes the activation of hidden layer k.
+A linear model has layer 0 alone.
 """
 
 from collections.abc import Iterable, Mapping
@@ -54,28 +55,29 @@ class Entry(NamedTuple):
 
 
 class Layout:
-    """Widths and shapes of one plan's network.
+    """Widths and shapes of one plan's model.
 
     Args:
-        plan: With a network.
+        plan: With a network, or of a linear model.
     """
 
     def __init__(self, plan: NetworkForward) -> None:
-        assert plan.network is not None
+        hidden = () if plan.network is None else plan.network.hidden
         self.network, self.columns, self.outputs = plan.network, plan.columns, plan.outputs
-        self.widths = (*self.network.hidden, plan.outputs)  # of the hidden layers and the output
-        self.hidden = range(len(self.network.hidden))
-        self.last = len(self.network.hidden) - 1
+        self.widths = (*hidden, plan.outputs)  # of the hidden layers and the output
+        self.hidden = range(len(hidden))
+        self.last = len(hidden) - 1
 
     @property
     def activation(self) -> HiddenActivation:
         """Of every hidden layer."""
+        assert self.network is not None
         return HIDDEN[self.network.activation]
 
     @property
     def turns(self) -> int:
         """The most messages of one kind in a step."""
-        return len(self.hidden)
+        return max(1, len(self.hidden))
 
     def upper(self, k: int) -> tuple[int, int]:
         """Return the shape of the weights above hidden layer k."""

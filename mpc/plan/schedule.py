@@ -7,7 +7,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 RateKind = Literal["constant", "inverse-time", "exponential", "linear"]
 LEAST_ROWS = 32  # a smaller rest of an epoch joins the batch before it
@@ -34,6 +34,17 @@ class Step:
     def rows(self) -> int:
         """Rows of this batch."""
         return self.stop - self.start
+
+
+class LookAhead(NamedTuple):
+    """Says how far ahead of the steps that are done masked words leave."""
+
+    steps: int = 1
+    epoch: int = 0  # steps of an epoch where any may be the last: nothing of one leaves before it is certain
+
+    def steps_before(self, index: int) -> int:
+        """Count the steps that must be done before the masked inputs of step `index` leave."""
+        return index if self.epoch and index % self.epoch == 0 else index + 1 - self.steps
 
 
 def batch_sizes(rows: int, batch: int) -> list[int]:

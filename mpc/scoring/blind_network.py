@@ -50,7 +50,7 @@ class BlindNetworkScorer:
 
     `label` is the index of the label party. Not to be shared by threads.
 
-    For each of `scoring.scoring_steps`, in order: `script`.
+    For each of `scoring.scoring_steps`, in order: `run_step`, and then at the label party `collect`.
 
     Args:
         me: This party's index.
@@ -89,15 +89,13 @@ class BlindNetworkScorer:
             raise ShapeProblem(f"features: expected {numbers.columns[me]} columns, got {rows.shape[1]}")
         self._rows, self._shares, self._order, self._masks = rows, shares, order, helper_masks
         self._scores, self._limit = ScoreShares(me, numbers, alpha, zero_masks, noise), limit
+        self._own: dict[int, Words] = {}  # shares of scores by step, at the label party
         self._turns = Turns(0)
 
-    def script(self, step: Step, openings: Openings) -> Script[Floats | None]:
-        """Score a batch; return at the label party its scores.
-
-        (rows, outputs), in the order of `Order.rows(step)`.
+    def run_step(self, step: Step, openings: Openings) -> Script[None]:
+        """Compute this party's share of a batch's scores, and give it to the label party.
 
         Raises:
-            Diverged: at the label party, of a score that is beyond the limit.
             ShapeProblem: what another role has sent has the wrong shape.
         """
         self._turns.begin_step("script", step)
@@ -111,7 +109,24 @@ class BlindNetworkScorer:
             activation = yield from self._activation(step, k, share, dealt["angles", k])
             share = product(activation, self._shares.upper[k])
             share += product(self._mask("q", k, step), upper["G", k]) + self._column(step, k + 1)
-        return (yield from self._tell(step, share + dealt["scores", self.layout.output]))
+        share = self._scores.hide(step, share + dealt["scores", self.layout.output])
+        if self._me == self._label:
+            self._own[step.index] = share
+        else:
+            yield Send("masked scores", 0, (self._label,), share)
+
+    def collect(self, step: Step) -> Script[Floats]:
+        """Add up a batch's scores at the label party.
+
+        (rows, outputs), in the order of `Order.rows(step)`.
+
+        Raises:
+            Diverged: of a score that is beyond the limit.
+        """
+        due = dict.fromkeys(self._others, (step.rows, self.layout.widths[-1]))
+        theirs = received_words((yield Receive("masked scores", 0, due)))
+        shares = {self._me: self._own.pop(step.index), **theirs}
+        return self._scores.alpha * decode_scores(self._scores.add(step, shares, self._limit))
 
     def _first_layer(self, step: Step, openings: Openings) -> Script[Words]:
         """Send masked inputs; compute this party's share of layer 0's z but for U_i sum_j v_ij."""
@@ -143,16 +158,6 @@ class BlindNetworkScorer:
             activation += encode_number(phi.constant + centre, numbers.hidden_bits)
         return (yield from sum_shares("hidden opening", k, activation, self._others))
 
-    def _tell(self, step: Step, z: Words) -> Script[Floats | None]:
-        """Give the label party this party's share of the scores, or add up all of them there."""
-        share = self._scores.hide(step, z)
-        if self._me != self._label:
-            yield Send("masked scores", 0, (self._label,), share)
-            return None
-        due = dict.fromkeys(self._others, (step.rows, self.layout.widths[-1]))
-        shares = {self._me: share, **received_words((yield Receive("masked scores", 0, due)))}
-        return self._scores.alpha * decode_scores(self._scores.add(step, shares, self._limit))
-
     def _mask(self, name: str, k: int, step: Step) -> Words:
         """Return this party's word of a mask of layer k, (rows, width)."""
         return self._masks(layer_name(name, k), self._me, self._me, step, (step.rows, self.layout.widths[k]))
@@ -177,10 +182,14 @@ class BlindNetworkScoringHelper:
         self.layout, self._columns = BlindLayout(numbers), numbers.columns
         self._masks, self._weight_masks, self._turns = masks, weight_masks, Turns(0)
 
-    def script(self, step: Step) -> Script[None]:
+    def deal_step(self, step: Step) -> Script[None]:
         """Deal for a batch; in order, and any number of steps ahead."""
         self._turns.begin_step("deal", step)
         yield from deal(self.layout.scoring(step.rows), self._values(step), self._masks, step)
+
+    def run_online(self, _step: Step) -> Script[None]:
+        """Do nothing: the helper sees no score."""
+        yield from ()
 
     def _values(self, step: Step) -> Tensors:
         """Compute all that is dealt: cos and sin of each hidden layer's t, and what the scores lack."""

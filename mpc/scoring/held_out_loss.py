@@ -20,15 +20,14 @@ import numpy as np
 from tercet.mpc.arithmetic.fixed import Floats, decode, encode
 from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.functions.links import Link
-from tercet.mpc.interface.script import HELPER, Await, Receive, Script, Send, Signal, received_words
+from tercet.mpc.interface.script import Await, Script, Send, Signal
 from tercet.mpc.linear.algebra import apply_order
 from tercet.mpc.linear.loss import LossHelper, LossParty
-from tercet.mpc.plan.architecture import CARRIER
 from tercet.mpc.plan.plan import LossBits, Plan
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.masks import Masks
 from tercet.mpc.randomness.secret_order import Order
-from tercet.mpc.scoring.linear import Scorer, ScoringHelper
+from tercet.mpc.scoring.linear import NO_OFFSET, Scorer, ScoringHelper
 from tercet.mpc.scoring.network import NetworkScorer, NetworkScoringHelper
 from tercet.mpc.scoring.openings import Openings, WeightMasks
 
@@ -96,40 +95,28 @@ class HeldOutLossParty:
         if self._me == self._label:
             yield Send("loss labels", 0, self._others, self._loss.masked_labels(step))
         if isinstance(self._scorer, NetworkScorer):
-            yield from self._scorer.script(step, self._openings)
+            yield from self._scorer.run_step(step, self._openings)
         else:
-            yield from self._scored(self._scorer, step)
+            yield from self._scorer.run_step(step, self._openings, self._offset(step))
         yield Signal("scored")
 
     def add_loss(self, step: Step) -> Script[None]:
         """Add the batch to this party's share of the loss."""
-        shape = (step.rows, self._plan.outputs)
         if self._me != self._label:
-            labels = received_words((yield Receive("loss labels", 0, {self._label: shape})))[self._label]
-            self._loss.absorb(step, labels)
+            yield from self._loss.receive_labels(step)
             return
         yield Await("scored")
-        terms = received_words((yield Receive("loss terms", 0, {HELPER: (step.rows + 1, self._plan.outputs)})))[HELPER]
-        self._loss.absorb_terms(step, terms[:-1], terms[-1:])
+        yield from self._loss.receive_terms(step)
 
     def share(self) -> Words:
         """Return this party's share of the summed loss, (1, 1), once all steps are done."""
         return self._loss.share(self._epoch)
 
-    def _scored(self, scorer: Scorer, step: Step) -> Script[None]:
-        columns, outputs, dealt = self._plan.columns, self._plan.outputs, None
-        yield Send("masked inputs", 0, self._others, scorer.masked_inputs(step))
-        theirs = received_words((yield Receive("masked inputs", 0, {i: (step.rows, columns[i]) for i in self._others})))
-        if outputs > 1 and self._me == CARRIER:
-            dealt = received_words((yield Receive("dealt", 0, {HELPER: (step.rows, outputs)})))[HELPER]
-        share = scorer.preactivation(step, theirs, self._openings.blocks, dealt) + self._offset(step)
-        yield Send("output share", 0, (HELPER,), share)
-
     def _offset(self, step: Step) -> Words | np.uint64:
         """Compute the label party's term of its labels alone, where the link has one; f_z bits."""
         link, outputs = self._plan.link, self._plan.outputs
         if link.offset is None or self._y is None:
-            return np.uint64(0)
+            return NO_OFFSET
         words = encode(link.offset(self._y[self._order.rows(step)]) / step.alpha, self._plan.fz)
         return apply_order(self._order.signs(step, odd=link.odd) * words, self._order.classes(step, outputs))
 
@@ -157,7 +144,7 @@ class HeldOutLossHelper:
         self._loss = LossHelper(HeldOutNumbers.of(plan, steps), label, masks)
         self._scoring: ScoringHelper | NetworkScoringHelper
         if plan.network is None:
-            self._scoring = ScoringHelper(plan, masks, weight_masks)
+            self._scoring = ScoringHelper(plan, label, masks, weight_masks)
         else:
             self._scoring = NetworkScoringHelper(plan, label, masks, weight_masks)
 
@@ -167,12 +154,7 @@ class HeldOutLossHelper:
         Raises:
             Diverged: a value is outside the safe half of the words.
         """
-        if isinstance(self._scoring, NetworkScoringHelper):
-            z = yield from self._scoring.preactivations(step)
-        else:
-            if self._plan.outputs > 1:
-                yield Send("dealt", 0, (CARRIER,), self._scoring.dealt(step))
-            due = dict.fromkeys(range(len(self._plan.columns)), (step.rows, self._plan.outputs))
-            z = self._scoring.preactivations(step, received_words((yield Receive("output share", 0, due))))
+        yield from self._scoring.deal_step(step)
+        z = yield from self._scoring.receive_scores(step)
         scores = np.clip(step.alpha * decode(z, self._plan.fz), *self._plan.score_bounds())
         yield Send("loss terms", 0, (self._label,), self._loss.terms(step, scores))

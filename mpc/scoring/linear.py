@@ -21,25 +21,29 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+import numpy as np
+
 from tercet.mpc.arithmetic.fixed import Floats, decode, encode_number
 from tercet.mpc.arithmetic.ring import ShapeProblem, Signed, Words, expect, product, total
 from tercet.mpc.functions.links import LINKS, Link
 from tercet.mpc.interface.feature_source import FeatureSource
+from tercet.mpc.interface.script import HELPER, Receive, Script, Send, received_words
 from tercet.mpc.linear.algebra import apply_order, correction, preactivation_share, restore_order
-from tercet.mpc.linear.data_party import Shares
-from tercet.mpc.plan.architecture import CARRIER, Network
+from tercet.mpc.linear.shares import Shares
+from tercet.mpc.plan.architecture import CARRIER, Layout, Network, NetworkForward
 from tercet.mpc.plan.blind import Blind, narrow_bits
 from tercet.mpc.plan.forward import Forward, noise_width
 from tercet.mpc.plan.schedule import OutOfTurn, Step, Turns, batch_sizes
 from tercet.mpc.randomness.masks import Masks
 from tercet.mpc.randomness.score_noise import ScoreNoise
 from tercet.mpc.randomness.secret_order import Order
-from tercet.mpc.scoring.openings import WeightMasks, masked_blocks
+from tercet.mpc.scoring.openings import Openings, WeightMasks, masked_blocks
 from tercet.mpc.scoring.scores import ScoreShares, check_scores, decode_scores, encode_scores, without_noise
 
 NOBODY = -2  # no party's index
 
 STREAM = "dealt C"
+NO_OFFSET = np.uint64(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +113,8 @@ class Scorer:
 
     Not to be shared by threads.
 
-    For each of `scoring_steps`: `masked_inputs`, `preactivation`, and at the label party `open_scores`. Each is asked
-    for once, in the order of the steps; the first may run ahead. Anything else raises OutOfTurn.
+    For each of `scoring_steps`, in order, the script `run_step`, and then at the label party `collect`. Within them
+    each of `masked_inputs`, `preactivation` and `open_scores` is asked for once; anything else raises OutOfTurn.
 
     Args:
         me: This party's index.
@@ -124,13 +128,14 @@ class Scorer:
         zero_masks: Shared with each other data party, by its index, likewise.
         weight_masks: Shared with the helper, of weights that are opened once.
         noise: What this party adds to the scores; nothing if None.
+        limit: No score may be beyond it, by whichever sign, where the label party adds them up itself.
     """
 
     def __init__(  # noqa: PLR0917
         self,
         me: int,
         label: int,
-        numbers: Forward,
+        numbers: NetworkForward,
         rows: FeatureSource,
         shares: Shares,
         alpha: float,
@@ -140,9 +145,11 @@ class Scorer:
         zero_masks: Mapping[int, Masks],
         weight_masks: WeightMasks,
         noise: ScoreNoise | None = None,
+        limit: float = math.inf,
     ) -> None:
-        self._me, self._label, self._numbers, self._order = me, label, numbers, order
-        self._others = [i for i in range(len(numbers.columns)) if i != me]
+        self._me, self._label, self._numbers, self._order, self._limit = me, label, numbers, order, limit
+        self.layout, self._others = Layout(numbers), tuple(i for i in range(len(numbers.columns)) if i != me)
+        self._own: dict[int, Words] = {}  # shares of scores by step, at a label party that adds up all
         if set(zero_masks) != set(self._others):
             raise ValueError("zero masks belong to every other data party")
         if rows.shape[1] != numbers.columns[me]:
@@ -152,6 +159,39 @@ class Scorer:
         self._scores = ScoreShares(me, numbers, alpha, zero_masks, noise)
         self._batches: dict[int, Words] = {}
         self._turns = Turns(0)
+
+    def run_step(self, step: Step, openings: Openings, offset: Words | np.uint64 = NO_OFFSET) -> Script[None]:
+        """Compute this party's share of a batch's scores, and give it to whoever adds up all.
+
+        `offset` is added to it, f_z fractional bits.
+        """
+        numbers, shape, dealt = self._numbers, (step.rows, self._numbers.outputs), None
+        yield Send("masked inputs", 0, self._others, self.masked_inputs(step))
+        due = {i: (step.rows, numbers.columns[i]) for i in self._others}
+        inputs = received_words((yield Receive("masked inputs", 0, due)))
+        if deals_correction(numbers) and self._me == CARRIER:
+            dealt = received_words((yield Receive("dealt", 0, {HELPER: shape})))[HELPER]
+        share = self.preactivation(step, inputs, openings.blocks, dealt) + offset
+        if not numbers.is_blind:
+            yield Send("output share", 0, (HELPER,), share)
+        elif self._me == self._label:
+            self._own[step.index] = share
+        else:
+            yield Send("masked scores", 0, (self._label,), share)
+
+    def collect(self, step: Step) -> Script[Floats]:
+        """Take in a batch's scores at the label party.
+
+        (rows of the batch, outputs), in the order of `Order.rows(step)`.
+
+        Raises:
+            Diverged, ShapeProblem: as `open_scores` and `add_scores`.
+        """
+        shape = (step.rows, self._numbers.outputs)
+        if not self._numbers.is_blind:
+            return self.open_scores(step, received_words((yield Receive("scores", 0, {HELPER: shape})))[HELPER])
+        theirs = received_words((yield Receive("masked scores", 0, dict.fromkeys(self._others, shape))))
+        return self.add_scores(step, {self._me: self._own.pop(step.index), **theirs}, self._limit)
 
     def masked_inputs(self, step: Step) -> Words:
         """Compute E_me = s X - U for every other data party.
@@ -274,10 +314,11 @@ class ScoringHelper:
 
     Not to be shared by threads; keeps nothing of a step.
 
-    For each of `scoring_steps`, in order: `dealt` where there are several outputs, which may run ahead, and `scores`.
+    For each of `scoring_steps`, in order, the scripts `deal_step`, which may run ahead, and `run_online`.
 
     Args:
         numbers: The plan, or what of it was kept with the model.
+        label: The label party's index, which is told the scores.
         masks: Shared with each data party, by its index, of the purpose that the data parties use.
         weight_masks: Likewise, of weights that are opened once.
         limit: No score may be beyond it, by whichever sign: a party that shifts scores can shift them so far only.
@@ -285,17 +326,42 @@ class ScoringHelper:
 
     def __init__(
         self,
-        numbers: Forward,
+        numbers: NetworkForward,
+        label: int,
         masks: Mapping[int, Masks],
         weight_masks: Mapping[int, WeightMasks],
         limit: float = math.inf,
     ) -> None:
         self._numbers, self._masks, self._weight_masks, self._limit = numbers, masks, weight_masks, limit
-        self._parties = range(len(numbers.columns))
+        self.layout, self._label, self._parties = Layout(numbers), label, range(len(numbers.columns))
         self._turns = Turns(0)
 
+    def deal_step(self, step: Step) -> Script[None]:
+        """Deal for a batch, where C is dealt."""
+        if deals_correction(self._numbers):
+            yield Send("dealt", 0, (CARRIER,), self.dealt(step))
+
+    def run_online(self, step: Step) -> Script[None]:
+        """Answer a batch with its scores, where this party sees them.
+
+        Raises: as `preactivations`.
+        """
+        if not self._numbers.is_blind:
+            yield Send("scores", 0, (self._label,), self.scores(step, (yield from self._receive_shares(step))))
+
+    def receive_scores(self, step: Step) -> Script[Words]:
+        """Receive a batch's shares; return z in the helper's view.
+
+        Raises: as `preactivations`.
+        """
+        return self.preactivations(step, (yield from self._receive_shares(step)))
+
+    def _receive_shares(self, step: Step) -> Script[Mapping[int, Words]]:
+        due = dict.fromkeys(self._parties, (step.rows, self._numbers.outputs))
+        return received_words((yield Receive("output share", 0, due)))
+
     def dealt(self, step: Step) -> Words:
-        """Compute the carrier's words of C = sum_i U_i sum_j v_ij; shaped as `scores`.
+        """Compute the carrier's words of C = sum_i U_i sum_j v_ij, (rows of the batch, outputs).
 
         The others' streams are taken off.
         """

@@ -38,7 +38,7 @@ class NetworkScorer(ForwardParty):
     Not to be shared by threads.
 
     First `opened_blocks` and `opened_upper`, which make an `Openings` with all others'. Then for each of
-    `scoring.scoring_steps`, in order: `script`, and at the label party `open_scores`.
+    `scoring.scoring_steps`, in order: `run_step`, and then at the label party `collect`.
 
     Args:
         me, plan, order, elements, helper_masks, zero_masks: As `ForwardParty` has them, of a purpose of their own.
@@ -87,7 +87,7 @@ class NetworkScorer(ForwardParty):
         """Return this party's v_i, which is the same at all steps."""
         return self._weight_masks(name, i, self.me, shape)
 
-    def script(self, step: Step, openings: Openings) -> Script[None]:
+    def run_step(self, step: Step, openings: Openings) -> Script[None]:
         """Compute this party's share of a batch's scores."""
         self._turns.begin_step("script", step)
         layout, others = self.layout, tuple(self.others)
@@ -111,6 +111,14 @@ class NetworkScorer(ForwardParty):
         yield from self.run_forward(step, self._shares, openings.blocks, training=False)
         if self.me != self._label:
             del self._states[step.index]
+
+    def collect(self, step: Step) -> Script[Floats]:
+        """Take in a batch's scores at the label party.
+
+        (rows of the batch, outputs), in the order of `Order.rows(step)`.
+        """
+        shape = (step.rows, self.layout.outputs)
+        return self.open_scores(step, received_words((yield Receive("scores", 0, {HELPER: shape})))[HELPER])
 
     def output_share(self, step: Step, z: Words) -> Words:
         """Make the output's share as the helper gets it, with this party's own noise."""
@@ -147,6 +155,8 @@ class NetworkScorer(ForwardParty):
 class NetworkScoringHelper(ForwardHelper):
     """The helper in one pass over some rows. Not to be shared by threads.
 
+    For each of `scoring.scoring_steps`, in order, the scripts `deal_step`, which may run ahead, and `run_online`.
+
     Args:
         plan: With a network; the plan of the training, or what of it was kept with the model.
         label: The label party's index.
@@ -175,15 +185,22 @@ class NetworkScoringHelper(ForwardHelper):
         """Return v_ij of every other data party j, likewise."""
         return [self._weight_masks[j](name, i, j, shape) for j in self.parties if j != i]
 
-    def script(self, step: Step) -> Script[None]:
-        """Answer a batch.
+    def deal_step(self, step: Step) -> Script[None]:
+        """Deal for a batch."""
+        self._turns.begin_step("deal", step)
+        entries = self.layout.dealt_forward(step.rows)
+        values = self.deal_forward(step, self.masks_below(step), slopes=False)
+        yield Send("dealt", 0, (CARRIER,), pack(entries, self.explicit(entries, values, step)))
 
-        Raises: as `preactivations`.
+    def run_online(self, step: Step) -> Script[None]:
+        """Answer a batch with its scores.
+
+        Raises: as `receive_scores`.
         """
-        z = yield from self.preactivations(step)
+        z = yield from self.receive_scores(step)
         yield Send("scores", 0, (self._label,), encode_scores(decode(z, self.plan.fz)))
 
-    def preactivations(self, step: Step) -> Script[Words]:
+    def receive_scores(self, step: Step) -> Script[Words]:
         """Answer a batch up to z, (rows of the batch, outputs), in the helper's view.
 
         f_z fractional bits.
@@ -193,12 +210,7 @@ class NetworkScoringHelper(ForwardHelper):
                 those trained on that one is three times as large as the former, it may wrap unseen: the row's own
                 score is wrong then.
         """
-        self._turns.begin_step("script", step)
-        values, entries = (
-            self.deal_forward(step, self.masks_below(step), slopes=False),
-            self.layout.dealt_forward(step.rows),
-        )
-        yield Send("dealt", 0, (CARRIER,), pack(entries, self.explicit(entries, values, step)))
+        self._turns.begin_step("online", step)
         z = self.open_scores(step, (yield from self.run_forward(step)))
         check_scores(step, z, self.plan.fz, self._limit)
         del self._deals[step.index]

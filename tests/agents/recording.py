@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 import tercet.agents.jobs.announcer
 import tercet.agents.roles.helper
 import tercet.agents.roles.prediction
-import tercet.agents.scoring.linear_scoring
+import tercet.agents.scoring.batches
 import tercet.agents.simulation.simulate
 from tercet.agents.roles.data_party import DataPartyRole
 from tercet.agents.roles.prediction import PredictionRole
@@ -292,7 +292,7 @@ def listening(ear: Ear, names: Sequence[str] = ()) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PairMasks, "__call__", spy)
         patch.setattr(ModelMasks, "__call__", spy_model)
-        patch.setattr(tercet.agents.scoring.linear_scoring, "MOST_ROWS", SCORING_BATCH)
+        patch.setattr(tercet.agents.scoring.batches, "MOST_ROWS", SCORING_BATCH)
         yield
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tercet.mpc.arithmetic.fixed import Floats, encode_features, encode_number
 from tercet.mpc.arithmetic.ring import Words
-from tercet.mpc.linear.data_party import Shares
+from tercet.mpc.linear.shares import Shares
 from tercet.mpc.plan.architecture import CARRIER
 from tercet.mpc.plan.blind import Blind
 from tercet.mpc.plan.plan import Request

@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tercet.mpc.arithmetic.ring import Words, from_signed, to_signed
-from tercet.mpc.linear.helper import Helper, activation, largest_score
+from tercet.mpc.interface.script import HELPER
+from tercet.mpc.linear.helper import LinearHelper, activation, largest_score
 from tercet.mpc.plan.plan import Plan, Request
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.reference.linear import train
-from tests.mpc.world import HELPER, Job, World, make_job, same
+from tests.mpc.world import Job, World, make_job, same
 
 BATCHES, BATCH, COLUMNS = 37, 64, 6  # columns of the victim that are read
 VICTIM = 1
@@ -54,7 +55,7 @@ class Lie(NamedTuple):
         return np.array(sums, np.int64), patterns
 
 
-class LyingHelper(Helper):
+class LyingHelper(LinearHelper):
     """It deals as `lie` says, and keeps what it reads, by step: a pattern of each row, in secret order."""
 
     lie: Lie

@@ -9,11 +9,12 @@ import numpy as np
 
 from tercet.mpc.arithmetic.fixed import Floats, encode_features, encode_number
 from tercet.mpc.arithmetic.ring import Words, product
+from tercet.mpc.interface.script import HELPER
 from tercet.mpc.plan.plan import Request
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.scoring.linear import scoring_steps
 from tercet.mpc.scoring.openings import ModelMasks, PassMasks, WeightMasks, guard_exponent
-from tests.mpc.world import HELPER, MaskSource, Pass, World, keyed, make_job
+from tests.mpc.world import MaskSource, Pass, World, keyed, make_job
 
 LABEL, PARTNER = 0, 1
 NEAR = 0.05  # deviations: a value that is found so closely is read

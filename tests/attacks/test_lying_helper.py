@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-import tercet.agents.roles.helper
+import tercet.agents.training.delegated_training
 from tercet.agents.simulation.simulate import Simulation, bit_exact, data_roles, simulate_job
+from tercet.mpc.interface.script import HELPER
 from tercet.mpc.linear.checks import Checks
 from tercet.mpc.plan.plan import Request
 from tercet.mpc.reference.linear import train
@@ -34,7 +35,7 @@ from tests.attacks.lying_helper import (
     differ,
     scene,
 )
-from tests.mpc.world import HELPER, World, make_job, same
+from tests.mpc.world import World, make_job, same
 
 ONE_BATCH = (4, 5)
 
@@ -71,7 +72,7 @@ def test_it_is_caught_whoever_has_the_label(columns, label):
 def planted(patch: pytest.MonkeyPatch, what: str) -> None:
     """Mistakes by which a check is worth nothing."""
     if what == "zero shares forget what was found":
-        patch.setattr("tercet.mpc.linear.data_party.DataParty.digests", {})
+        patch.setattr("tercet.mpc.linear.data_party.LinearParty.digests", {})
     elif what == "projections of nothing":
         patch.setattr("tercet.mpc.linear.checks.Projections.of", lambda self, step: [
             (np.zeros((columns, self._sizes.checks), np.uint64), None) for columns in self._sizes.columns])  # fmt: skip
@@ -162,7 +163,7 @@ def lied_to(folder: Path, patch: pytest.MonkeyPatch, checks: int) -> tuple[Simul
             super().__init__(*args, **kwargs)
             liars.append(self)
 
-    patch.setattr(tercet.agents.roles.helper, "Helper", Lying)
+    patch.setattr(tercet.agents.training.delegated_training, "LinearHelper", Lying)
     job = SAMPLE.description().model_copy(update={"privacy": Privacy(helper_sees="scores", checks=checks)})
     simulation = virtual_time.run(simulate_job(job, parties, folder, contribute=contributions(1)))
     return simulation, liars[0], bits

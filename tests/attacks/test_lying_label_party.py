@@ -12,6 +12,7 @@ import tercet.agents.roles.helper
 from tercet.agents.protocol.weight_openings import receive_seeds
 from tercet.agents.roles.prediction import PredictionRole
 from tercet.agents.session.context import JobContext
+from tercet.mpc.interface.script import HELPER
 from tercet.mpc.linear.helper import Diverged
 from tercet.mpc.scoring.linear import scoring_steps
 from tercet.mpc.scoring.openings import ModelMasks, commitment, guard_exponent
@@ -21,7 +22,6 @@ from tests.agents.recording import hear_prediction
 from tests.agents.roles.test_prediction import newcomers, predict, refused, trained
 from tests.agents.world import NOTHING, Sample
 from tests.attacks.lying_label_party import ALPHA, LABEL, PARTNER, Scene
-from tests.mpc.world import HELPER
 
 LIE = 4.0
 

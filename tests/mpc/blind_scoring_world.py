@@ -25,8 +25,9 @@ from tercet.mpc.reference.blind import BlindRun
 from tercet.mpc.scoring.blind_network import BlindNetworkScorer, BlindNetworkScoringHelper
 from tercet.mpc.scoring.linear import scoring_steps
 from tercet.mpc.scoring.openings import Openings, PassMasks, masked_blocks, masked_upper
-from tests.mpc.network_world import KEY, messages
-from tests.mpc.world import MaskSource, Sent, keyed
+from tests.mpc.driver import Sent
+from tests.mpc.network_world import KEY, both, messages
+from tests.mpc.world import MaskSource, keyed
 
 NARROWING = Step(0, 0, 0, 0, 1, 1.0, 1.0, 1.0)  # an address of masks
 
@@ -130,12 +131,19 @@ class BlindNetworkPass:
         """The scores in the order of the rows."""
         scores = np.empty((len(self.xs[0]), self.numbers.outputs))
         for step in self.steps:
-            scripts: dict[int, Script[Any]] = {i: self.scorers[i].script(step, self.openings[i]) for i in self.ids}
-            scripts[HELPER] = self.helper.script(step)
+            scripts: dict[int, Script[Any]] = {i: self.scorers[i].run_step(step, self.openings[i]) for i in self.ids}
+            scripts[self.label] = self._with_scores(step)
+            scripts[HELPER] = both(self.helper, step)
             found = drive(scripts, step, self.sent)
             assert [role for role, one in found.items() if one is not None] == [self.label]
             scores[self.order.rows(step)] = found[self.label]
         return scores
+
+    def _with_scores(self, step: Step) -> Script[Floats]:
+        """The label party's scripts, one after the other."""
+        scorer = self.scorers[self.label]
+        yield from scorer.run_step(step, self.openings[self.label])
+        return (yield from scorer.collect(step))
 
     def mask(self, name: str, k: int, step: Step) -> Words:
         """All parties' words of a mask."""

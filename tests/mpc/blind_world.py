@@ -24,9 +24,9 @@ from tercet.mpc.dealing.row_checks import RowChecks
 from tercet.mpc.functions.series import Terms
 from tercet.mpc.interface.feature_source import ArrayFeatures
 from tercet.mpc.interface.row_store import ArrayRows
-from tercet.mpc.interface.script import HELPER, Await, Receive, Script, Send, Signal
-from tercet.mpc.linear.data_party import Shares, first_shares
+from tercet.mpc.interface.script import HELPER, Script
 from tercet.mpc.linear.epoch_sums import EpochSums
+from tercet.mpc.linear.shares import Shares, first_shares
 from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.masks import Masks
@@ -34,14 +34,15 @@ from tercet.mpc.randomness.secret_order import Order
 from tercet.mpc.reference.blind import BlindRun
 from tercet.mpc.reference.linear import Weights
 from tercet.mpc.reference.network import NetworkWeights
-from tests.mpc.network_world import NetworkJob, Task, messages, opened
-from tests.mpc.world import Job, MaskSource, Sent, keyed
+from tests.mpc.driver import Driver, Task
+from tests.mpc.network_world import NetworkJob, opened
+from tests.mpc.world import Job, MaskSource, keyed
 
 WEIGHTS = "masked weights"
 
 
 @dataclass
-class BlindWorld:
+class BlindWorld(Driver):
     """The data parties and the helper; `seed` shuffles who goes next."""
 
     job: Job | NetworkJob
@@ -58,9 +59,8 @@ class BlindWorld:
         job = self.job
         plan, self.ids = job.plan, range(len(job.xs))
         self.order = Order(b"p" * 32, plan.request.rows)
-        self.sent: list[Sent] = []
-        self.box: dict[tuple[str, int, int, int, int], Words] = {}
         first = self.start[0].step if self.start else 0
+        super().__init__((*self.ids, HELPER), first)
         self.bundles = ChosenBundles(Bundles(plan, first), self.choice)
         self.parties = [self.make_party(i) for i in self.ids]
         labels = ArrayRows(plan.request.rows, plan.outputs) if self.loss else None
@@ -68,7 +68,11 @@ class BlindWorld:
             plan, job.label, {i: self.masks(i, HELPER) for i in self.ids}, order=self.order,
             stores=self.stores(self.ids), labels=labels, first=first,
         )  # fmt: skip
-        self.counts = {i: dict.fromkeys(("absorbed", "dealt", "checked", "done"), first) for i in self.ids}
+
+    def name(self, kind: str, turn: int) -> str:
+        """Masked weights have two kinds, which differ by how they travel only."""
+        what = WEIGHTS if kind == "next weights" else kind
+        return f"{what}/{turn}" if turn else what
 
     @property
     def checks(self) -> int:
@@ -109,72 +113,13 @@ class BlindWorld:
         for i, party in enumerate(self.parties):
             tasks.append(Task(i, iter(steps), party.prepare_step, waits=True))
             tasks += [Task(i, iter(steps), script) for script in (party.receive_dealt, online(party, steps[-1]))]
-        rng = None if self.seed is None else random.Random(self.seed)
-        while any(not task.over for task in tasks):
-            if rng:
-                rng.shuffle(tasks)
-            moved = [self._advance(task, look_ahead) for task in tasks if not task.over]
-            assert any(moved), f"all wait: {[task.event for task in tasks if not task.over]}"
+        self.drive(tasks, look_ahead, None if self.seed is None else random.Random(self.seed))
         assert not self.box, f"never used: {list(self.box)}"
         return self
 
     def deal(self, step: Step) -> Script[None]:
         """What the helper deals for this step and those that go with it."""
         return self.helper.deal_steps(list(self.job.plan.steps(step.index))[: self.together])
-
-    def _advance(self, task: Task, look_ahead: int) -> bool:
-        """Drive a script as far as it goes; whether it has moved."""
-        moved = False
-        while True:
-            if task.script is None:
-                task.step = next(task.steps, None)
-                if task.step is None:
-                    task.over = True
-                    return True
-                if task.waits and self.counts[task.party]["done"] < task.step.index + 1 - look_ahead:
-                    task.steps = iter([task.step, *task.steps])
-                    return moved
-                task.script, task.event, answer = task.make(task.step), None, None
-            else:
-                ready, answer = self._answer(task)
-                if not ready:
-                    return moved
-            try:
-                task.event = task.script.send(answer)
-            except StopIteration:
-                task.script = None
-                return True
-            moved = True
-            self._note(task)
-
-    def _answer(self, task: Task) -> tuple[bool, Mapping[int, Words] | None]:
-        assert task.step is not None
-        match task.event:
-            case Receive(kind, turn, shapes):
-                keys = {i: (kind, turn, task.step.index, i, task.party) for i in shapes}
-                if any(key not in self.box for key in keys.values()):
-                    return False, None
-                found = {i: self.box.pop(key) for i, key in keys.items()}
-                assert {i: words.shape for i, words in found.items()} == dict(shapes)
-                return True, found
-            case Await(name):
-                return self.counts[task.party][name] > task.step.index, None
-        return True, None
-
-    def _note(self, task: Task) -> None:
-        assert task.step is not None
-        match task.event:
-            case Send():
-                now = [(0, *message) for message in messages(task.event)]
-                later = [(n, kind, to, words) for n, kind, words in task.event.later for to in task.event.to]
-                for steps, kind, receiver, words in now + later:
-                    index = task.step.index + steps
-                    what = WEIGHTS if kind == "next weights" else kind  # which differ by how they travel only
-                    turn = task.event.turn if kind == task.event.kind else 0
-                    self.sent.append(Sent(f"{what}/{turn}" if turn else what, index, task.party, receiver, words))
-                    self.box[kind, turn, index, task.party, receiver] = words
-            case Signal(name):
-                self.counts[task.party][name] += 1
 
     # --- what it comes to
 

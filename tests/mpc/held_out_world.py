@@ -12,8 +12,8 @@ from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.arithmetic.ring import Words, total
 from tercet.mpc.interface.feature_source import ArrayFeatures
 from tercet.mpc.interface.script import HELPER, Await, Receive, Script, Send, Signal
-from tercet.mpc.linear.data_party import Shares
 from tercet.mpc.linear.loss import opened_loss
+from tercet.mpc.linear.shares import Shares
 from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.plan.architecture import Layout
 from tercet.mpc.plan.schedule import Step
@@ -23,8 +23,9 @@ from tercet.mpc.scoring.held_out_loss import HeldOutLossHelper, HeldOutLossParty
 from tercet.mpc.scoring.linear import NOBODY, Scorer, scoring_steps
 from tercet.mpc.scoring.network import NetworkScorer
 from tercet.mpc.scoring.openings import Openings, PassMasks, masked_blocks, masked_upper
+from tests.mpc.driver import Sent
 from tests.mpc.network_world import KEY, NetworkJob, messages
-from tests.mpc.world import Job, MaskSource, Sent, keyed
+from tests.mpc.world import Job, MaskSource, keyed
 
 PURPOSE = "held-out loss"
 

@@ -5,9 +5,8 @@ It may look at everything; the roles inside get only what the protocol gives the
 
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ from tercet.mpc.arithmetic.fixed import Floats, encode_features
 from tercet.mpc.arithmetic.ring import Words, total
 from tercet.mpc.functions.links import LINKS
 from tercet.mpc.interface.feature_source import ArrayFeatures
-from tercet.mpc.interface.script import HELPER, Await, Receive, Script, Send, Signal
+from tercet.mpc.interface.script import HELPER, Receive, Script, Send
 from tercet.mpc.linear.helper import ActivationFunction, activation
 from tercet.mpc.linear.loss import LossHelper, LossParty
 from tercet.mpc.network.data_party import NetworkParty
@@ -29,10 +28,12 @@ from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.elements import Elements
 from tercet.mpc.randomness.secret_order import Order, order_key
 from tercet.mpc.reference.network import NetworkWeights
+from tercet.mpc.scoring.blind_network import BlindNetworkScoringHelper
 from tercet.mpc.scoring.linear import scoring_steps
 from tercet.mpc.scoring.network import NetworkScorer, NetworkScoringHelper
 from tercet.mpc.scoring.openings import Openings, PassMasks, WeightMasks
-from tests.mpc.world import MaskSource, Sent, checks, keyed, labels_of
+from tests.mpc.driver import Driver, Sent, Task
+from tests.mpc.world import MaskSource, checks, keyed, labels_of
 
 KEY = b"k" * 32
 
@@ -85,21 +86,7 @@ def messages(sending: Send) -> Iterator[tuple[str, int, Words]]:
 
 
 @dataclass
-class Task:
-    """A script under way, or one that has yet to begin."""
-
-    party: int
-    steps: Iterator[Step]
-    make: Callable[[Step], Script[None]]
-    waits: bool = False  # with work ahead of time, until its step is near enough
-    step: Step | None = None
-    script: Script[None] | None = None
-    event: Any = None
-    over: bool = False
-
-
-@dataclass
-class NetworkWorld:
+class NetworkWorld(Driver):
     """The data parties and the helper; `seed` shuffles who goes next."""
 
     job: NetworkJob
@@ -112,114 +99,42 @@ class NetworkWorld:
     def __post_init__(self) -> None:
         job = self.job
         self.ids = range(len(job.xs))
-        self.sent: list[Sent] = []
-        self.box: dict[tuple[str, int, int, int, int], Words] = {}
         start = self.start or job.first
-        self.parties = [
-            NetworkParty(
-                i, job.label, job.plan, ArrayFeatures(job.xs[i]), job.y if i == job.label else None, order=job.order,
-                elements=job.elements, helper_masks=self.masks(i, HELPER),
-                zero_masks={j: self.masks(i, j) for j in self.ids if j != i}, shares=start[i],
-                checks=checks(i, job.plan, job.key, self.masks),
-            )
-            for i in self.ids
-        ]  # fmt: skip
         begin = start[0].step
-        masks = {i: self.masks(i, HELPER) for i in self.ids}
-        self.helper = NetworkHelper(job.plan, job.label, masks, self.answer, begin)
-        counts = {
-            "masked": begin,
-            "absorbed": begin,
-            "dealt": begin,
-            "forward": begin,
-            "backward": begin,
-            "weights": begin + 1,
-        }
-        self.counts = {i: dict(counts) | {"done": begin} for i in (*self.ids, HELPER)}
+        super().__init__((*self.ids, HELPER), begin)
         self.losses: list[LossParty | None] = [None for _ in self.ids]
-        self.loss_helper: LossHelper | None = None
+        loss_helper: LossHelper | None = None
         if self.loss_masks is not None:
             make = self.loss_masks
             self.losses = [
                 LossParty(i, job.label, job.plan, job.y if i == job.label else None, order=job.order,
                           helper_masks=make(i, HELPER)) for i in self.ids
             ]  # fmt: skip
-            self.loss_helper = LossHelper(job.plan, job.label, {i: make(i, HELPER) for i in self.ids})
+            loss_helper = LossHelper(job.plan, job.label, {i: make(i, HELPER) for i in self.ids})
+        self.parties = [
+            NetworkParty(
+                i, job.label, job.plan, ArrayFeatures(job.xs[i]), job.y if i == job.label else None, order=job.order,
+                elements=job.elements, helper_masks=self.masks(i, HELPER),
+                zero_masks={j: self.masks(i, j) for j in self.ids if j != i}, shares=start[i],
+                checks=checks(i, job.plan, job.key, self.masks), loss=self.losses[i],
+            )
+            for i in self.ids
+        ]  # fmt: skip
+        masks = {i: self.masks(i, HELPER) for i in self.ids}
+        self.helper = NetworkHelper(job.plan, job.label, masks, self.answer, first=begin, loss=loss_helper)
 
     # --- driving
 
     def run(self, look_ahead: int = 1, first: int = 0, stop: int | None = None) -> "NetworkWorld":
         """Steps first:stop, each prepared at most `look_ahead` steps before its turn."""
         steps = list(self.job.plan.steps())[first:stop]
-        helper = self.helper
-        tasks = [
-            Task(HELPER, iter(steps), helper.deal_step),
-            Task(HELPER, iter(steps), lambda step: helper.run_online(step, self.loss_helper)),
-        ]
+        tasks = [Task(HELPER, iter(steps), script) for script in (self.helper.deal_step, self.helper.run_online)]
         for i, party in enumerate(self.parties):
-            preparing = partial(party.prepare_step, loss=self.losses[i])
-            tasks.append(Task(i, iter(steps), preparing, waits=True))
-            tasks += [Task(i, iter(steps), script) for script in (party.receive_dealt, party.open_weights)]
-            tasks.append(Task(i, iter(steps), partial(party.run_online, loss=self.losses[i])))
-        rng = None if self.seed is None else random.Random(self.seed)
-        while any(not task.over for task in tasks):
-            if rng:
-                rng.shuffle(tasks)
-            moved = [self._advance(task, look_ahead) for task in tasks if not task.over]
-            assert any(moved), f"all wait: {[task.event for task in tasks if not task.over]}"
+            tasks.append(Task(i, iter(steps), party.prepare_step, waits=True))
+            tasks += [Task(i, iter(steps), script) for script in (*party.beside.values(), party.run_online)]
+        self.drive(tasks, look_ahead, None if self.seed is None else random.Random(self.seed))
         assert not self.box, f"never used: {list(self.box)}"
         return self
-
-    def _advance(self, task: Task, look_ahead: int) -> bool:
-        """Drive a script as far as it goes; whether it has moved."""
-        if task.script is None:
-            task.step = next(task.steps, None)
-            if task.step is None:
-                task.over = True
-                return True
-            task.script, task.event = task.make(task.step), "begin"
-        assert task.step is not None
-        begins = task.waits and task.event == "begin"
-        if begins and self.counts[task.party]["done"] < task.step.index + 1 - look_ahead:
-            return False
-        moved = False
-        while True:
-            answer: Mapping[int, Words] | None = None
-            match task.event:
-                case Receive():
-                    answer = self._receive(task, task.event)
-                    if answer is None:
-                        return moved
-                case Await(name):
-                    if self.counts[task.party][name] <= task.step.index:
-                        return moved
-            try:
-                task.event = task.script.send(answer if task.event != "begin" else None)
-            except StopIteration:
-                task.script = None
-                return True
-            moved = True
-            self._note(task, task.event)
-
-    def _note(self, task: Task, event: Any) -> None:
-        assert task.step is not None
-        match event:
-            case Send():
-                for kind, receiver, words in messages(event):
-                    self.sent.append(Sent(f"{kind} {event.turn}", task.step.index, task.party, receiver, words))
-                    self.box[kind, event.turn, task.step.index, task.party, receiver] = words
-            case Signal(name):
-                self.counts[task.party][name] += 1
-
-    def _receive(self, task: Task, event: Receive) -> Mapping[int, Words] | None:
-        assert task.step is not None
-        keys = {i: (event.kind, event.turn, task.step.index, i, task.party) for i in event.shapes}
-        if any(key not in self.box for key in keys.values()):
-            return None
-        found = {i: self.box.pop(key) for i, key in keys.items()}
-        for i, words in found.items():
-            assert words.shape == event.shapes[i], (event, words.shape)
-        return found
 
     # --- looking at everything
 
@@ -249,6 +164,12 @@ def same(a: NetworkWeights, b: NetworkWeights) -> bool:
     """Bit for bit."""
     pairs = zip((*a.blocks, *a.upper, *a.biases), (*b.blocks, *b.upper, *b.biases), strict=True)
     return all(np.array_equal(x, y) for x, y in pairs)
+
+
+def both(helper: NetworkScoringHelper | BlindNetworkScoringHelper, step: Step) -> Script[None]:
+    """A scoring helper's scripts of a batch, one after the other."""
+    yield from helper.deal_step(step)
+    yield from helper.run_online(step)
 
 
 class NetworkPass:
@@ -308,8 +229,8 @@ class NetworkPass:
         """Drive all scripts, each as far as it goes, until all are over."""
         if not self.opened:
             self.open()
-        scripts: dict[int, Script[None]] = {i: one.script(step, self.opened[i]) for i, one in enumerate(self.scorers)}
-        scripts[HELPER] = self.helper.script(step)
+        scripts: dict[int, Script[None]] = {i: one.run_step(step, self.opened[i]) for i, one in enumerate(self.scorers)}
+        scripts[HELPER] = both(self.helper, step)
         events: dict[int, Any] = {role: next(script) for role, script in scripts.items()}
         box: dict[tuple[str, int, int, int], Words] = {}
         while events:

@@ -4,7 +4,7 @@ It may look at everything; the roles inside get only what the protocol gives the
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -14,12 +14,13 @@ from tercet.mpc.arithmetic.fixed import Floats, encode_features
 from tercet.mpc.arithmetic.ring import Words, total
 from tercet.mpc.functions.links import LINKS
 from tercet.mpc.interface.feature_source import ArrayFeatures
+from tercet.mpc.interface.script import HELPER, Script
 from tercet.mpc.linear.checks import Checks, Projections
-from tercet.mpc.linear.data_party import DataParty, Shares
-from tercet.mpc.linear.helper import ActivationFunction, Helper, activation
+from tercet.mpc.linear.data_party import LinearParty
+from tercet.mpc.linear.helper import ActivationFunction, LinearHelper, activation
 from tercet.mpc.linear.loss import LossHelper, LossParty
-from tercet.mpc.plan.architecture import CARRIER
-from tercet.mpc.plan.forward import Forward
+from tercet.mpc.linear.shares import Shares
+from tercet.mpc.plan.architecture import CARRIER, NetworkForward
 from tercet.mpc.plan.plan import Plan, Request
 from tercet.mpc.plan.planner import make_plan
 from tercet.mpc.plan.schedule import Step
@@ -28,20 +29,10 @@ from tercet.mpc.randomness.secret_order import Order, order_key
 from tercet.mpc.reference.linear import Weights
 from tercet.mpc.scoring.linear import Scorer, ScoringHelper, scoring_steps
 from tercet.mpc.scoring.openings import PassMasks, WeightMasks
+from tests.mpc.driver import Driver, Sent, Task
 
-HELPER = -1
 SHOWN = [name for name, link in LINKS.items() if link.helper_applies]  # whose scores the helper can see
 MaskSource = Callable[[int, int], Masks]  # the masks of a pair of holders; the helper is HELPER
-
-
-class Sent(NamedTuple):
-    """A tensor on its way."""
-
-    what: str
-    step: int
-    sender: int
-    receiver: int
-    words: Words
 
 
 class Job(NamedTuple):
@@ -120,8 +111,13 @@ def checks(me: int, plan: Plan, key: bytes, masks: MaskSource, attempt: int = 1)
     return Checks(me, plan.checks, Projections(key, plan.checks, attempt), masks(me, HELPER))
 
 
+# What the record calls a tensor of each kind: the protocol's symbol, mostly.
+SYMBOLS = {"masked inputs": "E", "checks": "check", "masked labels": "y~", "loss labels": "E_y", "masked weights": "f",
+           "gradient share": "g", "output share": "z", "output answer": "p", "loss terms": "terms"}  # fmt: skip
+
+
 @dataclass
-class World:
+class World(Driver):
     """The data parties and the helper, with look-ahead under the test's control."""
 
     job: Job
@@ -132,80 +128,53 @@ class World:
 
     def __post_init__(self) -> None:
         job, n = self.job, len(self.job.xs)
-        self.sent: list[Sent] = []
-        self.box: dict[tuple[str, int, int, int], Words] = {}
+        first = self.start[0].step if self.start else 0
         self.ids = range(n)
+        super().__init__((*self.ids, HELPER), first)
+        self.losses: list[LossParty] = []
+        loss_helper: LossHelper | None = None
+        if self.loss_masks is not None:
+            make = self.loss_masks
+            self.losses = [
+                LossParty(i, job.label, job.plan, job.y if i == job.label else None, order=job.order,
+                          helper_masks=make(i, HELPER))
+                for i in self.ids
+            ]  # fmt: skip
+            loss_helper = LossHelper(job.plan, job.label, {i: make(i, HELPER) for i in self.ids})
         self.parties = [
-            DataParty(
+            LinearParty(
                 i, job.label, job.plan, ArrayFeatures(job.xs[i]), job.y if i == job.label else None, order=job.order,
                 helper_masks=self.masks(i, HELPER), zero_masks={j: self.masks(i, j) for j in self.ids if j != i},
                 shares=self.start[i] if self.start else None, checks=checks(i, job.plan, job.key, self.masks),
+                loss=self.losses[i] if self.losses else None,
             )
             for i in self.ids
         ]  # fmt: skip
-        first = self.start[0].step if self.start else 0
-        self.helper = Helper(job.plan, job.label, {i: self.masks(i, HELPER) for i in self.ids}, self.answer, first)
-        self.losses: list[LossParty] = []
-        if self.loss_masks is not None:
-            self.losses = [
-                LossParty(i, job.label, job.plan, job.y if i == job.label else None, order=job.order,
-                          helper_masks=self.loss_masks(i, HELPER))
-                for i in self.ids
-            ]  # fmt: skip
-            self.loss_helper = LossHelper(job.plan, job.label, {i: self.loss_masks(i, HELPER) for i in self.ids})
+        masks = {i: self.masks(i, HELPER) for i in self.ids}
+        self.helper = LinearHelper(job.plan, job.label, masks, self.answer, first=first, loss=loss_helper)
 
-    def send(self, what: str, step: Step, sender: int, receiver: int, words: Words) -> None:
-        self.sent.append(Sent(what, step.index, sender, receiver, words.copy()))
-        self.box[what, step.index, sender, receiver] = words
-
-    def receive(self, what: str, step: Step, receiver: int, senders: Iterable[int]) -> dict[int, Words]:
-        return {sender: self.box.pop((what, step.index, sender, receiver)) for sender in senders}
+    def name(self, kind: str, turn: int) -> str:
+        """The protocol's symbol."""
+        return SYMBOLS[kind]
 
     def others(self, i: int) -> list[int]:
+        """All data parties but one."""
         return [j for j in self.ids if j != i]
 
     def ahead(self, step: Step) -> None:
         """All of a step that needs no activation."""
+        scripts: list[tuple[int, Callable[[Step], Script[None]]]] = [(HELPER, self.helper.deal_step)]
         for i, party in enumerate(self.parties):
-            masked, openings = party.masked_inputs(step), party.openings(step)
-            for j, words in openings.items():
-                self.send("check", step, i, j, words)
-            labels = party.masked_labels(step) if i == self.job.label else None
-            for j in self.others(i):
-                self.send("E", step, i, j, masked)
-                if labels is not None:
-                    self.send("y~", step, i, j, labels)
-            for j, words in party.masked_weights(step).items():
-                self.send("f", step, i, j, words)
-        for i, party in enumerate(self.parties):
-            checks = self.receive("check", step, i, self.others(i)) if self.job.plan.request.checks else {}
-            party.absorb(step, self.receive("E", step, i, self.others(i)), checks)
-        for i, words in self.helper.gradient_shares(step).items():
-            self.send("g", step, HELPER, i, words)
-        if self.losses:
-            self.loss_ahead(step)
-
-    def loss_ahead(self, step: Step) -> None:
-        label = self.job.label
-        masked = self.losses[label].masked_labels(step)
-        for j in self.others(label):
-            self.send("E_y", step, label, j, masked)
-            self.losses[j].absorb(step, self.receive("E_y", step, j, [label])[label])
+            scripts += [(i, party.absorb_step), (i, party.prepare_step)]
+        self._drive(step, scripts)
 
     def online(self, step: Step) -> None:
         """The two hops."""
-        for i, party in enumerate(self.parties):
-            self.send("z", step, i, HELPER, party.preactivation(step, self.receive("f", step, i, self.others(i))))
-        for i, words in self.helper.masked_activations(step, self.receive("z", step, HELPER, self.ids)).items():
-            self.send("p", step, HELPER, i, words)
-        if self.losses:
-            self.send("terms", step, HELPER, self.job.label, self.loss_helper.terms(step, self.helper.scores))
-            terms = self.receive("terms", step, self.job.label, [HELPER])[HELPER]
-            self.losses[self.job.label].absorb_terms(step, terms[:-1], terms[-1:])
-        for i, party in enumerate(self.parties):
-            labels = None if i == self.job.label else self.receive("y~", step, i, [self.job.label])[self.job.label]
-            p, g = (self.receive(what, step, i, [HELPER])[HELPER] for what in "pg")
-            party.update(step, p, g, labels)
+        parties = [(i, party.run_online) for i, party in enumerate(self.parties)]
+        self._drive(step, [(HELPER, self.helper.run_online), *parties])
+
+    def _drive(self, step: Step, scripts: list[tuple[int, Callable[[Step], Script[None]]]]) -> None:
+        self.drive([Task(role, iter([step]), make) for role, make in scripts])
 
     def run(self, look_ahead: int = 0, first: int = 0, stop: int | None = None) -> "World":
         """Steps first:stop, each prepared `look_ahead` steps before its turn."""
@@ -235,7 +204,7 @@ class Pass:
     """The data parties and the helper in one pass of scoring; `weights` are masks of weights, if not of this pass."""
 
     def __init__(self, job: Job, shares: list[Shares], xs: list[Words], epoch: int = 0, *, batch: int = 64,
-                 numbers: Forward | None = None, order: Order | None = None, limit: float = math.inf,
+                 numbers: NetworkForward | None = None, order: Order | None = None, limit: float = math.inf,
                  masks: MaskSource | None = None, weights: dict[int, WeightMasks] | None = None) -> None:  # fmt: skip
         self.ids, self.sent, self.label = range(len(xs)), list[Sent](), job.label
         numbers, rows = numbers or job.plan, len(xs[0])
@@ -249,7 +218,7 @@ class Pass:
                    weight_masks=weights[i])
             for i in self.ids
         ]  # fmt: skip
-        self.helper = ScoringHelper(numbers, {i: masks(i, HELPER) for i in self.ids}, weights, limit)
+        self.helper = ScoringHelper(numbers, job.label, {i: masks(i, HELPER) for i in self.ids}, weights, limit)
         self.opened: dict[int, dict[int, Words]] = {}
 
     def send(self, what: str, step: Step, sender: int, receiver: int, words: Words) -> Words:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tercet.agents.protocol.checkpointing import CheckpointWriter, last_common
 from tercet.agents.session.history import History
 from tercet.agents.simulation.simulate import Simulation, bit_exact
-from tercet.mpc.linear.helper import Helper
+from tercet.mpc.linear.helper import LinearHelper
 from tercet.mpc.plan.schedule import Step
 from tercet.schemas.files.job import EarlyStopping, Evaluation, Network
 from tercet.schemas.files.recovery import Recovery
@@ -118,10 +118,10 @@ def trains(stage: Recovering, name: str) -> bool:
 # --- which steps end with one
 
 
-def test_all_partners_hear_that_a_step_ends_with_a_checkpoint() -> None:
-    """Each has a message of its own, for which the label party is asked anew; so is who has not written the last.
+def heard_of_checkpoints(written: dict[int, int], *, between: bool) -> list[tuple[bool, bool]]:
+    """What two partners hear of eight steps; `written` says which checkpoint everybody has, once a step is decided.
 
-    The last step has none of that kind: an attempt that went on from it would have no step to begin with."""
+    Or once the first partner has its message, and not yet the second (`between`)."""
     common = 0
     context: Any = SimpleNamespace(
         secrets=SimpleNamespace(transcript=bytes(32)),
@@ -138,12 +138,28 @@ def test_all_partners_hear_that_a_step_ends_with_a_checkpoint() -> None:
         writer = CheckpointWriter(context, nothing, None, nothing)
         heard = []
         for step in steps:
-            heard.append((writer.decide_due(step), writer.decide_due(step)))
-            common = {4: 2, 5: 6}.get(step.index, common)
+            first, news = writer.decide_due(step), written.get(step.index, common)
+            common = news if between else common
+            heard.append((first, writer.decide_due(step)))
+            common = news
         return heard
 
-    yes, no = (True, True), (False, False)
-    assert asyncio.run(asked()) == [no, yes, no, no, no, yes, no, no]
+    return asyncio.run(asked())
+
+
+YES, NO = (True, True), (False, False)
+
+
+def test_all_partners_hear_that_a_step_ends_with_a_checkpoint() -> None:
+    """Each has a message of its own, for which the label party is asked anew; so is who has not written the last.
+
+    The last step has none of that kind: an attempt that went on from it would have no step to begin with."""
+    assert heard_of_checkpoints({4: 2, 5: 6}, between=False) == [NO, YES, NO, NO, NO, YES, NO, NO]
+
+
+def test_all_partners_hear_the_same_of_a_step_whatever_happens_between_two_messages() -> None:
+    """A checkpoint that becomes due just then waits for the next step."""
+    assert heard_of_checkpoints({4: 2}, between=True) == [NO, YES, NO, NO, NO, YES, NO, NO]
 
 
 # --- what comes after it
@@ -240,14 +256,14 @@ async def test_each_attempt_masks_the_same_values_with_fresh_masks(
 ) -> None:
     """No word of one step is the same in two attempts; what the helper opens is, and what was drawn for the order."""
     opened: dict[int, list[NDArray[Any]]] = {}
-    answer = Helper.masked_activations
+    answer = LinearHelper.masked_activations
 
-    def seen(self: Helper, step: Step, shares: Any) -> Any:
+    def seen(self: LinearHelper, step: Step, shares: Any) -> Any:
         answers = answer(self, step, shares)
         opened.setdefault(step.index, []).append(np.array(self.scores))
         return answers
 
-    monkeypatch.setattr(Helper, "masked_activations", seen)
+    monkeypatch.setattr(LinearHelper, "masked_activations", seen)
     async with recovering(tmp_path, recovery=Recovery()) as stage:  # no checkpoint: all steps are done again
         await stage.start()
         name = stage.submit(job(epochs=20))

@@ -1,41 +1,31 @@
 """What a whole run of agents shows to each role, and to the broker: what is promised, and nothing else.
 
 Every check is a function over a recorded run, and each is shown a run with a planted mistake, which it must notice.
+The helper sees scores here, of a linear model or of a network.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-import tercet.broker.sealing.seal
-import tercet.mpc.linear.algebra
-import tercet.mpc.linear.checks
-import tercet.mpc.linear.data_party
-import tercet.mpc.linear.helper
-import tercet.mpc.linear.loss
-import tercet.mpc.network.forward
-import tercet.mpc.randomness.secret_order
-import tercet.mpc.scoring.scores
-from tercet.agents.alignment import matching
-from tercet.agents.messaging.mailbox import Mailbox
-from tercet.agents.session.context import JobContext
 from tercet.agents.simulation.simulate import bit_exact
-from tercet.broker.sealing.identity import Identity
-from tercet.broker.sealing.seal import SessionSeal
-from tercet.mpc.arithmetic.ring import Words
-from tercet.mpc.linear.checks import Checks
-from tercet.mpc.plan.check_sizes import Sizes
-from tercet.mpc.plan.schedule import Step
-from tercet.mpc.randomness.masks import ONCE, Keystream, PairMasks, derive_key
-from tercet.mpc.randomness.secret_order import Order
-from tercet.mpc.scoring.held_out_loss import HeldOutNumbers
 from tercet.schemas.files.job import EarlyStopping, Evaluation
-from tercet.schemas.messages.kinds import HeldOutTerms, MaskedInputs, Message, PreactivationShare, Scores
+from tercet.schemas.messages.address import parse_address
+from tercet.schemas.messages.kinds import (
+    HeldOutTerms,
+    HiddenAnswer,
+    HiddenShare,
+    MaskedInputs,
+    Message,
+    PreactivationShare,
+    Scores,
+    WeightOpening,
+)
 from tests.agents.disclosure import (
     check_amounts,
     check_helpers_view,
@@ -50,13 +40,62 @@ from tests.agents.disclosure import (
     check_split,
     check_uniform,
 )
-from tests.agents.recording import Heard, Mask, Tables, hear
-from tests.agents.world import HELPER, Sample
+from tests.agents.networks import mlp
+from tests.agents.networks_disclosure import (
+    check_alike,
+    check_amounts_of_networks,
+    check_hidden_views,
+    check_networks_sealed,
+    check_nothing_in_clear,
+    check_output_views,
+    check_words_uniform,
+    check_zero_shares,
+)
+from tests.agents.plants import (
+    Masks,
+    Plant,
+    borrowed,
+    elements_to_the_last_bit,
+    forgetful,
+    logits_at_their_level,
+    no_class_order,
+    no_identity_seal,
+    no_noise,
+    no_order,
+    no_q,
+    no_r,
+    no_seal,
+    no_signs,
+    no_zero_share,
+    no_zero_share_of_held_out,
+    no_zero_share_of_networks,
+    no_zero_share_of_scores,
+    noise_by_row,
+    omitted,
+    one_nonce,
+    one_purpose,
+    places_as_they_are,
+    public_key,
+    repeated,
+    rows_as_they_are,
+    scores_in_the_terms,
+    sent_to_all,
+    signs_as_they_are,
+    u_y_of_the_loss,
+    unbound_address,
+    whole_scores,
+    with_masks,
+    zeros,
+)
+from tests.agents.recording import Heard, Tables, hear, hear_prediction
+from tests.agents.roles.test_prediction import newcomers, people
+from tests.agents.world import HELPER, OUTCOME, Sample
 
-Plant = Callable[[pytest.MonkeyPatch], None]
-Masks = Mapping[Mask, Words]
+Check = Callable[[Heard], None]
+Spoil = Callable[[Masks], Masks]
+Planted = tuple[str, Plant, tuple[Check, ...], Sample]  # what it is, and which checks notice it in which run
 
-CHECKS = [
+LINEAR_CHECKS: list[Check] = [
     check_kinds,
     check_roles,
     check_amounts,
@@ -67,6 +106,21 @@ CHECKS = [
     check_masks_once,
     check_uniform,
     check_sealed,
+    check_keys,
+]
+NETWORK_CHECKS: list[Check] = [
+    check_kinds,
+    check_roles,
+    check_amounts_of_networks,
+    check_hidden_views,
+    check_output_views,
+    check_alike,
+    check_nothing_in_clear,
+    check_masks_apart,
+    check_zero_shares,
+    check_said,
+    check_split,
+    check_networks_sealed,
     check_keys,
 ]
 EACH_EPOCH = Evaluation(holdout=0.4, metrics="epoch", loss=True, held_out_loss=True, loss_to="all")
@@ -85,20 +139,120 @@ CHOICE = NoisySample((8, 7, 6), rows=170, batch=48, label=1, epochs=3, rate=0.3,
 COUNTS = NoisySample((8, 7), rows=170, batch=48, label=1, rate=0.02, model="poisson", evaluation=EACH_EPOCH)
 ALONE = NoisySample((0, 8), rows=170, batch=48, rate=0.3, l2=0.02, evaluation=EACH_EPOCH)  # a label, and no column
 CLAIMS = NoisySample((8, 7, 6), rows=170, batch=48, label=2, rate=0.02, l2=0.02, model="gamma", evaluation=AT_THE_END)
+SMOOTH = mlp((8, 7, 6), 6, 5, rows=230, batch=48, label=1, epochs=2, rate=0.1, activation="tanh", output="softmax",
+             l2=0.02, evaluation=EACH_EPOCH)  # fmt: skip
+STEEP = mlp((9, 8), 12, rows=200, batch=48, label=1, epochs=2, rate=0.1, evaluation=EACH_EPOCH)
+FEW = replace(SMOOTH, rows=110)  # for what every step shows
+LONG_NETWORK = mlp((8, 7, 6), 6, 5, rows=400, batch=48, label=1, epochs=6, rate=0.1, activation="gelu",
+                   output="softmax", evaluation=EACH_EPOCH)  # fmt: skip
+BROAD = replace(LONG_NETWORK, epochs=2)
+STOPPED_NETWORK = mlp((8, 7), 6, rows=200, batch=64, epochs=12, rate=0.3, evaluation=AT_THE_END, alignment="ecdh",
+              output="linear",
+              early_stopping=EarlyStopping(on="held_out_loss", patience=1, least_gain=0.05))  # fmt: skip
+FINAL_NETWORK = mlp((7, 6, 6), 5, 4, 3, rows=200, batch=64, label=2, output="poisson", rate=0.03, evaluation=AT_THE_END,
+            release="shared", alignment="aligned", activation="softplus")  # fmt: skip
+
+LINEAR_MASKS = ("U", "V", "M", "R", "m_y", "zero", "U_y", "N", "Q", "U*", "M*", "R*")
+HELD_OUT_MASKS = ("U", "V", "zero", "U_y", "N", "Q")
+# V, R, Q and masks of checks hide what looks uniform by itself; the zero share what only the helper could tell from it.
+SAID_UNDER = {"U": "MaskedInputs", "M": "MaskedActivation", "m_y": "MaskedLabels", "U_y": "MaskedLossLabels",
+        "N": "LossTerms"}  # fmt: skip
+LINEAR_SPOILT: list[tuple[str, Spoil]] = [
+    *((f"{name} omitted", partial(zeros, name=name)) for name in LINEAR_MASKS),
+    *((f"{name} reused", partial(repeated, name=name)) for name in LINEAR_MASKS),
+    *(
+        (f"{name} of the held-out loss omitted", partial(zeros, name=name, purpose="held-out loss"))
+        for name in HELD_OUT_MASKS
+    ),
+]
+NAMED = ("u+", "u-", "tau", "q", "g", "v", "rd", "rw", "rs", "o", "m")
+DEALT = ("C", "qg", "h", "t", "ht", "tt", "h2", "t2", "qo", "hw", "tw", "ov")
+NETWORK_MASKS = [*(f"{name}/{0 if name == 'o' else 1}" for name in NAMED), *(f"dealt {name}/0" for name in DEALT),
+         "S", "R", "U", "V", "m_y", "zero", "zero/0"]  # fmt: skip
+SMOOTH_GELU = mlp((5, 4, 4), 4, 3, rows=100, batch=48, epochs=1, label=1, activation="gelu", evaluation=AT_THE_END)
+SEEN = {"U": (check_nothing_in_clear,), "m_y": (check_nothing_in_clear,), "v/1": (check_nothing_in_clear,),
+        "u+/1": (check_nothing_in_clear,), "g/1": (check_nothing_in_clear,), "m/1": (check_nothing_in_clear,),
+        "tau/1": (check_nothing_in_clear,)}  # fmt: skip
+NETWORK_SPOILT: list[tuple[str, Spoil]] = [
+    *((f"{name} omitted", partial(zeros, name=name)) for name in NETWORK_MASKS),
+    *((f"{name} reused", partial(repeated, name=name)) for name in NETWORK_MASKS),
+]
+LINEAR_PLANTS: list[Planted] = [
+    ("m_y borrowed from M", borrowed, (check_masks_once,), SHORT),
+    ("zero share omitted", no_zero_share, (check_ledger,), SHORT),
+    ("zero share of scores omitted", no_zero_share_of_scores, (check_ledger,), SHORT),
+    ("r omitted", no_r, (check_ledger,), SHORT),
+    ("q omitted", no_q, (check_ledger,), SHORT),
+    ("validation under training's masks", one_purpose("validation"), (check_ledger, check_masks_once), SHORT),
+    ("loss under training's masks", one_purpose("loss"), (check_ledger, check_masks_once), SHORT),
+    ("validation's masks repeated", forgetful("validation"), (check_masks_once,), SHORT),
+    ("held-out loss under training's masks", one_purpose("held-out loss"), (check_ledger, check_masks_once), SHORT),
+    (
+        "held-out loss under the loss's masks",
+        one_purpose("held-out loss", "loss"),
+        (check_ledger, check_masks_once),
+        SHORT,
+    ),
+    ("U_y of the loss for the held-out loss", u_y_of_the_loss, (check_masks_once,), SHORT),
+    ("held-out loss's masks repeated", forgetful("held-out loss"), (check_masks_once,), SHORT),
+    ("zero share of the held-out loss omitted", no_zero_share_of_held_out, (check_ledger,), SHORT),
+    ("scores beside the held-out loss", scores_in_the_terms, (check_ledger, check_uniform), LONG),
+    ("terms of the held-out loss to all data parties", sent_to_all(HeldOutTerms), (check_roles,), SHORT),
+    ("scores to all data parties", sent_to_all(Scores), (check_roles,), SHORT),
+    ("scores to the last bit", whole_scores, (check_ledger,), SHORT),
+    ("pseudonyms by a public key", public_key("pseudonyms"), (check_said,), SHORT),
+    ("split by a public key", public_key("split"), (check_split,), SHORT),
+    ("signs omitted", no_signs, (check_helpers_view,), SHORT),
+    ("order omitted", no_order, (check_helpers_view,), SHORT),
+    ("noise omitted", no_noise, (check_helpers_view,), SHORT),
+    ("noise by row", noise_by_row, (check_helpers_view,), CHOICE),
+    ("order of classes omitted", no_class_order, (check_helpers_view,), CHOICE),
+    ("seal omitted", no_seal, (check_sealed, check_keys), SHORT),
+    ("identities' seal omitted", no_identity_seal, (check_keys,), SHORT),
+    ("address not sealed", unbound_address, (check_keys,), SHORT),
+    ("nonce repeated", one_nonce, (check_keys,), SHORT),
+]
+NETWORK_PLANTS: list[Planted] = [
+    *((f"{name} omitted", omitted(name), (check_masks_apart, *checks), SMOOTH_GELU) for name, checks in SEEN.items()),
+    ("zero share omitted", no_zero_share_of_networks, (check_zero_shares,), FEW),
+    ("elements in place", places_as_they_are, (check_hidden_views,), SMOOTH),
+    ("elements unit by unit", rows_as_they_are, (check_hidden_views,), STEEP),
+    ("signs omitted", signs_as_they_are, (check_hidden_views,), SMOOTH),
+    ("noise omitted", elements_to_the_last_bit, (check_hidden_views,), SMOOTH),
+    ("level omitted", logits_at_their_level, (check_output_views,), SMOOTH),
+    ("noise of scores omitted", no_noise, (check_output_views,), SMOOTH),
+    ("order of classes omitted", no_class_order, (check_output_views,), BROAD),
+    ("order of rows omitted", no_order, (check_output_views,), SMOOTH),
+    ("signs of rows omitted", no_signs, (check_output_views,), STEEP),
+    ("validation under training's masks", one_purpose("validation"), (check_masks_apart,), FEW),
+    ("held-out loss under training's masks", one_purpose("held-out loss"), (check_masks_apart,), FEW),
+    ("held-out loss under the loss's masks", one_purpose("held-out loss", "loss"), (check_zero_shares,), FEW),
+    ("U_y of the loss for the held-out loss", u_y_of_the_loss, (check_masks_apart,), FEW),
+    ("held-out loss's masks repeated", forgetful("held-out loss"), (check_masks_apart,), FEW),
+    ("zero share of the held-out loss omitted", no_zero_share_of_held_out, (check_zero_shares,), FEW),
+    ("seal omitted", no_seal, (check_networks_sealed, check_keys), STEEP),
+]  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=[LONG, TWO], ids=["three parties", "two parties"])
-def heard(request, tmp_path_factory) -> Heard:
-    """An honest run."""
-    return recorded(request.param, tmp_path_factory.mktemp("run"))
+class Kind(NamedTuple):
+    """A kind of model: what is checked of its runs, and the mistakes that are planted."""
+
+    name: str
+    checks: list[Check]
+    honest: tuple[Sample, Sample]  # of three parties, and of two
+    ended: tuple[Sample, Sample]  # stopped early, and with metrics at the end
+    short: Sample  # which draws every kind of mask, in a few steps
+    planted: list[Planted]
+    spoilt: list[tuple[str, Spoil]]
 
 
-@pytest.fixture(scope="module")
-def short(tmp_path_factory) -> Heard:
-    """An honest run of few steps, to be read and copied."""
-    run = recorded(SHORT, tmp_path_factory.mktemp("short"))
-    check_masks_apart(run)
-    return run
+LINEAR = Kind("linear", LINEAR_CHECKS, (LONG, TWO), (STOPPED, FINAL), SHORT, LINEAR_PLANTS, LINEAR_SPOILT)
+NETWORK = Kind(
+    "network", NETWORK_CHECKS, (SMOOTH, STEEP), (STOPPED_NETWORK, FINAL_NETWORK), replace(SMOOTH_GELU, rows=200),
+    NETWORK_PLANTS, NETWORK_SPOILT,
+)  # fmt: skip
+KINDS = LINEAR, NETWORK
+NOT_ALONE = {check_uniform, check_kinds}  # of any other run: it has few words, and what kinds there are no run changes
 
 
 def recorded(sample: Sample, folder: Path, tables: Tables | None = None) -> Heard:
@@ -108,20 +262,43 @@ def recorded(sample: Sample, folder: Path, tables: Tables | None = None) -> Hear
     return run
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
-def test_an_honest_run_shows_to_everybody_what_is_promised_and_no_more(check, heard):
+def copied(run: Heard) -> Heard:
+    """The record of a run, in which something may be said that was not."""
+    return replace(run, ear=replace(run.ear, said=list(run.ear.said)))
+
+
+# --- honest runs
+
+
+HONEST = [
+    (kind, sample, number) for kind in KINDS for sample, number in zip(kind.honest, ("three", "two"), strict=True)
+]
+
+
+@pytest.fixture(scope="module", params=HONEST, ids=lambda one: f"{one[0].name}, {one[2]} parties")
+def honest(request, tmp_path_factory) -> tuple[Kind, Heard]:
+    """An honest run."""
+    kind, sample, _ = request.param
+    return kind, recorded(sample, tmp_path_factory.mktemp("run"))
+
+
+def test_an_honest_run_shows_to_everybody_what_is_promised_and_no_more(honest):
     """Roles, amounts, the helper's view, the ledger, masks used once, uniform words, sealed bodies, lonely keys."""
-    check(heard)
+    kind, heard = honest
+    for check in kind.checks:
+        check(heard)
 
 
-@pytest.mark.parametrize("sample", [STOPPED, FINAL], ids=["stopped early, by ECDH", "metrics at the end, aligned"])
-def test_so_does_a_run_that_stops_early_or_scores_at_the_end(sample, tmp_path):
-    """With another alignment; all checks but those that count words, of which there are few."""
+@pytest.mark.parametrize("which", [0, 1], ids=["stopped early, by ECDH", "metrics at the end, aligned"])
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_so_does_a_run_that_stops_early_or_scores_at_the_end(kind, which, tmp_path):
+    """With another alignment; of networks with other outputs and activations, and three hidden layers as well."""
+    sample = kind.ended[which]
     run = recorded(sample, tmp_path)
     stopped = run.label.context.statistics.step < run.plan.steps_total
     assert stopped == (sample.early_stopping is not None)
-    for check in CHECKS:
-        if check not in {check_uniform, check_kinds}:  # few words; and what kinds there are no run changes
+    for check in kind.checks:
+        if check not in NOT_ALONE:
             check(run)
 
 
@@ -129,8 +306,8 @@ def test_so_does_a_run_that_stops_early_or_scores_at_the_end(sample, tmp_path):
 def test_so_does_a_run_of_any_other_link(sample, tmp_path):
     """Classes in an order of their own and noise for each output; labels within the helper's view, where they must."""
     run = recorded(sample, tmp_path)
-    for check in CHECKS:
-        if check not in {check_uniform, check_kinds}:  # few words; and what kinds there are no run changes
+    for check in LINEAR_CHECKS:
+        if check not in NOT_ALONE:
             check(run)
 
 
@@ -155,342 +332,59 @@ def test_ids_that_two_of_three_share_stay_unknown(tmp_path):
     assert not any(one.encode() in everything for one in people)
 
 
+def test_all_words_of_a_network_are_uniform(tmp_path):
+    """Of every kind, between each two parties; in a run that is long enough to count them."""
+    check_words_uniform(recorded(LONG_NETWORK, tmp_path))
+
+
+@pytest.mark.parametrize("sample", [
+    mlp((4, 3), 6, rows=160, epochs=2, rate=0.2, label=1),
+    mlp((3, 2, 3), 5, 4, rows=160, epochs=2, rate=0.1, label=1, output="softmax", release="shared", activation="gelu"),
+], ids=["owners", "shared"])  # fmt: skip
+def test_a_prediction_by_a_network_shows_no_more_than_a_pass_of_the_training(sample, tmp_path):
+    """Whatever the release: a network always runs through the helper."""
+    assert bit_exact(hear(sample, tmp_path, tables=people(sample, sample.rows, 1)).simulation)
+    run = hear_prediction(sample, tmp_path, newcomers(sample, 1000))
+    for check in (*NETWORK_CHECKS, check_words_uniform):
+        if check not in {check_kinds, check_split}:
+            check(run)
+
+
+def test_the_size_of_an_envelope_does_not_depend_on_the_data(tmp_path):
+    """Another table of the same size, and labels turned round: the same envelopes, byte for byte as long."""
+    lengths = []
+    for number, seed in enumerate((1, 2)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        sample = mlp((6, 5), 6, 4, rows=150, batch=48, activation="tanh", evaluation=EACH_EPOCH, seed=seed)
+        tables = sample.tables()
+        people_ = [f"person-{row:04d}" for row in range(150)]  # so that the same rows are held out
+        for table in tables.values():
+            table["person_number"] = people_
+        if number:
+            tables["bank"][OUTCOME] = [str(1 - int(text)) for text in tables["bank"][OUTCOME]]
+        run = hear(sample, folder, tables=tables)
+        found = {}
+        for envelope in run.ear.envelopes:
+            address = parse_address(envelope.address)
+            if address.round not in {"control", "handshake"}:
+                found[address._replace(job="")] = len(envelope.body)
+        lengths.append(found)
+    assert lengths[0] == lengths[1]
+    assert len(lengths[0]) > 100
+
+
 # --- planted mistakes
 
 
-def omitted(*names: str) -> Plant:
-    """Masks that are zero wherever they are computed."""
+PLANTS = [pytest.param(*rest, id=f"{kind.name}: {name}") for kind in KINDS for name, *rest in kind.planted]
 
-    def plant(patch: pytest.MonkeyPatch) -> None:
-        call = PairMasks.__call__
 
-        def masks(pair: PairMasks, mask: str, i: int, j: int, step: Step, shape: tuple[int, int]) -> Words:
-            return (
-                np.zeros(shape, np.uint64) if mask.partition(ONCE)[0] in names else call(pair, mask, i, j, step, shape)
-            )
-
-        patch.setattr(PairMasks, "__call__", masks)
-
-    return plant
-
-
-# The same mistakes in the record of a run, where a check looks at nothing but the words of masks.
-
-
-def zeros(masks: Masks, name: str, purpose: str = "") -> Masks:
-    """All masks of a name zero, or those that are for this purpose."""
-    return {mask: 0 * words for mask, words in masks.items() if is_named(mask, name) and purpose in ("", mask.purpose)}
-
-
-def repeated(masks: Masks, name: str) -> Masks:
-    """Each mask of a name has the words of the first step of its epoch, as far as they go."""
-    first: dict[Mask, Words] = {}
-    changed = {}
-    for mask in sorted(filter(lambda one: is_named(one, name), masks), key=lambda one: one.step):
-        words = first.setdefault(replace(mask, mask=name, step=0), masks[mask])
-        if words is not masks[mask]:
-            changed[mask] = np.resize(words, masks[mask].shape)
-    return changed
-
-
-def is_named(mask: Mask, name: str) -> bool:
-    """Whatever digest keys it."""
-    return mask.mask.partition(ONCE)[0] == name
-
-
-def with_masks(run: Heard, changed: Masks) -> Heard:
-    """The record of a run with other masks; there must be such."""
-    assert changed
-    return replace(run, ear=replace(run.ear, masks={**run.ear.masks, **changed}))
-
-
-def borrowed(patch: pytest.MonkeyPatch) -> None:
-    """Labels under the mask of an activation: the difference of the two messages is the plain error."""
-    call = PairMasks.__call__
-
-    def masks(pair: PairMasks, mask: str, i: int, j: int, step: Step, shape: tuple[int, int]) -> Words:
-        return call(pair, "M", 0, j, step, shape) if mask == "m_y" else call(pair, mask, i, j, step, shape)
-
-    patch.setattr(PairMasks, "__call__", masks)
-
-
-def no_zero_share(patch: pytest.MonkeyPatch) -> None:
-    """Shares of z as they are."""
-    patch.setattr(
-        tercet.mpc.linear.data_party, "zero_share", lambda me, masks, step, shape, **_: np.zeros(shape, np.uint64)
-    )
-
-
-def no_zero_share_of_scores(patch: pytest.MonkeyPatch) -> None:
-    """The same, of held-out rows."""
-    patch.setattr(
-        tercet.mpc.scoring.scores, "zero_share", lambda me, masks, step, shape, **_: np.zeros(shape, np.uint64)
-    )
-
-
-def no_q(patch: pytest.MonkeyPatch) -> None:
-    """Shares of the loss without the words that keep them apart; the loss still comes out right."""
-    terms, add = tercet.mpc.linear.loss.LossHelper.terms, tercet.mpc.linear.loss.LossParty._add
-
-    def reported(self, step, scores):
-        words = terms(self, step, scores).copy()
-        outputs = self._plan.outputs
-        words[-1:] -= sum(self._masks[j]("Q", self._label, j, step, (1, outputs)) for j in self._others)
-        return words
-
-    def added(self, step, words):
-        of_all = (1, self._plan.outputs)
-        q = 0 if self._me == self._label else self._masks("Q", self._label, self._me, step, of_all).sum()
-        add(self, step, words + q)
-
-    patch.setattr(tercet.mpc.linear.loss.LossHelper, "terms", reported)
-    patch.setattr(tercet.mpc.linear.loss.LossParty, "_add", added)
-
-
-def one_purpose(purpose: str, instead: str = "training") -> Plant:
-    """Masks of another purpose are the training's: the difference of two messages is that of two values."""
-
-    def plant(patch: pytest.MonkeyPatch) -> None:
-        masks = JobContext.masks
-
-        def shared(context: JobContext, partner: str, of: str = "training") -> PairMasks:
-            return masks(context, partner, instead if of == purpose else of)
-
-        patch.setattr(JobContext, "masks", shared)
-
-    return plant
-
-
-def forgetful(purpose: str) -> Plant:
-    """Each epoch's scores under the masks of the first: the same rows, so the difference is that of the weights."""
-
-    def plant(patch: pytest.MonkeyPatch) -> None:
-        stream = PairMasks._stream
-
-        def masks(pair: PairMasks, mask: str, i: int, j: int, step: Step, shape: tuple[int, int]) -> Words:
-            epoch = 0 if pair._info[-1] == purpose else step.epoch
-            return stream(pair, mask, i, j).words(1, epoch, step.position, shape)
-
-        patch.setattr(PairMasks, "__call__", masks)
-
-    return plant
-
-
-def u_y_of_the_loss(patch: pytest.MonkeyPatch) -> None:
-    """Labels of held-out rows and of those trained on under one mask: the difference is that of the labels."""
-    begin = PairMasks._stream
-
-    def stream(pair: PairMasks, mask: str, i: int, j: int) -> Keystream:
-        if (mask, pair._info[-1]) != ("U_y", "held-out loss"):
-            return begin(pair, mask, i, j)
-        return Keystream(derive_key(pair._secret, pair._transcript, (*pair._info[:-1], "loss", mask, i, j)))
-
-    patch.setattr(PairMasks, "_stream", stream)
-
-
-def no_zero_share_of_held_out(patch: pytest.MonkeyPatch) -> None:
-    """Shares of z as they are, of held-out rows for their loss alone."""
-    share = tercet.mpc.linear.algebra.zero_share
-
-    def shared(me, masks, step, shape, *name, **digests):
-        if all(pair._info[-1] == "held-out loss" for pair in masks.values()):
-            return np.zeros(shape, np.uint64)
-        return share(me, masks, step, shape, *name, **digests)
-
-    patch.setattr(tercet.mpc.scoring.scores, "zero_share", shared)
-    patch.setattr(tercet.mpc.network.forward, "zero_share", shared)
-
-
-def scores_in_the_terms(patch: pytest.MonkeyPatch) -> None:
-    """The label party gets the scores of held-out rows beside their loss; its own share still comes out right."""
-    absorb, terms = tercet.mpc.linear.loss.LossParty.absorb_terms, tercet.mpc.linear.loss.LossHelper.terms
-
-    def masks_of(role, step, others):
-        return sum(others[j]("N", role._label, j, step, (step.rows, role._plan.outputs)) for j in others)
-
-    stored = {}
-
-    def reported(self, step, scores):
-        words = terms(self, step, scores).copy()
-        if isinstance(self._plan, HeldOutNumbers):
-            stored[step.epoch, step.index] = masks_of(self, step, {j: self._masks[j] for j in self._others})
-            words[:-1] += stored[step.epoch, step.index]
-        return words
-
-    def absorbed(self, step, p, g):
-        more = stored.get((step.epoch, step.index), 0) if isinstance(self._plan, HeldOutNumbers) else np.uint64(0)
-        absorb(self, step, p - more, g)
-
-    patch.setattr(tercet.mpc.linear.loss.LossHelper, "terms", reported)
-    patch.setattr(tercet.mpc.linear.loss.LossParty, "absorb_terms", absorbed)
-
-
-def public_key(label: str) -> Plant:
-    """What is said or chosen by a key that anybody can work out."""
-
-    def plant(patch: pytest.MonkeyPatch) -> None:
-        derive = tercet.mpc.randomness.secret_order.derive_subkey
-
-        def known(key: bytes, name: str) -> bytes:
-            return derive(b"known to everybody, the helper too", name) if name == label else derive(key, name)
-
-        for module in (matching, tercet.mpc.randomness.secret_order):
-            patch.setattr(module, "derive_subkey", known)
-
-    return plant
-
-
-def sent_to_all(kind: type[Message]) -> Plant:
-    """Something that is for one data party goes to all of them."""
-
-    def plant(patch: pytest.MonkeyPatch) -> None:
-        send = Mailbox.send
-
-        async def spread(self, message, receivers, *rest, **more):
-            known = [party for party in self.partners if party != HELPER]
-            await send(self, message, known if isinstance(message, kind) else receivers, *rest, **more)
-
-        patch.setattr(Mailbox, "send", spread)
-
-    return plant
-
-
-def whole_scores(patch: pytest.MonkeyPatch) -> None:
-    """Scores with more bits than the label party may know."""
-    patch.setattr(tercet.mpc.scoring.scores, "SCORE_BITS", 30)
-
-
-def no_r(patch: pytest.MonkeyPatch) -> None:
-    """Gradient shares without the words that keep them apart; the model still comes out right."""
-    deal, absorb, update = (
-        tercet.mpc.linear.checks.deal_checked,
-        Checks.absorb,
-        tercet.mpc.linear.algebra.partner_update,
-    )
-
-    def bare(
-        i: int, sizes: Sizes, masks: dict[int, PairMasks], step: Step, *, u: Words, known: dict[int, Words]
-    ) -> Words:
-        dealt, block = deal(i, sizes, masks, step, u=u, known=known), (sizes.columns[i], sizes.width)
-        for part, j in zip(dealt.reshape(len(known), -1), known, strict=True):
-            part[: block[0] * block[1]] += masks[j]("R", i, j, step, block).reshape(-1)
-        return dealt
-
-    patch.setattr(tercet.mpc.linear.checks, "deal_checked", bare)
-    patch.setattr(Checks, "absorb", lambda self, step, opened, known, rs: absorb(
-        self, step, opened, known, {i: 0 * r for i, r in rs.items()}))  # fmt: skip
-    patch.setattr(
-        tercet.mpc.linear.data_party, "partner_update", lambda w, e, known, r, order: update(w, e, known, 0 * r, order)
-    )
-
-
-def no_signs(patch: pytest.MonkeyPatch) -> None:
-    """Every row as it is."""
-    patch.setattr(Order, "signs", lambda order, step, odd: np.ones((step.rows, 1), np.uint64))
-
-
-def no_order(patch: pytest.MonkeyPatch) -> None:
-    """Rows as in the table."""
-    patch.setattr(Order, "permutation", lambda order, epoch: np.arange(order._rows))
-
-
-def no_noise(patch: pytest.MonkeyPatch) -> None:
-    """Pre-activations to their last bit."""
-    patch.setattr(Order, "noise", lambda order, step, fz, outputs=1: np.zeros((step.rows, outputs), np.uint64))
-
-
-def noise_by_row(patch: pytest.MonkeyPatch) -> None:
-    """One word for all outputs of a row, which is gone in their differences."""
-    noise = Order.noise
-    patch.setattr(Order, "noise", lambda order, step, fz, outputs=1: noise(order, step, fz).repeat(outputs, axis=1))
-
-
-def no_class_order(patch: pytest.MonkeyPatch) -> None:
-    """Outputs as the label party numbers its classes."""
-    patch.setattr(Order, "classes", lambda order, step, outputs: np.arange(outputs))
-
-
-def no_seal(patch: pytest.MonkeyPatch) -> None:
-    """Bodies in clear between agents that have keys."""
-    patch.setattr(SessionSeal, "seal", lambda seal, receiver, plaintext, associated: bytes(12) + bytes(plaintext))
-    patch.setattr(SessionSeal, "open", lambda seal, sender, sealed, associated: sealed[12:])
-
-
-def no_identity_seal(patch: pytest.MonkeyPatch) -> None:
-    """Control and handshake in clear."""
-    patch.setattr(Identity, "seal", lambda identity, plaintext, receiver, associated: plaintext)
-    patch.setattr(Identity, "open", lambda identity, sealed, sender, associated: sealed)
-
-
-def unbound_address(patch: pytest.MonkeyPatch) -> None:
-    """A seal that does not cover the address: the broker could swap two steps."""
-    seal, unseal = SessionSeal.seal, SessionSeal.open
-    patch.setattr(SessionSeal, "seal", lambda self, receiver, plaintext, _: seal(self, receiver, plaintext, b""))
-    patch.setattr(SessionSeal, "open", lambda self, sender, sealed, _: unseal(self, sender, sealed, b""))
-
-
-def one_nonce(patch: pytest.MonkeyPatch) -> None:
-    """A counter that does not count."""
-
-    def sealer(key: bytes) -> Callable[..., bytes]:
-        cipher = AESGCM(key)
-        return lambda plaintext, associated: bytes(12) + cipher.encrypt(bytes(12), plaintext, associated)
-
-    patch.setattr(tercet.broker.sealing.seal, "_sealer", sealer)
-
-
-MASKS = ("U", "V", "M", "R", "m_y", "zero", "U_y", "N", "Q", "U*", "M*", "R*")
-HELD_OUT_MASKS = ("U", "V", "zero", "U_y", "N", "Q")
-# V, R, Q and masks of checks hide what looks uniform by itself; the zero share what only the helper could tell from it.
-SEEN = {"U": "MaskedInputs", "M": "MaskedActivation", "m_y": "MaskedLabels", "U_y": "MaskedLossLabels",
-        "N": "LossTerms"}  # fmt: skip
-SPOILT = [
-    *((f"{name} omitted", partial(zeros, name=name)) for name in MASKS),
-    *((f"{name} reused", partial(repeated, name=name)) for name in MASKS),
-    *(
-        (f"{name} of the held-out loss omitted", partial(zeros, name=name, purpose="held-out loss"))
-        for name in HELD_OUT_MASKS
-    ),
-]
-PLANTS = [
-    ("m_y borrowed from M", borrowed, (check_masks_once,)),
-    ("zero share omitted", no_zero_share, (check_ledger,)),
-    ("zero share of scores omitted", no_zero_share_of_scores, (check_ledger,)),
-    ("r omitted", no_r, (check_ledger,)),
-    ("q omitted", no_q, (check_ledger,)),
-    ("validation under training's masks", one_purpose("validation"), (check_ledger, check_masks_once)),
-    ("loss under training's masks", one_purpose("loss"), (check_ledger, check_masks_once)),
-    ("validation's masks repeated", forgetful("validation"), (check_masks_once,)),
-    ("held-out loss under training's masks", one_purpose("held-out loss"), (check_ledger, check_masks_once)),
-    ("held-out loss under the loss's masks", one_purpose("held-out loss", "loss"), (check_ledger, check_masks_once)),
-    ("U_y of the loss for the held-out loss", u_y_of_the_loss, (check_masks_once,)),
-    ("held-out loss's masks repeated", forgetful("held-out loss"), (check_masks_once,)),
-    ("zero share of the held-out loss omitted", no_zero_share_of_held_out, (check_ledger,)),
-    ("scores beside the held-out loss", scores_in_the_terms, (check_ledger, check_uniform)),
-    ("terms of the held-out loss to all data parties", sent_to_all(HeldOutTerms), (check_roles,)),
-    ("scores to all data parties", sent_to_all(Scores), (check_roles,)),
-    ("scores to the last bit", whole_scores, (check_ledger,)),
-    ("pseudonyms by a public key", public_key("pseudonyms"), (check_said,)),
-    ("split by a public key", public_key("split"), (check_split,)),
-    ("signs omitted", no_signs, (check_helpers_view,)),
-    ("order omitted", no_order, (check_helpers_view,)),
-    ("noise omitted", no_noise, (check_helpers_view,)),
-    ("noise by row", noise_by_row, (check_helpers_view,)),
-    ("order of classes omitted", no_class_order, (check_helpers_view,)),
-    ("seal omitted", no_seal, (check_sealed, check_keys)),
-    ("identities' seal omitted", no_identity_seal, (check_keys,)),
-    ("address not sealed", unbound_address, (check_keys,)),
-    ("nonce repeated", one_nonce, (check_keys,)),
-]
-OF_CLASSES = {noise_by_row, no_class_order}
-
-
-@pytest.mark.parametrize(("plant", "checks"), [pytest.param(*rest, id=name) for name, *rest in PLANTS])
-def test_a_planted_mistake_is_noticed(plant, checks, tmp_path):
+@pytest.mark.parametrize(("plant", "checks", "sample"), PLANTS)
+def test_a_planted_mistake_is_noticed(plant, checks, sample, tmp_path):
     """Although the run ends with the right model; also where the check itself is under the mistake."""
     with pytest.MonkeyPatch.context() as patch:
         plant(patch)
-        sample = CHOICE if plant in OF_CLASSES else LONG if check_uniform in checks else SHORT
         mistaken = recorded(sample, tmp_path)
         for check in checks:
             with pytest.raises(AssertionError):
@@ -500,29 +394,53 @@ def test_a_planted_mistake_is_noticed(plant, checks, tmp_path):
             check(mistaken)
 
 
-@pytest.mark.parametrize("spoil", [pytest.param(spoil, id=name) for name, spoil in SPOILT])
-def test_a_mistake_in_masks_is_noticed(spoil, short):
-    """In the record of an honest run; that mistakes of the code get into it, `test_masks_left_out_show_in_what_is_said`
-    sees."""
+@pytest.mark.parametrize(("sample", "checks"), [
+    (FEW, (check_masks_apart, check_zero_shares)), (BROAD, (check_output_views,)),
+], ids=["few rows", "few epochs"])  # fmt: skip
+def test_without_a_mistake_the_same_checks_hold(sample, checks, tmp_path):
+    """Of runs that no other test looks at."""
+    run = recorded(sample, tmp_path)
+    for check in checks:
+        check(run)
+
+
+@pytest.fixture(scope="module")
+def few_steps(tmp_path_factory) -> dict[str, Heard]:
+    """Honest runs of few steps, by kind, to be read and copied."""
+    runs = {kind.name: recorded(kind.short, tmp_path_factory.mktemp("drawn")) for kind in KINDS}
+    for run in runs.values():
+        check_masks_apart(run)
+    return runs
+
+
+SPOILT = [pytest.param(kind.name, spoil, id=f"{kind.name}: {name}") for kind in KINDS for name, spoil in kind.spoilt]
+
+
+@pytest.mark.parametrize(("name", "spoil"), SPOILT)
+def test_a_mistake_in_masks_is_noticed(name, spoil, few_steps):
+    """In the record of an honest run; that mistakes of the code get into it, the planted ones show.
+
+    So does `test_masks_left_out_show_in_what_is_said`."""
+    run = few_steps[name]
     with pytest.raises(AssertionError, match="two addresses of masks gave the same word"):
-        check_masks_apart(with_masks(short, spoil(short.ear.masks)))
+        check_masks_apart(with_masks(run, spoil(run.ear.masks)))
 
 
 def test_masks_left_out_show_in_what_is_said(tmp_path):
     """Each kind whose mask is omitted is named, although the run ends with the right model."""
     with pytest.MonkeyPatch.context() as patch:
-        omitted(*SEEN)(patch)
+        omitted(*SAID_UNDER)(patch)
         mistaken = recorded(LONG, tmp_path)
     with pytest.raises(AssertionError, match="gave the same word"):
         check_masks_once(mistaken)
     with pytest.raises(AssertionError, match="not uniform") as reported:
         check_uniform(mistaken)
-    assert all(f"'{kind}'" in str(reported.value) for kind in SEEN.values()), reported.value
+    assert all(f"'{kind}'" in str(reported.value) for kind in SAID_UNDER.values()), reported.value
 
 
-def test_a_second_value_under_one_mask_is_noticed(short):
+def test_a_second_value_under_one_mask_is_noticed(few_steps):
     """Masked inputs that differ between two receivers would show the difference of their values."""
-    run = replace(short, ear=replace(short.ear, said=list(short.ear.said)))
+    run = copied(few_steps["linear"])
     check_masks_once(run)
     place = [type(message) for _, message in run.ear.said].index(MaskedInputs)
     address, message = run.ear.said[place]
@@ -532,29 +450,47 @@ def test_a_second_value_under_one_mask_is_noticed(short):
         check_masks_once(run)
 
 
-def test_a_message_to_a_role_that_may_not_have_it_is_noticed(short):
-    """The helper knows every U_i: masked inputs would show it the features."""
-    run = replace(short, ear=replace(short.ear, said=list(short.ear.said)))
+@pytest.mark.parametrize(("name", "model"), [
+    ("linear", MaskedInputs), ("network", MaskedInputs), ("network", HiddenShare), ("network", WeightOpening),
+])  # fmt: skip
+def test_a_message_to_a_role_that_may_not_have_it_is_noticed(name: str, model: type[Message], few_steps):
+    """The helper knows every mask; a data party that has all shares of a layer has the layer."""
+    run = copied(few_steps[name])
     check_roles(run)
-    address, message = next((a, m) for a, m in run.ear.said if isinstance(m, MaskedInputs))
-    run.ear.said.append((address._replace(receiver=HELPER), message))
+    address, message = next((a, m) for a, m in run.ear.said if isinstance(m, model))
+    wrong = HELPER if address.receiver != HELPER else next(one for one in run.names if one != address.sender)
+    run.ear.said.append((address._replace(receiver=wrong), message))
     with pytest.raises(AssertionError):
         check_roles(run)
 
 
-def test_a_message_beyond_the_protocols_number_is_noticed(short):
+def test_a_message_beyond_the_protocols_number_is_noticed(few_steps):
     """A second share of z at one step would be a second equation for the helper."""
-    run = replace(short, ear=replace(short.ear, said=list(short.ear.said)))
+    run = copied(few_steps["linear"])
     check_amounts(run)
     run.ear.said.append(next((a, m) for a, m in run.ear.said if isinstance(m, PreactivationShare)))
     with pytest.raises(AssertionError):
         check_amounts(run)
 
 
-def test_masks_of_two_runs_have_nothing_in_common(short, tmp_path):
+def test_masks_of_two_runs_have_nothing_in_common(few_steps, tmp_path):
     """The same job with the same order again: keys are new, so no word of a mask and none on the wire is repeated."""
     seen: list[set[int]] = []
-    for run in (short, hear(SHORT, tmp_path, seed=1)):
+    for run in (few_steps["linear"], hear(SHORT, tmp_path, seed=1)):
         words = [*run.ear.masks.values(), *run.received(MaskedInputs).values()]
         seen.append({int(word) for block in words for word in block.ravel()})
     assert seen[0].isdisjoint(seen[1])
+
+
+@pytest.mark.parametrize("model", [MaskedInputs, WeightOpening, HiddenAnswer])
+def test_a_second_value_under_one_mask_of_a_network_is_noticed(model, few_steps):
+    """Words that differ between two receivers would show the difference of their values."""
+    run = copied(few_steps["network"])
+    check_alike(run)
+    address, message = next((a, m) for a, m in run.ear.said if type(m) is model)
+    assert isinstance(message, MaskedInputs | WeightOpening | HiddenAnswer)
+    others = [party for party in (*run.names, HELPER) if party not in {address.sender, address.receiver}]
+    changed = message.model_copy(update={"words": message.words + np.uint64(1)})
+    run.ear.said.append((address._replace(receiver=others[0]), changed))
+    with pytest.raises(AssertionError, match="differs"):
+        check_alike(run)

@@ -22,7 +22,7 @@ from tercet.agents.roles.data_party import DataPartyRole
 from tercet.agents.simulation.simulate import Simulation, data_roles
 from tercet.broker.interface.base import Envelope
 from tercet.broker.memory.broker import MemoryBroker
-from tercet.mpc.linear.data_party import DataParty
+from tercet.mpc.linear.data_party import LinearParty
 from tercet.mpc.randomness import secret_order
 from tercet.schemas.files.job import Evaluation, canonical_digest
 from tercet.schemas.messages.address import Address
@@ -348,10 +348,10 @@ def test_a_forged_message_is_not_quoted(log, tmp_path):
 def test_a_mistake_of_our_own_leaves_a_traceback_without_values(log, tmp_path, monkeypatch):
     """The traceback has places in the code, not what the variables held."""
 
-    def broken(party: DataParty, *_: Any) -> None:
+    def broken(party: LinearParty, *_: Any) -> None:
         raise ArithmeticError("planted")
 
-    monkeypatch.setattr(DataParty, "update", broken)
+    monkeypatch.setattr(LinearParty, "update", broken)
     reported = tell(log, tmp_path)
     assert {one.failure.code for one in reported.simulation.runs.values() if one.failure} == {"agent.error"}
     assert "ArithmeticError: planted" in reported.log

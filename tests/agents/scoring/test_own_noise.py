@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tercet.agents.scoring.scoring_pass import own_noise
-from tercet.mpc.linear.data_party import Shares
+from tercet.mpc.linear.shares import Shares
 from tercet.mpc.scoring.linear import scoring_steps
 
 STEP = next(scoring_steps(40, 40, 0, 1.0))

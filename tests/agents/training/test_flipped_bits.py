@@ -1,14 +1,19 @@
 """One flipped bit in any one message leaves no model that passes for the oracle's, whoever flips it.
 
-The sender's own memory, through the hook that sees messages before they are sealed; or the broker, after.
+The sender's own memory, through the hook that sees messages before they are sealed; or the broker, after. The helper
+sees scores here, of a linear model or of a network.
+
+Not every bit of every word of a network says something: truncations drop the low ones, all parties but the first use
+the top one only of what they open to truncate, and of a share of that bit the high ones have no place in a word.
 """
 
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -27,24 +32,36 @@ from tercet.schemas.messages.kinds import (
     CheckCommitment,
     CheckedMasks,
     CheckOpening,
+    DealtShares,
     EpochDecision,
+    ErrorOpening,
     GradientShare,
     Handshake,
+    HeldOutDealtShares,
+    HeldOutHiddenAnswer,
+    HeldOutHiddenShare,
     HeldOutInputs,
     HeldOutLabels,
     HeldOutLossShare,
+    HeldOutMaskOpenings,
     HeldOutShare,
     HeldOutTerms,
+    HeldOutWeightOpening,
     HeldOutWeights,
+    HiddenAnswer,
+    HiddenShare,
     InterceptShare,
     LossShare,
     LossTerms,
     MaskedActivation,
+    MaskedError,
     MaskedInputs,
     MaskedLabels,
     MaskedLossLabels,
     MaskedWeights,
+    MaskOpenings,
     Message,
+    NarrowOpening,
     OrderCommitment,
     OrderConfirmation,
     OrderContribution,
@@ -54,34 +71,92 @@ from tercet.schemas.messages.kinds import (
     Received,
     Released,
     Scores,
+    ScoringDealtShares,
+    ScoringHiddenAnswer,
+    ScoringHiddenShare,
     ScoringInputs,
+    ScoringMaskOpenings,
     ScoringShare,
+    ScoringWeightOpening,
     ScoringWeights,
     Sizes,
+    SlopeOpening,
     Start,
     Terms,
     Transcript,
+    TruncationOpening,
     TwiceBlindedIds,
+    UpperShare,
+    WeightOpening,
     WeightShare,
 )
 from tests import virtual_time
+from tests.agents.networks import mlp, opened_right
 from tests.agents.recording import Ear, Heard
-from tests.agents.training.test_epoch_evaluation import check_losses, check_scores
+from tests.agents.training import test_epoch_evaluation, test_network_evaluation
 from tests.agents.world import DEADLINES, Sample, contributions, exact, run
 
-TENSORS: list[type[Message]] = [
-    MaskedInputs,
-    CheckedMasks,
-    MaskedLabels,
-    MaskedWeights,
-    GradientShare,
-    PreactivationShare,
-    MaskedActivation,
-    WeightShare,
-    InterceptShare,
-]
-EVALUATED = [MaskedLossLabels, LossTerms, LossShare, ScoringInputs, ScoringWeights, ScoringShare, Scores,
-             HeldOutInputs, HeldOutWeights, HeldOutLabels, HeldOutShare, HeldOutTerms, HeldOutLossShare]  # fmt: skip
+BIT = 1 << 50  # of a word
+TOP = 1 << 63
+Models = tuple[type[Message], ...]
+
+
+class Kind(NamedTuple):
+    """A kind of model: its messages with tensors, jobs that have all of them, and how their results are looked at."""
+
+    name: str
+    tensors: Models  # of which each matters to the model
+    evaluated: Models  # and these to a loss or a score
+    along: Models  # under another message's seal
+    trained: Sample
+    looked_at: Sample
+    stopped: Sample
+    checks: tuple[Callable[[Heard], None], ...]  # of losses and scores
+    bits: Mapping[type[Message], int] = MappingProxyType({})  # of a word that every party uses, if not the usual one
+    any_word: int = BIT  # bits of which one matters in whatever word
+
+    def right(self, simulation: Simulation) -> None:
+        """Check that all losses and scores are the oracle's."""
+        looked = Heard(self.looked_at, simulation, Ear(), self.looked_at.tables())
+        for check in self.checks:
+            check(looked)
+
+
+SCORED: Models = (ScoringInputs, ScoringWeights, ScoringShare, Scores)
+LOST: Models = (HeldOutInputs, HeldOutWeights, HeldOutLabels, HeldOutShare, HeldOutTerms, HeldOutLossShare)
+LOSS: Models = (MaskedLossLabels, LossTerms, LossShare)
+EVALUATED = Evaluation(holdout=0.3, metrics="epoch", loss=True, held_out_loss=True)
+STOPPING: dict[str, Any] = {"rows": 66, "batch": 33, "label": 1, "epochs": 3, "evaluation": Evaluation(loss=True),
+            "early_stopping": EarlyStopping(on="loss", patience=1, least_gain=10.0)}  # fmt: skip
+LINEAR = Kind(
+    "linear",
+    (MaskedInputs, CheckedMasks, MaskedLabels, MaskedWeights, GradientShare, PreactivationShare, MaskedActivation,
+     WeightShare, InterceptShare),
+    (*LOSS, *SCORED, *LOST),
+    (CheckedMasks, MaskedLabels, GradientShare),
+    Sample((6, 7, 5), rows=66, batch=33, label=1),
+    Sample((6, 7, 5), rows=90, batch=33, label=1, evaluation=EVALUATED),
+    Sample((6, 7, 5), **STOPPING),
+    (test_epoch_evaluation.check_losses, test_epoch_evaluation.check_scores),
+)  # fmt: skip
+NETWORK = Kind(
+    "network",
+    (MaskedInputs, MaskOpenings, MaskedLabels, MaskedWeights, DealtShares, WeightOpening, NarrowOpening, HiddenShare,
+     HiddenAnswer, PreactivationShare, MaskedActivation, TruncationOpening, SlopeOpening, ErrorOpening, MaskedError),
+    (*LOSS, *SCORED, ScoringMaskOpenings, ScoringDealtShares, ScoringWeightOpening, ScoringHiddenShare,
+     ScoringHiddenAnswer, *LOST, HeldOutMaskOpenings, HeldOutDealtShares, HeldOutWeightOpening, HeldOutHiddenShare,
+     HeldOutHiddenAnswer),
+    (MaskOpenings, MaskedLabels, MaskedWeights, MaskedLossLabels, ScoringMaskOpenings),
+    mlp((6, 7, 5), 5, 4, activation="tanh", output="softmax", rows=66, batch=33, epochs=1, label=1),
+    mlp((6, 7, 5), 5, 4, activation="tanh", rows=90, batch=33, epochs=1, label=1, evaluation=EVALUATED),
+    mlp((6, 7, 5), 5, **STOPPING),
+    (test_network_evaluation.check_losses, test_network_evaluation.check_scores),
+    {WeightOpening: TOP, SlopeOpening: TOP},
+    TOP | BIT | 1,
+)  # fmt: skip
+KINDS = LINEAR, NETWORK
+OPENED: Models = (WeightShare, UpperShare)  # of a network, when the training is over
+FLIPPED = LINEAR.trained
 OTHERS = [
     (Received, "highest"),
     (Start, "attempt"),
@@ -104,20 +179,7 @@ OTHERS = [
     (CheckCommitment, "commitment"),  # of the last epoch
     (CheckOpening, "salt"),
 ]
-FLIPPED = Sample((6, 7, 5), rows=66, batch=33, label=1)
-LOOKED_AT = Sample(
-    (6, 7, 5),
-    rows=90,
-    batch=33,
-    label=1,
-    evaluation=Evaluation(holdout=0.3, metrics="epoch", loss=True, held_out_loss=True),
-)
-STOPPED = Sample((6, 7, 5), rows=66, batch=33, label=1, epochs=3, evaluation=Evaluation(loss=True),
-                 early_stopping=EarlyStopping(on="loss", patience=1, least_gain=10.0))  # fmt: skip
 PAIR = Sample((6, 7), rows=40, batch=33, epochs=1, alignment="ecdh")
-
-
-BIT = 1 << 50  # of a word
 
 
 def flipped(value: Any, word: int = -1, bits: int = BIT) -> Any:
@@ -170,49 +232,72 @@ def count(*kinds: type[Message], sample: Sample = FLIPPED) -> int:
     return sum(undisturbed(sample)[0][kind] for kind in kinds)
 
 
-@pytest.mark.parametrize("model", TENSORS, ids=lambda model: model.__name__)
-def test_one_flipped_bit_in_a_tensor_is_noticed(model):
+def each(models: Callable[[Kind], Models]) -> pytest.MarkDecorator:
+    """Each kind of model with each of these messages."""
+    cases = [(kind, model) for kind in KINDS for model in models(kind)]
+    return pytest.mark.parametrize(
+        ("kind", "model"), [pytest.param(*case, id=f"{case[0].name}-{case[1].__name__}") for case in cases]
+    )
+
+
+each_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+
+
+@each(lambda kind: kind.tensors)
+def test_one_flipped_bit_in_a_tensor_is_noticed(kind, model):
     """In the last message of a kind: the run fails, or its model is not the oracle's."""
-    flip = Flip([model], count(model) - 1)
-    _, same = exact(FLIPPED, tap=flip)
+    flip = Flip([model], count(model, sample=kind.trained) - 1, bits=kind.bits.get(model, BIT))
+    _, same = exact(kind.trained, tap=flip)
     assert flip.where is not None
     assert not same
 
 
-@pytest.mark.parametrize("model", EVALUATED, ids=lambda model: model.__name__)
-def test_one_flipped_bit_in_what_is_evaluated_is_noticed(model):
+@each(lambda kind: kind.evaluated)
+def test_one_flipped_bit_in_what_is_evaluated_is_noticed(kind, model):
     """In the last message of a kind: the run fails, or a loss or a score is not the oracle's. The model is."""
-    flip = Flip([model], count(model, sample=LOOKED_AT) - 1)
-    simulation, same = exact(LOOKED_AT, tap=flip, contribute=contributions(0))
+    flip = Flip([model], count(model, sample=kind.looked_at) - 1)
+    simulation, same = exact(kind.looked_at, tap=flip, contribute=contributions(0))
     assert flip.where is not None
     assert same == simulation.done
     if simulation.done:
-        looked = Heard(LOOKED_AT, simulation, Ear(), LOOKED_AT.tables())
         with pytest.raises(AssertionError):
-            right(looked)
+            kind.right(simulation)
 
 
-def right(looked: Heard) -> None:
-    """All losses and scores are the oracle's."""
-    check_losses(looked)
-    check_scores(looked)
-
-
-def test_undisturbed_the_same_checks_hold():
+@each_kind
+def test_undisturbed_the_same_checks_hold(kind):
     """Else they would notice everything."""
-    _, simulation = undisturbed(LOOKED_AT)
-    right(Heard(LOOKED_AT, simulation, Ear(), LOOKED_AT.tables()))
+    kind.right(undisturbed(kind.looked_at)[1])
 
 
+@each_kind
 @pytest.mark.parametrize(("name", "number"), [("best", 0), ("go_on", 3)])
-def test_a_party_that_is_told_something_else_of_an_epoch_has_no_model_that_passes(name, number):
+def test_a_party_that_is_told_something_else_of_an_epoch_has_no_model_that_passes(kind, name, number):
     """It keeps the shares of another epoch, which do not add up with the others', or waits for who has stopped."""
+    sample = kind.stopped
     with tempfile.TemporaryDirectory() as folder:
         flip = Flip([EpochDecision], number, name)
-        simulation = virtual_time.run(run(STOPPED, Path(folder), settings=impatient(Path(folder), STOPPED), tap=flip))
+        simulation = virtual_time.run(run(sample, Path(folder), settings=impatient(Path(folder), sample), tap=flip))
         assert flip.where is not None
         assert flip.where.receiver == "bank"
         assert not bit_exact(simulation)
+
+
+@pytest.mark.parametrize("model", OPENED, ids=lambda model: model.__name__)
+def test_one_flipped_bit_in_what_a_network_releases_spoils_what_is_opened(model):
+    """The shares that stay with their holders, by which predictions go, are what they were."""
+    with tempfile.TemporaryDirectory() as folder:
+        flip = Flip([model], 0)
+        simulation = virtual_time.run(run(NETWORK.trained, Path(folder), tap=flip))
+        assert flip.where is not None
+        assert bit_exact(simulation)
+        assert not opened_right(simulation)
+
+
+def test_undisturbed_what_a_network_releases_opens_right():
+    """Else the same check would notice everything."""
+    with tempfile.TemporaryDirectory() as folder:
+        assert opened_right(virtual_time.run(run(NETWORK.trained, Path(folder))))
 
 
 def test_a_flipped_pseudonym_costs_a_row_and_no_more():
@@ -237,14 +322,16 @@ def test_a_flipped_element_fails_the_job_or_costs_a_row(model, name):
     )
 
 
+@each_kind
 @settings(max_examples=15, deadline=None, derandomize=True)
-@given(st.data())
-def test_one_flipped_bit_in_any_one_message_is_noticed(data):
-    """Any word of any tensor that anybody sends."""
-    flip = Flip(TENSORS, data.draw(st.integers(0, count_of_tensors() - 1)), word=data.draw(st.integers(0, 1000)))
-    _, same = exact(FLIPPED, tap=flip)
+@given(data=st.data())
+def test_one_flipped_bit_in_any_one_message_is_noticed(kind, data):
+    """Any word of any tensor that anybody sends; of a network its lowest bit, its highest and one between."""
+    number = data.draw(st.integers(0, count(*kind.tensors, sample=kind.trained) - 1))
+    flip = Flip(kind.tensors, number, word=data.draw(st.integers(0, 1000)), bits=kind.any_word)
+    _, same = exact(kind.trained, tap=flip, contribute=contributions(0))
     assert flip.where is not None
-    assert not same
+    assert not same, flip.where
 
 
 def count_of_tensors() -> int:
@@ -255,7 +342,7 @@ def count_of_tensors() -> int:
 
 def test_the_messages_with_tensors_are_these():
     """So that the flipped one is drawn from all of them."""
-    assert count(*TENSORS) == count_of_tensors()
+    assert count(*LINEAR.tensors) == count_of_tensors()
 
 
 @pytest.mark.parametrize(("model", "name"), OTHERS, ids=lambda value: getattr(value, "__name__", value))
@@ -315,22 +402,26 @@ def impatient(folder: Path, sample: Sample = FLIPPED) -> dict[str, Settings]:
     return {party: own.model_copy(update={"deadlines": IMPATIENT}) for party, own in parties.items()}
 
 
-ALONG = (CheckedMasks, MaskedLabels, GradientShare)  # under another message's seal
-ENVELOPES = [model for model in (*TENSORS, *dict(OTHERS), Pseudonyms) if model not in ALONG]
+ENVELOPES = {
+    model: kind.trained
+    for kind, models in ((NETWORK, (*NETWORK.tensors, *OPENED)), (LINEAR, (*LINEAR.tensors, *dict(OTHERS), Pseudonyms)))
+    for model in models
+    if model not in kind.along
+}
 
 
-@pytest.mark.parametrize("model", ENVELOPES, ids=lambda model: model.__name__)
-def test_a_broker_that_changes_one_bit_is_noticed(model):
+@pytest.mark.parametrize(("model", "sample"), ENVELOPES.items(), ids=lambda value: getattr(value, "__name__", ""))
+def test_a_broker_that_changes_one_bit_is_noticed(model, sample):
     """Whatever is sealed in the envelope, its seal does not open. It is as good as lost: the job fails everywhere."""
 
-    async def disturbed(folder: Path) -> tuple[MemoryBroker, Simulation]:
+    async def disturbed(folder: Path) -> Simulation:
         memory_broker = Flipping(model.round, model.item)
-        simulation = await run(FLIPPED, folder, settings=impatient(folder), broker=memory_broker)
+        simulation = await run(sample, folder, settings=impatient(folder, sample), broker=memory_broker)
         assert memory_broker.flips == 1
-        return memory_broker, simulation
+        return simulation
 
     with tempfile.TemporaryDirectory() as folder:
-        _, simulation = virtual_time.run(disturbed(Path(folder)))
+        simulation = virtual_time.run(disturbed(Path(folder)))
         assert not bit_exact(simulation)
     assert {run.failure.code for run in simulation.runs.values() if run.failure} <= MISSED
     assert {run.state for run in simulation.runs.values()} == {"failed"}
@@ -342,7 +433,9 @@ def test_a_broker_that_changes_one_bit_of_what_is_evaluated_is_noticed(model):
 
     async def disturbed(folder: Path) -> Simulation:
         memory_broker = Flipping(model.round, model.item)
-        simulation = await run(LOOKED_AT, folder, settings=impatient(folder, LOOKED_AT), broker=memory_broker)
+        simulation = await run(
+            LINEAR.looked_at, folder, settings=impatient(folder, LINEAR.looked_at), broker=memory_broker
+        )
         assert memory_broker.flips == 1
         return simulation
 

@@ -31,14 +31,16 @@ from tercet.mpc.dealing.hidden_helper import mask_sums
 from tercet.mpc.dealing.sizes import BlindLayout, layer_name
 from tercet.mpc.functions import series
 from tercet.mpc.functions.series import Terms
+from tercet.mpc.interface.script import HELPER
 from tercet.mpc.plan.architecture import flat, unpack
 from tercet.mpc.plan.blind import Blind
 from tercet.mpc.plan.plan import Request
 from tercet.mpc.plan.schedule import Step
 from tests.mpc.blind_world import BlindWorld
+from tests.mpc.driver import Sent
 from tests.mpc.linear.test_disclosure import Vector, deficiency, reusing, without
 from tests.mpc.network.test_disclosure import Cover, Piece, check_covers, shifted
-from tests.mpc.world import HELPER, Job, MaskSource, Sent, keyed, make_job, same
+from tests.mpc.world import Job, MaskSource, keyed, make_job, same
 
 OF_STEPS = ("U", "U'", "U*", "V", "P", "P*", "R", "R'", "r", "U_y", "N", "Q")
 OF_PAIRS = {"V", "P", "P*", "R", "R'", "N", "Q"}  # masks of one party's block or labels, at another one

@@ -12,15 +12,15 @@ from tercet.mpc.blind.held_out import BlindHeldOut
 from tercet.mpc.blind.helper import BlindHelper
 from tercet.mpc.interface.feature_source import ArrayFeatures
 from tercet.mpc.interface.row_store import ArrayRows, FirstUse
-from tercet.mpc.interface.script import Script
-from tercet.mpc.linear.data_party import Shares
+from tercet.mpc.interface.script import HELPER, Script
+from tercet.mpc.linear.shares import Shares
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.scoring.linear import scoring_steps
 from tests.mpc.blind.test_disclosure import COALITIONS, Watched, check_helper_receives_nothing, job_of, pieces
+from tests.mpc.driver import Task
 from tests.mpc.linear.test_disclosure import Ledger, reusing
 from tests.mpc.network.test_disclosure import check_covers, shifted
-from tests.mpc.network_world import Task
-from tests.mpc.world import HELPER, Job, keyed
+from tests.mpc.world import Job, keyed
 
 
 @dataclass
@@ -53,9 +53,7 @@ class Passes(Watched):
             for i, party in enumerate(parties):
                 add = partial(party.run_step, loss=party.begin_pass(steps), shares=self.trained[i])
                 tasks.append(Task(i, iter(steps), add))
-            while any(not task.over for task in tasks):
-                moved = [self._advance(task, 1) for task in tasks if not task.over]
-                assert any(moved)
+            self.drive(tasks)
         assert not self.box
         return self
 

@@ -20,6 +20,7 @@ from tercet.mpc.dealing.row_checks import RowChecks, check_columns
 from tercet.mpc.dealing.sizes import series_of
 from tercet.mpc.functions.series import Series
 from tercet.mpc.functions.trigonometry import rotations
+from tercet.mpc.interface.script import HELPER
 from tercet.mpc.plan.blind import StepBits, angle_unit, choose_series, relative_norm, step_bits
 from tercet.mpc.plan.plan import Plan, Request
 from tercet.mpc.plan.schedule import Step
@@ -27,8 +28,9 @@ from tercet.mpc.reference.blind import train
 from tercet.mpc.reference.linear import Weights
 from tests.mpc.blind.test_disclosure import MASKS, Watched, forgetful, is_bundled, split_bundles, split_dealt
 from tests.mpc.blind_world import evaluate, factors
+from tests.mpc.driver import Sent
 from tests.mpc.linear.test_disclosure import Ledger
-from tests.mpc.world import HELPER, Job, MaskSource, Sent, keyed, make_job, same
+from tests.mpc.world import Job, MaskSource, keyed, make_job, same
 
 TRAINING = {"masked inputs", "check rows", "masked weights", "dealt", "score opening", "error opening"}
 LOSS = {"loss labels", "masked scores"}

@@ -17,6 +17,7 @@ from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.dealing.sizes import TRUNCATIONS, BlindLayout, layer_name
 from tercet.mpc.functions import series
 from tercet.mpc.functions.series import Terms
+from tercet.mpc.interface.script import HELPER
 from tercet.mpc.plan.architecture import Network, unpack
 from tercet.mpc.plan.blind import Blind
 from tercet.mpc.plan.plan import Request
@@ -29,10 +30,11 @@ from tests.mpc.blind.test_disclosure import (
     is_uniform,
     parts_of,
 )
+from tests.mpc.driver import Sent
 from tests.mpc.linear.test_disclosure import Differences, Ledger, Vector, random_point_differences, without
 from tests.mpc.network.test_disclosure import Cover, Piece, check_covers, shifted
 from tests.mpc.network_world import NetworkJob, make_network_job
-from tests.mpc.world import HELPER, MaskSource, Sent, keyed
+from tests.mpc.world import MaskSource, keyed
 
 Case = tuple[str, Network, tuple[int, ...], int, float]  # model, hidden layers, columns, label, l2
 

@@ -14,12 +14,12 @@ from tercet.mpc.blind.loss import BlindLoss
 from tercet.mpc.blind.sent_rows import SentRows, rows_before, steps_before
 from tercet.mpc.interface.feature_source import ArrayFeatures
 from tercet.mpc.interface.row_store import ArrayRows
-from tercet.mpc.interface.script import Event, Receive, Script, Send
+from tercet.mpc.interface.script import HELPER, Event, Receive, Script, Send
 from tercet.mpc.linear.epoch_sums import EpochSums
 from tercet.mpc.plan.blind import Blind
 from tercet.mpc.plan.plan import Request
 from tercet.mpc.randomness.secret_order import Order
-from tests.mpc.world import HELPER, Job, keyed, make_job
+from tests.mpc.world import Job, keyed, make_job
 
 REQUEST = Request("logistic", rows=70, columns=(3, 2), batch=20, epochs=3, rate=0.3, blind=Blind(32, 16))
 LABEL = 1

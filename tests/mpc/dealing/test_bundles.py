@@ -20,8 +20,9 @@ from tercet.mpc.plan.plan import Plan, Request
 from tercet.mpc.plan.planner import make_plan
 from tercet.mpc.randomness.masks import BUNDLE_KEY, BundleMasks, PairMasks
 from tests.mpc.blind.test_disclosure import Tamper, Watched, pieces, split_bundles, step_of
+from tests.mpc.driver import Sent
 from tests.mpc.network_world import make_network_job
-from tests.mpc.world import Job, Sent, make_job, same
+from tests.mpc.world import Job, make_job, same
 
 LOGISTIC = Request("logistic", rows=70, columns=(2, 1), batch=16, epochs=4, rate=0.1, checked=0.2, blind=Blind(16, 16))
 LIES = 1000  # one word in so many is wrong

@@ -15,14 +15,16 @@ from hypothesis import strategies as st
 
 from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.dealing.row_checks import RowChecks, check_columns
+from tercet.mpc.interface.script import HELPER
 from tercet.mpc.plan.architecture import Network
 from tercet.mpc.plan.blind import Blind, choose_series
 from tercet.mpc.plan.plan import Request
 from tercet.mpc.reference.blind import train
 from tests.mpc.blind.test_disclosure import Tamper, Watched, split_dealt
 from tests.mpc.blind_world import BlindWorld
+from tests.mpc.driver import Sent
 from tests.mpc.network_world import NetworkJob, make_network_job
-from tests.mpc.world import HELPER, Job, Sent, keyed, make_job, same
+from tests.mpc.world import Job, keyed, make_job, same
 
 LOGISTIC = Request("logistic", rows=24, columns=(2, 1), batch=8, epochs=2, rate=0.1, checks=2, blind=Blind(16, 16))
 LIES = 1000  # one word in so many is wrong

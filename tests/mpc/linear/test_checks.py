@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tercet.mpc.arithmetic.ring import Words
+from tercet.mpc.interface.script import HELPER
 from tercet.mpc.linear.checks import Checks, Projections, commitment, commits
 from tercet.mpc.linear.helper import ActivationFunction, Diverged
 from tercet.mpc.network.helper import NetworkHelper
@@ -21,7 +22,7 @@ from tests.mpc.linear.test_disclosure import MEDIUM, SOFTMAX, TINY, Vector, chec
 from tests.mpc.network_world import NetworkWorld, make_network_job
 from tests.mpc.network_world import opened as network_opened
 from tests.mpc.network_world import same as network_same
-from tests.mpc.world import HELPER, Job, World, keyed, make_job, same
+from tests.mpc.world import Job, World, keyed, make_job, same
 
 STEP_ZERO = 0
 

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 
 from tercet.mpc.arithmetic.fixed import decode, encode
 from tercet.mpc.arithmetic.ring import Words, total
+from tercet.mpc.interface.script import HELPER
 from tercet.mpc.linear.algebra import zero_share
 from tercet.mpc.plan.forward import noise_width
 from tercet.mpc.plan.plan import Request
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.secret_order import Order
 from tercet.mpc.reference.linear import train
-from tests.mpc.world import HELPER, Job, MaskSource, World, keyed, make_job
+from tests.mpc.world import Job, MaskSource, World, keyed, make_job
 
 TINY: dict[str, Any] = {"rows": 2, "batch": 2, "rate": 0.1, "accept_narrow": True}
 MEDIUM = Request("logistic", rows=300, columns=(10, 10, 9), batch=64, epochs=2, rate=0.3)
@@ -420,10 +421,11 @@ class Ledger:
 class SpiedWorld(World):
     """Remembers the shares that masked weights are made of, which only their holder knows."""
 
-    def send(self, what, step, sender, receiver, words):
-        if what == "f":
-            self.box["w", step.index, sender, receiver] = self.parties[sender]._partners[step.index][receiver]
-        super().send(what, step, sender, receiver, words)
+    def post(self, kind, turn, index, way, words):
+        if kind == "masked weights":
+            sender, receiver = way
+            self.box["w", 0, index, sender, receiver] = self.parties[sender]._partners[index][receiver]
+        super().post(kind, turn, index, way, words)
 
 
 def check_ledger(job: Job, source) -> None:
@@ -443,7 +445,7 @@ def check_ahead(job: Job, world: World, ledger: Ledger, step: Step) -> None:
     for i, j in itertools.permutations(world.ids, 2):
         value = signs * job.xs[i][rows]
         assert np.array_equal(world.received("E")[step.index, i, j], value - ledger.mask(i, "U", i, i, step))
-        share = world.box["w", step.index, j, i][:, classes]
+        share = world.box["w", 0, step.index, j, i][:, classes]
         assert np.array_equal(world.received("f")[step.index, j, i], share - ledger.mask(j, "V", i, j, step))
         if i == label:
             value = signs * encode(step.scale * link.target(job.y[rows]), job.plan.f)[:, classes]

@@ -10,6 +10,7 @@ import pytest
 
 from tercet.mpc.arithmetic.fixed import decode
 from tercet.mpc.arithmetic.ring import Words, product, total
+from tercet.mpc.interface.script import HELPER
 from tercet.mpc.plan.forward import noise_width
 from tercet.mpc.plan.plan import Request
 from tercet.mpc.randomness.secret_order import Order
@@ -33,7 +34,7 @@ from tests.mpc.linear.test_disclosure import (
     deficiency,
     without,
 )
-from tests.mpc.world import HELPER, Job, Pass, World, keyed, make_job
+from tests.mpc.world import Job, Pass, World, keyed, make_job
 
 # What data parties receive
 

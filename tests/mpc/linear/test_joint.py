@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from tercet.mpc.arithmetic.fixed import decode, encode
 from tercet.mpc.arithmetic.ring import ShapeProblem
 from tercet.mpc.interface.feature_source import ArrayFeatures
-from tercet.mpc.linear.data_party import DataParty, Shares
+from tercet.mpc.interface.script import HELPER
+from tercet.mpc.linear.data_party import LinearParty
 from tercet.mpc.linear.helper import Diverged, activation
+from tercet.mpc.linear.shares import Shares
 from tercet.mpc.plan.plan import PlanRefused, Request
 from tercet.mpc.plan.schedule import OutOfTurn
 from tercet.mpc.reference.linear import release, train, train_float
-from tests.mpc.world import HELPER, SHOWN, Job, World, keyed, make_job, opened, quiet, same
+from tests.mpc.world import SHOWN, Job, World, keyed, make_job, opened, quiet, same
 
 SMALL = Request("logistic", rows=150, columns=(7, 8), batch=40, epochs=2, rate=0.3, accept_narrow=True)
 
@@ -128,12 +130,11 @@ def test_one_flipped_bit_in_any_tensor_changes_the_model(what, receiver, model, 
     class Flipping(World):
         flipped = False
 
-        def send(self, kind, step, sender, to, words):
-            if (kind, step.index, to) == (what, 1, receiver) and not self.flipped:
-                words = words.copy()
+        def post(self, kind, turn, index, way, words):
+            if (self.name(kind, turn), index, way[1]) == (what, 1, receiver) and not self.flipped:
                 words[-1, -1] ^= np.uint64(1 << 40)
                 self.flipped = True
-            super().send(kind, step, sender, to, words)
+            super().post(kind, turn, index, way, words)
 
     job = make_job(replace(SMALL, model=model, outputs=outputs, epochs=1, rows=80, rate=0.1))
     world = Flipping(job)
@@ -202,7 +203,7 @@ def test_labels_in_one_column_are_refused_where_there_are_classes():
     masks = keyed()
     for y in (job.y[:, :1], job.y[:-1], job.y[:, 0]):
         with pytest.raises(ShapeProblem, match=r"labels: expected \(150, 3\)"):
-            DataParty(0, 0, job.plan, ArrayFeatures(job.xs[0]), y, order=job.order, helper_masks=masks(0, HELPER),
+            LinearParty(0, 0, job.plan, ArrayFeatures(job.xs[0]), y, order=job.order, helper_masks=masks(0, HELPER),
                       zero_masks={1: masks(0, 1)})  # fmt: skip
 
 
@@ -261,7 +262,7 @@ def test_labels_and_zero_masks_belong_where_they_belong():
     masks = keyed()
     for y, zero in [(job.y, {0: masks(1, 0)}), (None, {})]:
         with pytest.raises(ValueError, match="zero masks"):
-            DataParty(1, 0, job.plan, ArrayFeatures(job.xs[1]), y, order=job.order, helper_masks=masks(1, HELPER),
+            LinearParty(1, 0, job.plan, ArrayFeatures(job.xs[1]), y, order=job.order, helper_masks=masks(1, HELPER),
                       zero_masks=zero)  # fmt: skip
 
 
@@ -333,7 +334,7 @@ def test_features_are_read_batch_by_batch_and_must_be_what_was_announced():
             return super().read_rows(rows)[:, 1:]
 
     def party(x):
-        return DataParty(1, 0, job.plan, x, None, order=job.order, helper_masks=masks(1, HELPER),
+        return LinearParty(1, 0, job.plan, x, None, order=job.order, helper_masks=masks(1, HELPER),
                          zero_masks={0: masks(1, 0)})  # fmt: skip
 
     rows, step = Asked(job.xs[1]), next(job.plan.steps())

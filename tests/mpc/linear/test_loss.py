@@ -13,6 +13,7 @@ from tercet.mpc.arithmetic.fixed import decode
 from tercet.mpc.arithmetic.ring import ShapeProblem, total
 from tercet.mpc.functions.elementary import log_sum_exp, log_two_cosh, softmax
 from tercet.mpc.functions.links import LINKS
+from tercet.mpc.interface.script import HELPER
 from tercet.mpc.linear.helper import Diverged
 from tercet.mpc.linear.loss import LossParty, opened_loss
 from tercet.mpc.plan.plan import LossBits, PlanRefused, Request
@@ -20,7 +21,7 @@ from tercet.mpc.plan.planner import make_plan
 from tercet.mpc.plan.schedule import OutOfTurn
 from tercet.mpc.reference.linear import losses, train
 from tests.mpc.linear.test_joint import jobs
-from tests.mpc.world import HELPER, SHOWN, Job, World, keyed, make_job, quiet, same
+from tests.mpc.world import SHOWN, Job, World, keyed, make_job, quiet, same
 
 SMALL = Request("logistic", rows=150, columns=(7, 8), batch=40, epochs=3, rate=0.3, accept_narrow=True)
 LOSS = keyed(purpose="loss")
@@ -130,11 +131,10 @@ def test_one_flipped_bit_changes_the_loss_but_not_the_model(what, receiver, mode
     """All that travels for the loss matters to it, and to it alone."""
 
     class Flipping(World):
-        def send(self, kind, step, sender, to, words):
-            if (kind, step.index, to) == (what, 1, receiver):
-                words = words.copy()
+        def post(self, kind, turn, index, way, words):
+            if (self.name(kind, turn), index, way[1]) == (what, 1, receiver):
                 words[-1, -1] ^= np.uint64(1 << 40)
-            super().send(kind, step, sender, to, words)
+            super().post(kind, turn, index, way, words)
 
     job = make_job(replace(SMALL, model=model, outputs=outputs))
     world = Flipping(job, loss_masks=LOSS).run()
@@ -190,9 +190,11 @@ def test_loss_roles_refuse_what_is_out_of_turn_or_of_a_wrong_shape():
     other.absorb(step, column)
     with pytest.raises(OutOfTurn):
         other.absorb(step, column)
-    world.loss_helper.terms(step, np.zeros((40, 1)))
+    helper = world.helper._loss
+    assert helper is not None
+    helper.terms(step, np.zeros((40, 1)))
     with pytest.raises(OutOfTurn):
-        world.loss_helper.terms(step, np.zeros((40, 1)))
+        helper.terms(step, np.zeros((40, 1)))
     for me, y in [(0, None), (1, job.y)]:
         with pytest.raises(ValueError, match="label party"):
             LossParty(me, 0, job.plan, y, order=job.order, helper_masks=LOSS(me, HELPER))

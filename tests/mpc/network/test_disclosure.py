@@ -17,11 +17,13 @@ import numpy as np
 import pytest
 
 from tercet.mpc.arithmetic.ring import Words
+from tercet.mpc.interface.script import HELPER
 from tercet.mpc.plan.architecture import Entry, Layout, Network, unpack
 from tercet.mpc.plan.plan import Request
+from tests.mpc.driver import Sent
 from tests.mpc.linear.test_disclosure import Differences, Vector, cached, random_point_differences
 from tests.mpc.network_world import NetworkJob, NetworkPass, NetworkWorld, make_network_job
-from tests.mpc.world import HELPER, MaskSource, Sent, keyed
+from tests.mpc.world import MaskSource, keyed
 
 TINY: dict[str, Any] = {"rows": 2, "batch": 2, "rate": 0.1, "accept_narrow": True}
 

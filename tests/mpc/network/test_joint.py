@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 
 from tercet.mpc.arithmetic.ring import ShapeProblem, Words, total
 from tercet.mpc.functions.hidden import HIDDEN
-from tercet.mpc.interface.script import Await, Receive, Send
+from tercet.mpc.interface.script import Await, Receive, Send, Signal
 from tercet.mpc.linear.helper import Diverged
 from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.plan.architecture import Network
@@ -261,8 +261,8 @@ class Flipping(NetworkWorld):
     what = ""
     flipped = False
 
-    def _note(self, task, event):
-        super()._note(task, event)
+    def _note(self, task):
+        super()._note(task)
         keys = [key for key in self.box if key[0] == self.what and key[2] == 1]
         if keys and not self.flipped:
             self.box[keys[0]][0, -1] ^= np.uint64(1 << 50)
@@ -334,7 +334,8 @@ def test_scripts_and_answers_are_had_once():
         again.send(None)
     opening = [world.parties[0].open_weights(step) for _ in range(2)]
     for script in opening:
-        assert [next(script), script.send(None)] == [Await("absorbed"), Await("weights")]
+        waits = [next(script), script.send(None), script.send(None)]
+        assert waits == [Await("absorbed"), Signal("weights"), Await("weights")]
     assert isinstance(opening[0].send(None), Send)
     with pytest.raises(OutOfTurn):
         opening[1].send(None)

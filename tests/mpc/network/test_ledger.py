@@ -13,7 +13,7 @@ import pytest
 from tercet.mpc.arithmetic import truncation
 from tercet.mpc.arithmetic.fixed import decode, encode
 from tercet.mpc.arithmetic.ring import Words, product, total
-from tercet.mpc.interface.script import Send
+from tercet.mpc.interface.script import HELPER, Send
 from tercet.mpc.linear.helper import activation
 from tercet.mpc.plan.architecture import CARRIER, NARROW_BITS, Network, unpack
 from tercet.mpc.plan.plan import Request
@@ -24,7 +24,7 @@ from tercet.mpc.reference.network import round_by
 from tests.mpc.linear.test_disclosure import Ledger, reusing
 from tests.mpc.network.test_disclosure import LAYERED
 from tests.mpc.network_world import NetworkJob, NetworkWorld, make_network_job, opened
-from tests.mpc.world import HELPER, keyed
+from tests.mpc.world import keyed
 
 
 class SpiedWorld(NetworkWorld):
@@ -32,11 +32,11 @@ class SpiedWorld(NetworkWorld):
 
     partners: dict[tuple[int, int], Any]
 
-    def _note(self, task, event):
-        if isinstance(event, Send) and event.kind == "masked inputs":
+    def _note(self, task):
+        if isinstance(task.event, Send) and task.event.kind == "masked inputs":
             self.partners = getattr(self, "partners", {})
             self.partners[task.step.index, task.party] = self.parties[task.party]._partners[task.step.index]
-        super()._note(task, event)
+        super()._note(task)
 
 
 @dataclass

@@ -12,6 +12,7 @@ import pytest
 
 from tercet.mpc.arithmetic.fixed import decode, encode_number
 from tercet.mpc.arithmetic.ring import Words, product, total
+from tercet.mpc.interface.script import HELPER
 from tercet.mpc.plan.architecture import Network
 from tercet.mpc.plan.forward import noise_width
 from tercet.mpc.plan.plan import Request
@@ -21,7 +22,7 @@ from tercet.mpc.randomness.secret_order import Order
 from tercet.mpc.reference import network as network_reference
 from tests.mpc.linear.test_disclosure import Vector, rank_gf2
 from tests.mpc.network_world import NetworkJob, NetworkWorld, make_network_job, opened
-from tests.mpc.world import HELPER, quiet
+from tests.mpc.world import quiet
 
 MEDIUM = Request("softmax", 192, (10, 10, 9), 64, 2, 0.1, outputs=4, network=Network((12, 8), "tanh"))
 

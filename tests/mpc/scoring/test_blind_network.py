@@ -14,6 +14,7 @@ from tercet.mpc.arithmetic.fixed import Floats, decode, encode_features
 from tercet.mpc.arithmetic.ring import Words, total
 from tercet.mpc.dealing.sizes import BlindLayout, explicit_party, layer_name
 from tercet.mpc.functions.hidden import HIDDEN
+from tercet.mpc.interface.script import HELPER
 from tercet.mpc.linear.helper import Diverged
 from tercet.mpc.plan.architecture import Layout, Network, unpack
 from tercet.mpc.plan.blind import DEFAULT_HIDDEN, choose_series
@@ -22,10 +23,11 @@ from tercet.mpc.randomness.score_noise import ScoreNoise
 from tercet.mpc.reference.blind import BlindRun, narrow, scores
 from tercet.mpc.scoring.linear import Numbers
 from tests.mpc.blind_scoring_world import NARROWING, BlindNetworkPass, Narrowing
+from tests.mpc.driver import Sent
 from tests.mpc.linear.test_disclosure import Ledger, reusing
 from tests.mpc.network.test_disclosure import Cover, Piece, check_covers, shifted
 from tests.mpc.network_world import NetworkJob, make_network_job, opened, same
-from tests.mpc.world import HELPER, MaskSource, Sent, keyed
+from tests.mpc.world import MaskSource, keyed
 
 
 def job_of(hidden: tuple[int, ...], columns: tuple[int, ...], label: int, **others: Any) -> NetworkJob:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tercet.mpc.arithmetic.fixed import RangeProblem, clip_rows, decode, encode_features
 from tercet.mpc.arithmetic.ring import ShapeProblem, total
 from tercet.mpc.interface.feature_source import ArrayFeatures
+from tercet.mpc.interface.script import HELPER
 from tercet.mpc.linear.algebra import zero_share
 from tercet.mpc.linear.helper import Diverged
 from tercet.mpc.plan.forward import SCORE_BITS
@@ -23,7 +24,7 @@ from tercet.mpc.scoring.linear import Numbers, Scorer, ScoringHelper, scoring_st
 from tercet.mpc.scoring.openings import PassMasks
 from tercet.mpc.scoring.scores import decode_scores, encode_scores
 from tests.mpc.linear.test_joint import jobs
-from tests.mpc.world import HELPER, SHOWN, Job, Pass, World, keyed, make_job
+from tests.mpc.world import SHOWN, Job, Pass, World, keyed, make_job
 
 SMALL = Request("logistic", rows=150, columns=(7, 8), batch=40, epochs=2, rate=0.3, l2=0.1, accept_narrow=True)
 
@@ -146,7 +147,7 @@ def test_the_helper_refuses_scores_that_left_the_words_safe_half(word, stops):
     job, masks = make_job(SMALL), keyed(purpose="validation")
     step = next(scoring_steps(1, 1, 0, 1.0))
     helped = {i: masks(i, HELPER) for i in (0, 1)}
-    probe = ScoringHelper(job.plan, helped, {i: PassMasks(helped[i], step) for i in (0, 1)})
+    probe = ScoringHelper(job.plan, 0, helped, {i: PassMasks(helped[i], step) for i in (0, 1)})
     missing = total(probe._correction(i, step) for i in (0, 1))
     shares = {0: np.array([[word]], np.uint64) - missing, 1: np.zeros((1, 1), np.uint64)}
     if stops:
