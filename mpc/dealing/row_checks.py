@@ -118,12 +118,15 @@ class RowChecks:
 
     # --- online
 
-    def add_rows(self, step: Step, x: Words) -> None:
-        """Accept this party's rows of a batch, and make its check rows of them."""
+    def with_rows(self, step: Step, error: Words) -> Words:
+        """Add a^T to a batch's error, (rows, width + checks), for check rows to be made with the gradient."""
+        return np.concatenate([error, self._a(step).T], axis=1) if self.count else error
+
+    def add_rows(self, step: Step, combined: Words) -> None:
+        """Accept (a X)^T of this party's rows of a batch, (columns, checks), and make its check rows of it."""
         if self.count:
-            rows = product(self._a(step), x)
-            rows -= self._masks(CHECK_ROWS, self._me, self._me, step, (self.count, x.shape[1]))
-            self._open.append((step, rows))
+            mask = self._masks(CHECK_ROWS, self._me, self._me, step, (self.count, combined.shape[0]))
+            self._open.append((step, combined.T - mask))
 
     def is_due(self, step: Step) -> bool:
         """Tell whether a step ends with an exchange; the last of an epoch does."""
