@@ -49,7 +49,9 @@ class MappedRows:
             path.unlink()  # the mapping keeps it until nobody holds that any more, also after a crash
 
     def write_rows(self, rows: Rows, words: Words) -> None:
-        """Keep the words of these rows, (len(rows), columns); each run of them that follow one another is one piece.
+        """Keep the words of these rows, (len(rows), columns).
+
+        Rows that follow one another are written together.
 
         Raises:
             IndexError: there is no such row.

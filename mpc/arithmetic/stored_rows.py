@@ -47,7 +47,10 @@ class StoredRows:
         return from_signed(self._stored.take(self._index, axis=0).astype(np.int64))
 
     def product(self, w: Words) -> Words:
-        """Compute X w for w (columns, outputs); with fewer rows in w, those of the first columns of X."""
+        """Compute X w for w (columns, outputs).
+
+        With fewer rows in w it is that of X's first columns.
+        """
         if w.shape[0] > self.shape[1]:
             raise ValueError(f"shapes do not fit: {self.shape} and {w.shape}")
         if w.shape[1] > MOST_OUTPUTS:

@@ -119,11 +119,17 @@ class RowChecks:
     # --- online
 
     def with_rows(self, step: Step, error: Words) -> Words:
-        """Add a^T to a batch's error, (rows, width + checks), for check rows to be made with the gradient."""
+        """Add a^T to a batch's error, for check rows to be made with the gradient.
+
+        (rows, width + checks).
+        """
         return np.concatenate([error, self._a(step).T], axis=1) if self.count else error
 
     def add_rows(self, step: Step, combined: Words) -> None:
-        """Accept (a X)^T of this party's rows of a batch, (columns, checks), and make its check rows of it."""
+        """Accept (a X)^T of this party's rows of a batch, and make its check rows of it.
+
+        (columns, checks).
+        """
         if self.count:
             mask = self._masks(CHECK_ROWS, self._me, self._me, step, (self.count, combined.shape[0]))
             self._open.append((step, combined.T - mask))

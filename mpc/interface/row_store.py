@@ -43,7 +43,7 @@ class ArrayRows:
 
 
 class FirstUse:
-    """Tells which rows of each batch are used for the first time, and numbers rows in that order.
+    """Tells which rows of each batch are used for the first time, and numbers them.
 
     It is asked for the batches in order.
     """

@@ -28,17 +28,17 @@ def test_a_file_that_is_kept_is_found_again(tmp_path: Path) -> None:
 
 def test_runs_of_rows_are_written_where_they_belong(tmp_path: Path) -> None:
     """Whatever their order; a row that is not there is refused, and changes nothing."""
-    kept, rng = MappedRows(tmp_path / "rows", 9, 2), np.random.default_rng(0)
+    store, rng = MappedRows(tmp_path / "rows", 9, 2), np.random.default_rng(0)
     expected = np.zeros((9, 2), np.uint64)
     for rows in ([3, 4, 5], [8, 0, 1, 7], [2], [6, 5], []):
         words = rng.integers(0, 2**64, (len(rows), 2), np.uint64)
-        kept.write_rows(np.array(rows, np.int64), words)
+        store.write_rows(np.array(rows, np.int64), words)
         expected[rows] = words
-        assert np.array_equal(kept.words, expected)
+        assert np.array_equal(store.words, expected)
     for rows in ([8, 9], [-1]):
         with pytest.raises(IndexError):
-            kept.write_rows(np.array(rows), np.ones((len(rows), 2), np.uint64))
-    assert np.array_equal(kept.words, expected)
+            store.write_rows(np.array(rows), np.ones((len(rows), 2), np.uint64))
+    assert np.array_equal(store.words, expected)
 
 
 def test_any_other_file_has_no_name(tmp_path: Path) -> None:
