@@ -241,6 +241,24 @@ def add_rows(stored: Stored, index: Index, factors: Words, out: Words) -> None:
                 out[k, j] += np.uint64(stored[row, j]) * factor
 
 
+@_compiled(STORED, INDEX, CONTIGUOUS, WRITE, CONTIGUOUS, WRITE)
+def multiply_and_add_rows(  # noqa: PLR0917
+    stored: Stored, index: Index, w: Words, out: Words, factors: Words, sums: Words
+) -> None:
+    """Do both, reading each row once; `w` is not longer than a row, and `sums` as long."""
+    for i in range(len(index)):
+        row = index[i]
+        for k in range(w.shape[0]):
+            total, factor = np.uint64(0), factors[i, k]
+            for j in range(w.shape[1]):
+                word = np.uint64(stored[row, j])
+                total += word * w[k, j]
+                sums[k, j] += word * factor
+            for j in range(w.shape[1], sums.shape[1]):
+                sums[k, j] += np.uint64(stored[row, j]) * factor
+            out[i, k] = total
+
+
 @_compiled(FLOATS, FLOATS, READ, NUMBERS, NUMBERS, types.float64, types.Array(types.uint64, 1, "C"))
 def add_series(  # noqa: PLR0917
     cosines: Floats, sines: Floats, dealt: Words, of_cosines: Floats, of_sines: Floats, unit: float, out: Words

@@ -59,6 +59,18 @@ class StoredRows:
         kernels().multiply_rows(self._stored, self._index, np.ascontiguousarray(w.T), out)
         return out
 
+    def products(self, w: Words, e: Words) -> tuple[Words, Words]:
+        """Compute X w and X^T e, both with as many outputs, and read the rows once."""
+        if (w.shape[0] > self.shape[1]) or e.shape != (self.shape[0], w.shape[1]):
+            raise ValueError(f"shapes do not fit: {self.shape}, {w.shape} and {e.shape}")
+        if w.shape[1] > MOST_OUTPUTS:
+            return self.product(w), self.transposed_product(e)
+        out, sums = np.empty(e.shape, np.uint64), np.zeros((e.shape[1], self.shape[1]), np.uint64)
+        kernels().multiply_and_add_rows(
+            self._stored, self._index, np.ascontiguousarray(w.T), out, np.ascontiguousarray(e), sums
+        )
+        return out, sums.T
+
     def transposed_product(self, e: Words) -> Words:
         """Compute X^T e for e (rows, outputs)."""
         if e.shape[0] != self.shape[0]:

@@ -23,7 +23,6 @@ import numpy as np
 
 from tercet.mpc.arithmetic.fixed import Floats, encode
 from tercet.mpc.arithmetic.ring import ShapeProblem, Words, sum_along
-from tercet.mpc.arithmetic.stored_rows import StoredRows
 from tercet.mpc.blind.forward import Batch, BlindForward, Later, nothing
 from tercet.mpc.blind.layers import NO_OFFSET, BlindLayers
 from tercet.mpc.blind.loss import BlindLoss
@@ -116,24 +115,24 @@ class BlindParty:
         self._steps[step.index] = _Training(batch)
         along = () if self.loss is None else self.loss.masked_labels(step, batch)
         wait = self._opening < step.index - 1  # for the next opening, which is of the step before this one or earlier
-        masked = yield from forward.exchange_inputs(step, batch, self._partners[step.index], along, wait=wait)
+        known = -forward.mask("r", 0, step)
+        gradients = yield from forward.exchange_inputs(
+            step, batch, self._partners[step.index], along, wait=wait, error=known
+        )
         if self.loss is not None:
             yield from self.loss.receive_labels(batch)
-        self._advance(step, masked)
+        self._advance(step, gradients, known)
         yield Signal("absorbed")
 
-    def _advance(self, step: Step, masked: Mapping[int, StoredRows]) -> None:
+    def _advance(self, step: Step, gradients: Mapping[int, Words], known: Words) -> None:
         """Take a step on the shares of other parties' blocks.
 
         Also on that of layer 0's bias, unless this is the label party.
         """
-        forward, t = self._forward, step.index
-        r = forward.mask("r", 0, step)
-        self._partners[t + 1] = {
-            i: share - forward.gradient_known(step, i, masked[i], -r) for i, share in self._partners[t].items()
-        }
+        t = step.index
+        self._partners[t + 1] = {i: share - gradients[i] for i, share in self._partners[t].items()}
         if self._me != self._label:
-            self._intercepts[t + 1] = self._intercepts[t] - forward.bias_fall(step, -r)
+            self._intercepts[t + 1] = self._intercepts[t] - self._forward.bias_fall(step, known)
 
     def receive_dealt(self, step: Step) -> Script[None]:
         """Receive what the helper deals, and compare what is opened.

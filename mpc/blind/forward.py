@@ -139,9 +139,18 @@ class BlindForward:
     # --- ahead of time
 
     def exchange_inputs(
-        self, step: Step, batch: Batch, partners: Mapping[int, Words], along: Along = (), *, wait: bool = False
-    ) -> Script[dict[int, StoredRows]]:
-        """Send masked weights, and masked inputs of new rows; return E of the batch by data party.
+        self,
+        step: Step,
+        batch: Batch,
+        partners: Mapping[int, Words],
+        along: Along = (),
+        *,
+        wait: bool = False,
+        error: Words | None = None,
+    ) -> Script[Mapping[int, Words]]:
+        """Send masked weights, and masked inputs of new rows; compute what follows from E.
+
+        Return this party's share of each other block's gradient, from its known share of the `error`, if it has any.
 
         `partners` are this party's shares of the other parties' blocks; `along` goes with new rows. Weights that may
         `wait` stay in `unsent` where there is no new row.
@@ -149,16 +158,30 @@ class BlindForward:
         yield from self._send(step, batch, partners, along, wait=wait)
         if len(batch.new):
             yield from self.inputs.receive(batch.new_places)
-        masked = {i: self.inputs.stored(i, batch.places) for i in self.others}
-        batch.ahead = total(self._scored_ahead(step, i, rows) for i, rows in masked.items())
-        return masked
+        gradients, scores = {}, []
+        for i in self.others:
+            masked, v = self.inputs.stored(i, batch.places), self.block_mask("V", i, step)
+            if error is None:
+                scores.append(self._scored_ahead(step, i, masked.product(v)))
+            else:
+                product, gradient = masked.products(v, error)
+                scores.append(self._scored_ahead(step, i, product))
+                gradients[i] = self._gradient_ahead(step, i, gradient)
+        batch.ahead = total(scores)
+        return gradients
 
-    def _scored_ahead(self, step: Step, i: int, masked: StoredRows) -> Words:
-        """Compute this party's share of what party i's rows score, known ahead."""
-        share = masked.product(self.block_mask("V", i, step))
+    def _scored_ahead(self, step: Step, i: int, share: Words) -> Words:
+        """Compute this party's share of what party i's rows score, known ahead, from E_i v_ij."""
         share += self._masks("P", i, self.me, step, self.layout.product(step))
         self.checks.add_scores(step, i, share)
         return share
+
+    def _gradient_ahead(self, step: Step, i: int, share: Words) -> Words:
+        """Compute this party's share of block i's gradient likewise, (columns, width)."""
+        block = (self.plan.columns[i], self.layout.widths[0])
+        share = share + gradient_masks(self._masks, step, (i, self.me), block, self.checks.count)
+        self.checks.add_gradient(step, i, share)
+        return share[: block[0]]
 
     def _send(
         self, step: Step, batch: Batch, partners: Mapping[int, Words], along: Along, *, wait: bool
@@ -259,17 +282,6 @@ class BlindForward:
         It is the same at all data parties, or their arithmetic differs.
         """
         return self._digest.digest()
-
-    def gradient_known(self, step: Step, i: int, masked: StoredRows, error: Words) -> Words:
-        """Compute this party's share of block i's gradient, (columns, width).
-
-        Nothing that is opened goes into it. `masked` is E of the batch, `error` this party's known share of the error.
-        """
-        block = (self.plan.columns[i], self.layout.widths[0])
-        share = masked.transposed_product(error)
-        share += gradient_masks(self._masks, step, (i, self.me), block, self.checks.count)
-        self.checks.add_gradient(step, i, share)
-        return share[: block[0]]
 
     # --- masks
 

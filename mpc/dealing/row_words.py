@@ -44,21 +44,23 @@ class RowWords:
         rows = self._masks[i](CHECK_ROWS, i, i, step, (checks, layout.columns[i]))
         found: Tensors = {}
         for j in layout.others(i):
-            found |= self._scores(step, i, j, u, rows)
+            v = self._masks[j]("V", i, j, step, (layout.columns[i], layout.widths[0]))
             if self._trains:
-                found |= self._gradient(step, i, j, u)
+                scores, gradient = u.products(v, self._masks[j]("r", j, j, step, layout.product(step)))
+                found |= self._gradient(step, i, j, gradient)
+            else:
+                scores = u.product(v)
+            found |= self._scores(step, i, j, scores, product(rows, v))
         return pack(layout.row_words(i, step.rows, checks, trains=self._trains), found)
 
-    def _scores(self, step: Step, i: int, j: int, u: StoredRows, check_rows: Words) -> Tensors:
-        (rows, width), mask = self._layout.product(step), self._masks[j]
-        v = mask("V", i, j, step, (self._layout.columns[i], width))
-        c = u.product(v) - mask("P", i, j, step, (rows, width))
-        return {("c", j): c, ("check c", j): product(check_rows, v) - mask("P*", i, j, step, (self._checks, width))}
+    def _scores(self, step: Step, i: int, j: int, scores: Words, checked: Words) -> Tensors:
+        mask, width = self._masks[j], self._layout.widths[0]
+        c = scores - mask("P", i, j, step, self._layout.product(step))
+        return {("c", j): c, ("check c", j): checked - mask("P*", i, j, step, (self._checks, width))}
 
-    def _gradient(self, step: Step, i: int, j: int, u: StoredRows) -> Tensors:
-        shape, columns = self._layout.product(step), self._layout.columns[i]
-        words = -u.transposed_product(self._masks[j]("r", j, j, step, shape))
-        words -= gradient_masks(self._masks[j], step, (i, j), (columns, shape[1]), self._checks)
+    def _gradient(self, step: Step, i: int, j: int, gradient: Words) -> Tensors:
+        columns, width = self._layout.columns[i], self._layout.widths[0]
+        words = -gradient - gradient_masks(self._masks[j], step, (i, j), (columns, width), self._checks)
         return {("g", j): words[:columns], ("check g", j): words[columns:]}
 
 

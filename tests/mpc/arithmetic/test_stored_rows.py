@@ -25,6 +25,10 @@ def test_products_are_those_of_copied_rows(stored: np.ndarray, rows: int, output
     assert np.array_equal(found.product(w), x @ w)
     assert np.array_equal(found.product(w[:17]), x[:, :17] @ w[:17])
     assert np.array_equal(found.transposed_product(e), x.T @ e)
+    for factor in (w, w[:17]):
+        product, transposed = found.products(factor, e)
+        assert np.array_equal(product, x[:, : len(factor)] @ factor)
+        assert np.array_equal(transposed, x.T @ e)
 
 
 def test_no_row_beyond_what_is_stored_is_read() -> None:
@@ -38,6 +42,9 @@ def test_no_row_beyond_what_is_stored_is_read() -> None:
             rows.product(np.ones((22, outputs), np.uint64))
         with pytest.raises(ValueError, match="shapes"):
             rows.transposed_product(np.ones((4, outputs), np.uint64))
+        for w, e in ((22, 3), (21, 4)):
+            with pytest.raises(ValueError, match="shapes"):
+                rows.products(np.ones((w, outputs), np.uint64), np.ones((e, outputs), np.uint64))
 
 
 def test_rows_are_numbered_by_their_first_use() -> None:
