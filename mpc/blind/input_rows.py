@@ -5,6 +5,8 @@ It sees this party's features, and the others' under masks. The others' rows are
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from tercet.mpc.arithmetic.ring import ShapeProblem, Signed, Words
 from tercet.mpc.arithmetic.stored_rows import StoredRows
 from tercet.mpc.dealing.row_checks import RowChecks
@@ -46,9 +48,11 @@ class InputRows:
 
     def masked(self, step: Step, new: Signed) -> Words:
         """Compute E of this party's new rows; `step` is the first that has them."""
-        x, block = self._checks.extend(self._x.read_rows(new)), (len(new), self._x.shape[1])
-        x -= input_masks(self._masks, step, self._me, block, self._checks.count)
-        return x
+        x = self.own(new)
+        masked = input_masks(self._masks, step, self._me, x.shape, self._checks.count)
+        for part, words in (slice(x.shape[1]), x.copied), (slice(x.shape[1], None), self._checks.columns(x)):
+            np.subtract(words, masked[:, part], out=masked[:, part])
+        return masked
 
     def receive(self, places: Signed) -> Script[None]:
         """Keep E of new rows, of all others."""

@@ -22,6 +22,7 @@ from itertools import pairwise
 import numpy as np
 
 from tercet.mpc.arithmetic.ring import Words, expect, product
+from tercet.mpc.arithmetic.stored_rows import StoredRows
 from tercet.mpc.dealing.row_words import CHECK_ROWS
 from tercet.mpc.dealing.sizes import BlindLayout
 from tercet.mpc.interface.script import Receive, Script, Send, received_words
@@ -81,9 +82,9 @@ class RowChecks:
         """Digests of what this party and each other one have found; the same, or the helper lied."""
         return self._digests if self.count else NO_DIGESTS
 
-    def extend(self, x: Words) -> Words:
-        """Add this party's check columns to its features, (rows, columns + checks)."""
-        return np.concatenate([x, product(x, self._s[self._me])], axis=1) if self.count else x
+    def columns(self, x: StoredRows) -> Words:
+        """Compute the check columns of this party's features, (rows, checks)."""
+        return x.product(self._s[self._me])
 
     # --- ahead of time
 
