@@ -1,6 +1,6 @@
 """Compiles loops over words: matrix products modulo 2^64 in vectors of eight words.
 
-Sums of series are there too.
+Sums of series are there too, and products with few columns that read rows where they are stored.
 
 What works on floats does IEEE operations one by one, in the order of its formula: every machine gets the same bits.
 
@@ -21,6 +21,8 @@ from numba.extending import intrinsic, models, register_model
 from numpy.typing import NDArray
 
 Words = NDArray[np.uint64]
+Stored = NDArray[np.uint64] | NDArray[np.int32]
+Index = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Kernel = Callable[..., None]
 
@@ -35,6 +37,10 @@ BLOCK = 512  # elements that are turned at a time: all their multiples stay in t
 FLOATS, NUMBERS = types.Array(types.float64, 2, "C"), types.Array(types.float64, 1, "C")
 READ = types.Array(types.uint64, 2, "A", readonly=True, aligned=False)  # any strides; messages may begin anywhere
 WRITE = types.Array(types.uint64, 2, "C")
+STORED = "stored"  # stands for either of these: rows without gaps, of words or of features
+STORED_TYPES = tuple(types.Array(kind, 2, "C", readonly=True) for kind in (types.uint64, types.int32))
+CONTIGUOUS = types.Array(types.uint64, 2, "C", readonly=True)
+INDEX = types.Array(types.int64, 1, "C", readonly=True)
 
 _VECTOR = ir.VectorType(ir.IntType(64), LANES)
 
@@ -111,15 +117,17 @@ def add_multiple(_: Any, total: Any, word: Any, vector: Any) -> tuple[Any, Build
 def _compiled(*signature: Any) -> Callable[[Kernel], Kernel]:
     """Compile now, for these types, unless this machine has it on disk already.
 
-    Numba keeps it beside this file, else in the user's cache; where neither can be written, every start compiles.
+    With STORED it is compiled for each type of stored words. Numba keeps it beside this file, else in the user's cache;
+    where neither can be written, every start compiles.
     """
+    kinds = STORED_TYPES if STORED in signature else (None,)
+    signatures = [types.void(*(kind if part is STORED else part for part in signature)) for kind in kinds]
 
     def compile_now(function: Kernel) -> Kernel:
-        types_of_arguments = types.void(*signature)
         try:
-            kernel: Kernel = njit(types_of_arguments, nogil=True, cache=True)(function)
+            kernel: Kernel = njit(signatures, nogil=True, cache=True)(function)
         except (RuntimeError, OSError):  # no folder, or a full disk; what else may be wrong shows again below
-            kernel = njit(types_of_arguments, nogil=True)(function)
+            kernel = njit(signatures, nogil=True)(function)
         return kernel
 
     return compile_now
@@ -202,6 +210,53 @@ def multiply(a: Words, b: Words, out: Words) -> None:
         _put(b, padded, columns)
         _multiply_vectors(a, padded, wide)
         _put(wide, out, columns)
+
+
+@_compiled(STORED, INDEX, CONTIGUOUS, WRITE)
+def multiply_rows(stored: Stored, index: Index, w: Words, out: Words) -> None:
+    """Compute out = X w^T for the rows X of what is stored that `index` lists.
+
+    `w` is (outputs, columns) and `out` (rows, outputs). Rows may be longer than `w`; the rest of them is left out.
+    """
+    for i in range(len(index)):
+        row = index[i]
+        for k in range(w.shape[0]):
+            total = np.uint64(0)
+            for j in range(w.shape[1]):
+                total += np.uint64(stored[row, j]) * w[k, j]
+            out[i, k] = total
+
+
+@_compiled(STORED, INDEX, CONTIGUOUS, WRITE)
+def add_rows(stored: Stored, index: Index, factors: Words, out: Words) -> None:
+    """Add the rows X that `index` lists times their factors to out += factors^T X.
+
+    `factors` is (rows, outputs) and `out` (outputs, columns).
+    """
+    for i in range(len(index)):
+        row = index[i]
+        for k in range(out.shape[0]):
+            factor = factors[i, k]
+            for j in range(out.shape[1]):
+                out[k, j] += np.uint64(stored[row, j]) * factor
+
+
+@_compiled(STORED, INDEX, CONTIGUOUS, WRITE, CONTIGUOUS, WRITE)
+def multiply_and_add_rows(  # noqa: PLR0917
+    stored: Stored, index: Index, w: Words, out: Words, factors: Words, sums: Words
+) -> None:
+    """Do both, reading each row once; `w` is not longer than a row, and `sums` as long."""
+    for i in range(len(index)):
+        row = index[i]
+        for k in range(w.shape[0]):
+            total, factor = np.uint64(0), factors[i, k]
+            for j in range(w.shape[1]):
+                word = np.uint64(stored[row, j])
+                total += word * w[k, j]
+                sums[k, j] += word * factor
+            for j in range(w.shape[1], sums.shape[1]):
+                sums[k, j] += np.uint64(stored[row, j]) * factor
+            out[i, k] = total
 
 
 @_compiled(FLOATS, FLOATS, READ, NUMBERS, NUMBERS, types.float64, types.Array(types.uint64, 1, "C"))

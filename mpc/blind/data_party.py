@@ -29,7 +29,7 @@ from tercet.mpc.blind.loss import BlindLoss
 from tercet.mpc.blind.sent_rows import SentRows
 from tercet.mpc.blind.start import AnyShares, from_layers, to_layers
 from tercet.mpc.interface.script import Await, Script, Signal
-from tercet.mpc.linear.algebra import own_update, zero_share
+from tercet.mpc.linear.algebra import zero_share
 from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.plan.schedule import LEAST_ROWS, OutOfTurn, Step, Turns
 from tercet.mpc.randomness.masks import Masks
@@ -115,24 +115,24 @@ class BlindParty:
         self._steps[step.index] = _Training(batch)
         along = () if self.loss is None else self.loss.masked_labels(step, batch)
         wait = self._opening < step.index - 1  # for the next opening, which is of the step before this one or earlier
-        masked = yield from forward.exchange_inputs(step, batch, self._partners[step.index], along, wait=wait)
+        known = -forward.mask("r", 0, step)
+        gradients = yield from forward.exchange_inputs(
+            step, batch, self._partners[step.index], along, wait=wait, error=known
+        )
         if self.loss is not None:
             yield from self.loss.receive_labels(batch)
-        self._advance(step, masked)
+        self._advance(step, gradients, known)
         yield Signal("absorbed")
 
-    def _advance(self, step: Step, masked: Mapping[int, Words]) -> None:
+    def _advance(self, step: Step, gradients: Mapping[int, Words], known: Words) -> None:
         """Take a step on the shares of other parties' blocks.
 
         Also on that of layer 0's bias, unless this is the label party.
         """
-        forward, t = self._forward, step.index
-        r = forward.mask("r", 0, step)
-        self._partners[t + 1] = {
-            i: share - forward.gradient_known(step, i, masked[i], -r) for i, share in self._partners[t].items()
-        }
+        t = step.index
+        self._partners[t + 1] = {i: share - gradients[i] for i, share in self._partners[t].items()}
         if self._me != self._label:
-            self._intercepts[t + 1] = self._intercepts[t] - forward.bias_fall(step, -r)
+            self._intercepts[t + 1] = self._intercepts[t] - self._forward.bias_fall(step, known)
 
     def receive_dealt(self, step: Step) -> Script[None]:
         """Receive what the helper deals, and compare what is opened.
@@ -170,7 +170,6 @@ class BlindParty:
         back = yield from self._layers.run_back(step, state.batch, opened, self._upper, self._biases)
         opened, self._upper, self._biases = back
         self._update(step, state, opened)
-        self._forward.checks.add_rows(step, state.batch.x)
         if step.position + 1 == self._plan.steps_per_epoch:  # no epoch ends before what was opened in it is compared
             yield Await("checked")
         yield Signal("done")
@@ -204,7 +203,9 @@ class BlindParty:
         error, t = opened - self._forward.mask("r", 0, step), step.index
         if step.stop > self._plan.request.rows - max(LEAST_ROWS, self._plan.request.rows // QUARTERS):
             self._add_spread(state.batch)
-        self._own = own_update(self._own, state.batch.x, error, state.batch.gradient)
+        found = state.batch.x.transposed_product(self._forward.checks.with_rows(step, error))
+        self._own = self._own - found[:, : error.shape[1]] - state.batch.gradient
+        self._forward.checks.add_rows(step, found[:, error.shape[1] :])
         if self._me == self._label:
             self._intercepts[t + 1] = self._intercepts[t] - self._forward.bias_fall(step, error)
         del self._partners[t], self._intercepts[t], self._steps[t]

@@ -21,7 +21,8 @@ from types import MappingProxyType
 import numpy as np
 
 from tercet.mpc.arithmetic.fixed import encode_number
-from tercet.mpc.arithmetic.ring import Signed, Words, expect, product, total, transposed_product
+from tercet.mpc.arithmetic.ring import Signed, Words, expect, total
+from tercet.mpc.arithmetic.stored_rows import StoredRows
 from tercet.mpc.blind.input_rows import InputRows
 from tercet.mpc.dealing.activation import MaskedLayer
 from tercet.mpc.dealing.bundles import ChosenBundles, StepBundles
@@ -32,7 +33,6 @@ from tercet.mpc.dealing.sizes import BlindLayout, layer_name
 from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.interface.row_store import FirstUse, RowStore
 from tercet.mpc.interface.script import HELPER, Receive, Script, Send, receive_sum, received_words
-from tercet.mpc.linear.algebra import preactivation_share
 from tercet.mpc.plan.architecture import Tensors, flat, unpack
 from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import Step
@@ -65,12 +65,14 @@ class Batch:
 
     rows: Signed
     new: Signed  # those that no batch before had
+    places: Signed  # of the rows, by their first use
+    new_places: Signed
     layers: tuple[MaskedLayer, ...]
     hidden: tuple[HiddenLayer, ...]
     ahead: Words = field(default_factory=nothing)  # of the share of z, what needs no own weights
     product: Words = field(default_factory=nothing)  # c_ij, summed
     gradient: Words = field(default_factory=nothing)  # g_ij, summed
-    x: Words = field(default_factory=nothing)
+    x: StoredRows = field(init=False)  # this party's features, once they are multiplied
     dealt: Tensors = field(default_factory=dict)
 
     @property
@@ -125,36 +127,61 @@ class BlindForward:
         """Begin a batch; in the order of steps."""
         rows = self._order.rows(step)
         layers = tuple(MaskedLayer(self.layout.numbers(step, k)) for k in range(self.layout.turns))
-        return Batch(rows, self._first.of(rows), layers, tuple(HiddenLayer() for _ in self.layout.hidden))
+        new, hidden = self._first.of(rows), tuple(HiddenLayer() for _ in self.layout.hidden)
+        return Batch(rows, new, self._first.places(rows), self._first.places(new), layers, hidden)
 
     def begin_again(self, step: Step) -> Batch:
         """Begin a batch of an earlier attempt, all of whose rows were new."""
         rows = self._order.rows(step)
-        return Batch(rows, rows, (), ())
+        places = self._first.places(rows)
+        return Batch(rows, rows, places, places, (), ())
 
     # --- ahead of time
 
     def exchange_inputs(
-        self, step: Step, batch: Batch, partners: Mapping[int, Words], along: Along = (), *, wait: bool = False
-    ) -> Script[dict[int, Words]]:
-        """Send masked weights, and masked inputs of new rows; return E of the batch by data party.
+        self,
+        step: Step,
+        batch: Batch,
+        partners: Mapping[int, Words],
+        along: Along = (),
+        *,
+        wait: bool = False,
+        error: Words | None = None,
+    ) -> Script[Mapping[int, Words]]:
+        """Send masked weights, and masked inputs of new rows; compute what follows from E.
+
+        Return this party's share of each other block's gradient, from its known share of the `error`, if it has any.
 
         `partners` are this party's shares of the other parties' blocks; `along` goes with new rows. Weights that may
         `wait` stay in `unsent` where there is no new row.
         """
         yield from self._send(step, batch, partners, along, wait=wait)
         if len(batch.new):
-            yield from self.inputs.receive(batch.new)
-        masked = {i: self.inputs.stored(i, batch.rows) for i in self.others}
-        batch.ahead = total(self._scored_ahead(step, i, words) for i, words in masked.items())
-        return masked
+            yield from self.inputs.receive(batch.new_places)
+        gradients, scores = {}, []
+        for i in self.others:
+            masked, v = self.inputs.stored(i, batch.places), self.block_mask("V", i, step)
+            if error is None:
+                scores.append(self._scored_ahead(step, i, masked.product(v)))
+            else:
+                product, gradient = masked.products(v, error)
+                scores.append(self._scored_ahead(step, i, product))
+                gradients[i] = self._gradient_ahead(step, i, gradient)
+        batch.ahead = total(scores)
+        return gradients
 
-    def _scored_ahead(self, step: Step, i: int, masked: Words) -> Words:
-        """Compute this party's share of what party i's rows score, known ahead."""
-        share = product(masked[:, : self.plan.columns[i]], self.block_mask("V", i, step))
+    def _scored_ahead(self, step: Step, i: int, share: Words) -> Words:
+        """Compute this party's share of what party i's rows score, known ahead, from E_i v_ij."""
         share += self._masks("P", i, self.me, step, self.layout.product(step))
         self.checks.add_scores(step, i, share)
         return share
+
+    def _gradient_ahead(self, step: Step, i: int, share: Words) -> Words:
+        """Compute this party's share of block i's gradient likewise, (columns, width)."""
+        block = (self.plan.columns[i], self.layout.widths[0])
+        share = share + gradient_masks(self._masks, step, (i, self.me), block, self.checks.count)
+        self.checks.add_gradient(step, i, share)
+        return share[: block[0]]
 
     def _send(
         self, step: Step, batch: Batch, partners: Mapping[int, Words], along: Along, *, wait: bool
@@ -214,7 +241,7 @@ class BlindForward:
         shape = (weights.shape[0], weights.shape[1])
         theirs = [expect(received[j], shape, f"masked weights of party {j}") for j in self.others]
         batch.x = self.inputs.own(batch.rows)
-        return preactivation_share(batch.x, total([weights, *theirs]), batch.ahead) + batch.product
+        return batch.x.product(total([weights, *theirs])) + batch.ahead + batch.product
 
     def open_angles(
         self,
@@ -255,17 +282,6 @@ class BlindForward:
         It is the same at all data parties, or their arithmetic differs.
         """
         return self._digest.digest()
-
-    def gradient_known(self, step: Step, i: int, masked: Words, error: Words) -> Words:
-        """Compute this party's share of block i's gradient, (columns, width).
-
-        Nothing that is opened goes into it. `masked` is E of the batch, `error` this party's known share of the error.
-        """
-        block = (self.plan.columns[i], self.layout.widths[0])
-        share = transposed_product(masked, error)
-        share += gradient_masks(self._masks, step, (i, self.me), block, self.checks.count)
-        self.checks.add_gradient(step, i, share)
-        return share[: block[0]]
 
     # --- masks
 

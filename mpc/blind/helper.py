@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from tercet.mpc.arithmetic.ring import Signed, Words
+from tercet.mpc.arithmetic.stored_rows import StoredRows
 from tercet.mpc.blind.loss import deal_loss
 from tercet.mpc.dealing.bundles import Bundles, StepBundles
 from tercet.mpc.dealing.hidden_helper import bundle_words
@@ -80,19 +81,20 @@ class BlindHelper:
         u = self.input_masks(step)
         parts = {i: [self._row_words.deal(step, i, u[i])] for i in self._parties}
         if self._labels is not None:
-            mask = self._labels.read_rows(self._order.rows(step))
+            mask = self._labels.read_rows(self._first.places(self._order.rows(step)))
             parts[self._label].append(deal_loss(self._label, self._masks, step, mask))
         for bundle in self._bundles.sent(step):
             masks = {j: bundle.masks(of) for j, of in self._masks.items()}
             parts[bundle.turn].append(bundle_words(self._plan, masks, step, turn=bundle.turn, trains=self._trains))
         return {i: np.concatenate(row, axis=1) for i, row in parts.items()}
 
-    def input_masks(self, step: Step) -> dict[int, Words]:
+    def input_masks(self, step: Step) -> dict[int, StoredRows]:
         """Return masks on a batch by data party; those of rows that no step before had are kept."""
         self._turns.begin_step("deal", step)
         rows = self._order.rows(step)
         self._store_new(step, self._first.of(rows))
-        return {i: store.read_rows(rows) for i, store in self._stores.items()}
+        places = self._first.places(rows)
+        return {i: StoredRows(store.words, places) for i, store in self._stores.items()}
 
     def restore_rows(self, steps: Iterable[Step]) -> None:
         """Keep masks on all rows that these steps of an earlier attempt have had."""
@@ -102,9 +104,10 @@ class BlindHelper:
     def _store_new(self, step: Step, new: Signed) -> None:
         if not len(new):
             return
+        places = self._first.places(new)
         for i, store in self._stores.items():
             block = len(new), self._plan.columns[i]
-            store.write_rows(new, input_masks(self._row_masks[i], step, i, block, self._checks))
+            store.write_rows(places, input_masks(self._row_masks[i], step, i, block, self._checks))
         if self._labels is not None:
             label, shape = self._label, (len(new), self._plan.outputs)
-            self._labels.write_rows(new, self._row_masks[label]("U_y", label, label, step, shape))
+            self._labels.write_rows(places, self._row_masks[label]("U_y", label, label, step, shape))

@@ -1,11 +1,14 @@
 """Masks a data party's rows, which leave once, and keeps those of the others.
 
-It sees this party's features, and the others' under masks.
+It sees this party's features, and the others' under masks. The others' rows are numbered by their first use.
 """
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from tercet.mpc.arithmetic.ring import ShapeProblem, Signed, Words
+from tercet.mpc.arithmetic.stored_rows import StoredRows
 from tercet.mpc.dealing.row_checks import RowChecks
 from tercet.mpc.dealing.row_words import input_masks
 from tercet.mpc.interface.feature_source import FeatureSource
@@ -39,22 +42,24 @@ class InputRows:
         if x.shape[1] != plan.columns[me]:
             raise ShapeProblem(f"features: expected {plan.columns[me]} columns, got {x.shape[1]}")
 
-    def own(self, rows: Signed) -> Words:
+    def own(self, rows: Signed) -> StoredRows:
         """Return this party's features, (rows, columns)."""
-        return self._x.read_rows(rows)
+        return StoredRows(*self._x.locate_rows(rows))
 
     def masked(self, step: Step, new: Signed) -> Words:
         """Compute E of this party's new rows; `step` is the first that has them."""
-        x, block = self._checks.extend(self.own(new)), (len(new), self._x.shape[1])
-        x -= input_masks(self._masks, step, self._me, block, self._checks.count)
-        return x
+        x = self.own(new)
+        masked = input_masks(self._masks, step, self._me, x.shape, self._checks.count)
+        for part, words in (slice(x.shape[1]), x.copied), (slice(x.shape[1], None), self._checks.columns(x)):
+            np.subtract(words, masked[:, part], out=masked[:, part])
+        return masked
 
-    def receive(self, new: Signed) -> Script[None]:
+    def receive(self, places: Signed) -> Script[None]:
         """Keep E of new rows, of all others."""
-        due = {i: (len(new), columns) for i, columns in self._due.items()}
+        due = {i: (len(places), columns) for i, columns in self._due.items()}
         for i, words in received_words((yield Receive("masked inputs", 0, due))).items():
-            self._stores[i].write_rows(new, words)
+            self._stores[i].write_rows(places, words)
 
-    def stored(self, i: int, rows: Signed) -> Words:
+    def stored(self, i: int, places: Signed) -> StoredRows:
         """Return E of these rows, of another data party."""
-        return self._stores[i].read_rows(rows)
+        return StoredRows(self._stores[i].words, places)

@@ -74,7 +74,7 @@ class BlindLoss:
     def sent_labels(self, step: Step, batch: Batch) -> Words:
         """Return E_y of new rows: those that the label party sends, or has sent."""
         if self._y is None:
-            return self._store.read_rows(batch.new)
+            return self._store.read_rows(batch.new_places)
         labels, shape = self._labels(batch.new), (len(batch.new), self._forward.plan.outputs)
         return labels - self._row_masks("U_y", self._label, self._label, step, shape)
 
@@ -83,7 +83,9 @@ class BlindLoss:
         if self._y is None and len(batch.new):
             shape = (len(batch.new), self._forward.plan.outputs)
             words = received_words((yield Receive("loss labels", 0, {self._label: shape})))[self._label]
-            self._store.write_rows(batch.new, expect(words, shape, "the label party's masked labels for the loss"))
+            self._store.write_rows(
+                batch.new_places, expect(words, shape, "the label party's masked labels for the loss")
+            )
 
     def add_batch(self, step: Step, batch: Batch, dealt: Words) -> Script[None]:
         """Add a batch to this party's share, once its scores are opened.
@@ -96,7 +98,7 @@ class BlindLoss:
         if self._y is None:
             yield Send("masked scores", 0, (self._label,), score - self._mask("N", step, score.shape))
             n, q = self._mask("N", step, score.shape), self._mask("Q", step, (1, 1))
-            self._sums.add(step, share - sum_along(self._store.read_rows(batch.rows) * n) - q)
+            self._sums.add(step, share - sum_along(self._store.read_rows(batch.places) * n) - q)
             return
         due = dict.fromkeys(forward.others, (score.shape[0], score.shape[1]))
         theirs = received_words((yield Receive("masked scores", 0, due)))

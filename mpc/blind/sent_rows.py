@@ -62,7 +62,7 @@ class SentRows:
 
     def _words(self, i: int, step: Step, batch: Batch) -> Iterator[Words]:
         mine = i == self._forward.me
-        yield self._inputs.masked(step, batch.new) if mine else self._inputs.stored(i, batch.rows)
+        yield self._inputs.masked(step, batch.new) if mine else self._inputs.stored(i, batch.places).copied
         if self._loss is not None and i == self._label:
             yield self._loss.sent_labels(step, batch)
 
@@ -73,6 +73,6 @@ class SentRows:
         along = () if loss is None else loss.masked_labels(step, batch)
         for i in self._forward.others:
             yield Send("masked inputs", 0, (i,), words, along)
-        yield from self._inputs.receive(batch.new)
+        yield from self._inputs.receive(batch.new_places)
         if loss is not None:
             yield from loss.receive_labels(batch)

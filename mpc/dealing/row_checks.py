@@ -22,6 +22,7 @@ from itertools import pairwise
 import numpy as np
 
 from tercet.mpc.arithmetic.ring import Words, expect, product
+from tercet.mpc.arithmetic.stored_rows import StoredRows
 from tercet.mpc.dealing.row_words import CHECK_ROWS
 from tercet.mpc.dealing.sizes import BlindLayout
 from tercet.mpc.interface.script import Receive, Script, Send, received_words
@@ -81,9 +82,9 @@ class RowChecks:
         """Digests of what this party and each other one have found; the same, or the helper lied."""
         return self._digests if self.count else NO_DIGESTS
 
-    def extend(self, x: Words) -> Words:
-        """Add this party's check columns to its features, (rows, columns + checks)."""
-        return np.concatenate([x, product(x, self._s[self._me])], axis=1) if self.count else x
+    def columns(self, x: StoredRows) -> Words:
+        """Compute the check columns of this party's features, (rows, checks)."""
+        return x.product(self._s[self._me])
 
     # --- ahead of time
 
@@ -118,12 +119,21 @@ class RowChecks:
 
     # --- online
 
-    def add_rows(self, step: Step, x: Words) -> None:
-        """Accept this party's rows of a batch, and make its check rows of them."""
+    def with_rows(self, step: Step, error: Words) -> Words:
+        """Add a^T to a batch's error, for check rows to be made with the gradient.
+
+        (rows, width + checks).
+        """
+        return np.concatenate([error, self._a(step).T], axis=1) if self.count else error
+
+    def add_rows(self, step: Step, combined: Words) -> None:
+        """Accept (a X)^T of this party's rows of a batch, and make its check rows of it.
+
+        (columns, checks).
+        """
         if self.count:
-            rows = product(self._a(step), x)
-            rows -= self._masks(CHECK_ROWS, self._me, self._me, step, (self.count, x.shape[1]))
-            self._open.append((step, rows))
+            mask = self._masks(CHECK_ROWS, self._me, self._me, step, (self.count, combined.shape[0]))
+            self._open.append((step, combined.T - mask))
 
     def is_due(self, step: Step) -> bool:
         """Tell whether a step ends with an exchange; the last of an epoch does."""

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tercet.mpc.arithmetic.ring import Words, product, transposed_product
+from tercet.mpc.arithmetic.ring import Words, product
+from tercet.mpc.arithmetic.stored_rows import StoredRows
 from tercet.mpc.dealing.sizes import BlindLayout
 from tercet.mpc.plan.architecture import Tensors, pack
 from tercet.mpc.plan.schedule import Step
@@ -34,7 +35,7 @@ class RowWords:
     def __init__(self, layout: BlindLayout, masks: Mapping[int, Masks], checks: int, *, trains: bool) -> None:
         self._layout, self._masks, self._checks, self._trains = layout, masks, checks, trains
 
-    def deal(self, step: Step, i: int, u: Words) -> Words:
+    def deal(self, step: Step, i: int, u: StoredRows) -> Words:
         """Compute all words for party i, in one row.
 
         `u` are the masks on its rows and check columns.
@@ -43,21 +44,23 @@ class RowWords:
         rows = self._masks[i](CHECK_ROWS, i, i, step, (checks, layout.columns[i]))
         found: Tensors = {}
         for j in layout.others(i):
-            found |= self._scores(step, i, j, u[:, : layout.columns[i]], rows)
+            v = self._masks[j]("V", i, j, step, (layout.columns[i], layout.widths[0]))
             if self._trains:
-                found |= self._gradient(step, i, j, u)
+                scores, gradient = u.products(v, self._masks[j]("r", j, j, step, layout.product(step)))
+                found |= self._gradient(step, i, j, gradient)
+            else:
+                scores = u.product(v)
+            found |= self._scores(step, i, j, scores, product(rows, v))
         return pack(layout.row_words(i, step.rows, checks, trains=self._trains), found)
 
-    def _scores(self, step: Step, i: int, j: int, u: Words, check_rows: Words) -> Tensors:
-        (rows, width), mask = self._layout.product(step), self._masks[j]
-        v = mask("V", i, j, step, (self._layout.columns[i], width))
-        c = product(u, v) - mask("P", i, j, step, (rows, width))
-        return {("c", j): c, ("check c", j): product(check_rows, v) - mask("P*", i, j, step, (self._checks, width))}
+    def _scores(self, step: Step, i: int, j: int, scores: Words, checked: Words) -> Tensors:
+        mask, width = self._masks[j], self._layout.widths[0]
+        c = scores - mask("P", i, j, step, self._layout.product(step))
+        return {("c", j): c, ("check c", j): checked - mask("P*", i, j, step, (self._checks, width))}
 
-    def _gradient(self, step: Step, i: int, j: int, u: Words) -> Tensors:
-        shape, columns = self._layout.product(step), self._layout.columns[i]
-        words = -transposed_product(u, self._masks[j]("r", j, j, step, shape))
-        words -= gradient_masks(self._masks[j], step, (i, j), (columns, shape[1]), self._checks)
+    def _gradient(self, step: Step, i: int, j: int, gradient: Words) -> Tensors:
+        columns, width = self._layout.columns[i], self._layout.widths[0]
+        words = -gradient - gradient_masks(self._masks[j], step, (i, j), (columns, width), self._checks)
         return {("g", j): words[:columns], ("check g", j): words[columns:]}
 
 

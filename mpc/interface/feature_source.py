@@ -6,6 +6,7 @@ It knows neither ids nor what a column means.
 from typing import Protocol
 
 from tercet.mpc.arithmetic.ring import Signed, Words
+from tercet.mpc.arithmetic.stored_rows import Stored
 
 
 class FeatureSource(Protocol):
@@ -24,6 +25,9 @@ class FeatureSource(Protocol):
         The array is fresh, and the caller may write to it.
         """
 
+    def locate_rows(self, rows: Signed) -> tuple[Stored, Signed]:
+        """Return all that is stored, and where in it these rows are, to read them there."""
+
 
 class ArrayFeatures:
     """Features in memory, (rows, columns)."""
@@ -35,3 +39,7 @@ class ArrayFeatures:
     def read_rows(self, rows: Signed) -> Words:
         """Read these rows in this order."""
         return self._words.take(rows, axis=0)
+
+    def locate_rows(self, rows: Signed) -> tuple[Stored, Signed]:
+        """Return all rows, and the numbers of these."""
+        return self._words, rows

@@ -6,7 +6,7 @@ Decoding takes bytes from anybody. Whatever it is fed, it answers with a valid m
 takes no more memory than 18 times its input, and 32 MiB.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 import msgpack
@@ -17,6 +17,7 @@ from tercet.schemas.messages.message import BODY_VERSION, MODELS, Message
 MAX_ARRAY = 4096  # the longest array is an agent's list of jobs; room is made for each array as soon as it is announced
 MAX_MAP = 256  # the largest map has a job's state, about thirty fields
 FEW = 1024  # entries that any body may have, however short; beyond that, one for each BYTES_AN_ENTRY of the body
+LARGE = 2**20  # bytes of a tensor from which on msgpack is not asked to copy it, again and again as its buffer grows
 BYTES_AN_ENTRY = 4  # a list of jobs has 5 or more; an empty map takes one byte here and 72 as an object
 
 Container = TypeVar("Container", tuple[Any, ...], dict[Any, Any])
@@ -41,7 +42,34 @@ def encode(message: Message, along: Iterable[Companion] = ()) -> bytes:
     """Return the bytes of a message, and of those that travel with it."""
     body: list[Any] = [BODY_VERSION, message.kind, message.item, message.model_dump()]
     companions = [[m.kind, m.item, epoch, step, m.model_dump()] for m, epoch, step in along]
-    return bytes(msgpack.packb([*body, companions] if companions else body))
+    return b"".join(_packed([*body, companions] if companions else body))
+
+
+def _packed(value: Any) -> Iterator[bytes | memoryview]:
+    """Yield the msgpack of a value in pieces, of which large tensors are some by themselves."""
+    if not _has_large(value):
+        yield msgpack.packb(value)
+    elif isinstance(value, memoryview):
+        yield b"\xc6" + value.nbytes.to_bytes(4, "big")
+        yield value
+    else:
+        packer, parts = msgpack.Packer(), value
+        if isinstance(value, dict):
+            yield packer.pack_map_header(len(value))
+            parts = [part for entry in value.items() for part in entry]
+        else:
+            yield packer.pack_array_header(len(value))
+        for part in parts:
+            yield from _packed(part)
+
+
+def _has_large(value: Any) -> bool:
+    """Tell whether a value of a message is a large tensor, or holds one."""
+    if isinstance(value, dict):
+        return any(map(_has_large, value.values()))
+    if isinstance(value, list):
+        return any(map(_has_large, value))
+    return isinstance(value, memoryview) and value.nbytes >= LARGE
 
 
 def decode(data: bytes) -> Message:

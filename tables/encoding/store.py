@@ -48,9 +48,18 @@ class FeatureView:
         Raises:
             IndexError: there is no such row; none is counted from the end.
         """
+        stored, index = self.locate_rows(rows)
+        return stored.take(index, axis=0).astype(np.int64).view(np.uint64)
+
+    def locate_rows(self, rows: RowNumbers) -> tuple[NDArray[np.int32], RowNumbers]:
+        """Return all rows of the store, and which of them are these rows of the view.
+
+        Raises:
+            IndexError: there is no such row; none is counted from the end.
+        """
         if rows.size and rows.min() < 0:
             raise IndexError("a row of a view is at least 0")
-        return self.stored.take(self.index[rows], axis=0).astype(np.int64).view(np.uint64)
+        return self.stored, self.index[rows]
 
 
 class FeatureStore:

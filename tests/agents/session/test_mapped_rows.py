@@ -4,6 +4,7 @@ import stat
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tercet.agents.session.mapped_rows import MappedRows
 
@@ -23,6 +24,21 @@ def test_a_file_that_is_kept_is_found_again(tmp_path: Path) -> None:
     written(path, keep=True)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert np.array_equal(MappedRows(path, 5, 3, keep=True).read_rows(ROWS), WORDS)
+
+
+def test_runs_of_rows_are_written_where_they_belong(tmp_path: Path) -> None:
+    """Whatever their order; a row that is not there is refused, and changes nothing."""
+    store, rng = MappedRows(tmp_path / "rows", 9, 2), np.random.default_rng(0)
+    expected = np.zeros((9, 2), np.uint64)
+    for rows in ([3, 4, 5], [8, 0, 1, 7], [2], [6, 5], []):
+        words = rng.integers(0, 2**64, (len(rows), 2), np.uint64)
+        store.write_rows(np.array(rows, np.int64), words)
+        expected[rows] = words
+        assert np.array_equal(store.words, expected)
+    for rows in ([8, 9], [-1]):
+        with pytest.raises(IndexError):
+            store.write_rows(np.array(rows), np.ones((len(rows), 2), np.uint64))
+    assert np.array_equal(store.words, expected)
 
 
 def test_any_other_file_has_no_name(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tercet.schemas.messages.codec import Companion, MalformedMessage, decode, decode_all, encode
+from tercet.schemas.messages.codec import LARGE, Companion, MalformedMessage, decode, decode_all, encode
 from tercet.schemas.messages.kinds import (
     BODY_VERSION,
     Accept,
@@ -284,6 +284,18 @@ def test_a_message_cannot_be_changed() -> None:
     message = Sizes(rows=1, held_out=0, columns=1)
     with pytest.raises(ValueError, match="frozen"):
         message.rows = 2
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_large_tensors_are_spelt_as_msgpack_spells_them(large: bool) -> None:
+    """Though it is not msgpack that copies them, alone or in company."""
+    block = np.arange(LARGE // 8 + (0 if large else -1), dtype=np.uint64).reshape(1, -1)
+    message, along = PreactivationShare(words=block), Companion(PreactivationShare(words=block), 1, 2)
+    body = [BODY_VERSION, message.kind, message.item, message.model_dump()]
+    company = [[message.kind, message.item, 1, 2, message.model_dump()]]
+    assert encode(message) == msgpack.packb(body)
+    assert encode(message, [along]) == msgpack.packb([*body, company])
+    assert np.array_equal(decode(encode(message)).words, block)  # type: ignore[attr-defined]
 
 
 def test_messages_travel_together_and_come_back_with_their_places() -> None:
