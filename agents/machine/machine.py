@@ -132,8 +132,8 @@ class RunMachine:
                 self._start(problem)
             case events.ControlArrived(address, message):
                 self._hear(address, message)
-            case events.Ordered(Cancelled()) if self.state == State.RELEASED and self.mode in FREE:
-                self._do(actions.TellOperator("cancelled too late: another party may have its part of the result"))
+            case events.Ordered(Cancelled()) if self.peers.may_be_done(self.state, self.config, self.attempts.helper):
+                self._do(actions.TellOperator("cancelled too late: all have released, and others may be done"))
             case events.Ordered(outcome):
                 self._take_outcome(outcome)
             case events.Tick():

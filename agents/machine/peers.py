@@ -23,6 +23,7 @@ from tercet.agents.machine.outcomes import (
     restarted_agent,
     unknown_party,
 )
+from tercet.agents.machine.run_config import RunConfig
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.kinds import Cancel, Failure, Message, Progress
 
@@ -113,6 +114,11 @@ class PeerMonitor:
         if message.overdue is not None and theirs == self.attempt:
             return self.note_missed_deadline(sender, message.overdue)
         return Done() if message.state == State.DONE else None
+
+    def may_be_done(self, state: State, config: RunConfig, helper: str) -> bool:
+        """Tell whether others may be done: this party has released, and none is known not to have."""
+        heard = [self.last_progress[party][1].state for party in config.others(helper) if party in self.last_progress]
+        return state == State.RELEASED and all(other in {State.RELEASED, State.DONE} for other in heard)
 
     def seconds_silent(self, party: str, now: float) -> float:
         """Measure the seconds since a party was last heard of."""

@@ -150,6 +150,7 @@ class World:
         self.faults = draw_faults(self.random, [*data, *helpers], label) if faults is None else list(faults)
         self._said: dict[str, int] = dict.fromkeys(self.agents, 0)  # messages of attempts
         self._sent: dict[str, int] = dict.fromkeys(self.agents, 0)  # likewise, by receiver
+        self._is_cancelled_late = False  # by a party that has released
         self.has_changed = True  # whether a run has ended, say
 
     # --- what happens
@@ -210,6 +211,7 @@ class World:
                 agent.cut_off_since = self.clock.now
                 self.clock.after(fault.seconds, partial(self._reconnect, agent))
             case "cancel":
+                self._is_cancelled_late |= agent.state == State.RELEASED
                 if agent.run is not None:
                     agent.run.feed(Ordered(Cancelled(agent.name, here=True)))
 
@@ -263,6 +265,8 @@ class World:
             raise Broken(f"the job hangs at {', '.join(at_work)} ({self.clock.now:.0f} s)")
         aware = [agent for agent in self.living if agent.record is not None and not self._is_excused(agent)]
         states = {agent.name: agent.state for agent in aware}
+        if self._is_cancelled_late and set(states.values()) <= {State.DONE, State.CANCELLED}:
+            return  # others may have been done in the same moment
         if len(set(states.values())) > 1:
             raise Broken(f"the job has ended in different states: {states}")
         reasons = {agent.name: agent.failure and (agent.failure.code, agent.failure.culprit) for agent in aware}
