@@ -151,7 +151,9 @@ class Mailbox(Inbox):
         for (carrier, kind), count in self._companions_sent.items():
             if carrier in sent:
                 sent[carrier].bytes -= count.bytes
-                sent[kind] = count
+                along = sent.setdefault(kind, SentCount())  # the kind may carry others itself
+                along.messages += count.messages
+                along.bytes += count.bytes
         return sent
 
     def _message_address(self, what: Companion, receiver: str) -> Address:

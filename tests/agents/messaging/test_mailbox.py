@@ -22,7 +22,7 @@ from tercet.broker.sealing.identity import Identity
 from tercet.broker.sealing.seal import SessionSeal
 from tercet.schemas.files.settings import Limits
 from tercet.schemas.messages.address import Address, Round, parse_address
-from tercet.schemas.messages.codec import Companion
+from tercet.schemas.messages.codec import Companion, encode
 from tercet.schemas.messages.kinds import (
     Accept,
     AlignedRows,
@@ -321,6 +321,21 @@ async def test_what_travels_along_counts_until_it_is_used_itself(carrier: Messag
         await bank.mailbox.receive(type(carried), ["card"], SOON, epoch=9, step=earlier)
     # What is left is the part of the last body that was there when there was no more room.
     assert bank.mailbox._held_bytes["card"] < size + 2 * ENVELOPE_BYTES + PART_BYTES * (size // SMALL.part_bytes + 2)
+
+
+async def test_a_kind_that_travels_alone_and_along_is_counted_once_each_way() -> None:
+    """As words dealt for several steps do: the first carries the others."""
+    _, card = await pair()
+    message = MaskedInputs(words=words(12))
+    alone = len(encode(message))
+    await card.mailbox.send(message, ["bank"], Deadline("step", 1))
+    await card.outbox.drain(1)
+    before = card.mailbox.sent["masked inputs"].bytes
+    await card.mailbox.send(message, ["bank"], Deadline("step", 1), step=1, along=[Companion(message, 0, 2)])
+    await card.outbox.drain(1)
+    sent = card.mailbox.sent["masked inputs"]
+    assert sent.messages == 3
+    assert sent.bytes > before + 1.9 * alone
 
 
 async def test_a_flood_of_letters_without_content_is_stopped_at_the_limit() -> None:
