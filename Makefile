@@ -17,7 +17,7 @@ help:
 	@echo "make lint    the first two alone"
 	@echo "make lock    write the newest releases of all dependencies into $(LOCK), which all else here installs"
 	@echo "make newest  make test with the newest releases in place of the locked ones, in .venv-newest; once a week, say"
-	@echo "make bench   what steps, alignment, large tables and products take; ARGS=step, alignment, memory or ring for one"
+	@echo "make bench   what steps, messages, alignment, large tables and products take; ARGS=step, messages ... for one"
 	@echo "make attacks what curious and lying parties recover with each protection taken out, and with it in; a minute"
 	@echo "make fuzz    one reader of foreign bytes, guided by coverage (atheris); ARGS='codec --seconds 600', ARGS=list for names"
 	@echo "make soak    200 jobs through the same three agents over a private RabbitMQ: does anything grow?"

@@ -1,13 +1,19 @@
-"""`python -m benchmarks [step | alignment | memory | ring | rates]`: what there is to measure.
+"""`python -m benchmarks [step | messages | alignment | memory | ring | rates]`: what there is to measure.
 
 By default all but the last, which wants to know where its tables are.
 """
 
 import sys
 
-from benchmarks import alignment, memory, rates, ring, step
+from benchmarks import alignment, memory, messages, rates, ring, step
 
-ALL = {"step": step.main, "alignment": alignment.main, "memory": memory.main, "ring": ring.main}
+ALL = {
+    "step": step.main,
+    "messages": messages.main,
+    "alignment": alignment.main,
+    "memory": memory.main,
+    "ring": ring.main,
+}
 NAMED = ALL | {"rates": rates.main}  # which takes an argument
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ class Mailbox(Inbox):
         self._note_companions(message, along, len(receivers))
         body = None if self._tap else await _encode(message, along)
         for receiver in receivers:
-            address = self._message_address(Companion(message, epoch, step), receiver)
+            address = self._message_address(message, epoch, step, receiver)
             sent = body or await _encode(
                 self._apply_tap(Companion(message, epoch, step), receiver).message,
                 [self._apply_tap(companion, receiver) for companion in along],
@@ -120,7 +120,7 @@ class Mailbox(Inbox):
                 )
                 if len(sent) > LARGE:
                     await asyncio.sleep(0)  # sealing many parts in one go would hold up heartbeats
-        index = self._trace_step(self._message_address(Companion(message, epoch, step), ""), message.kind)
+        index = self._trace_step(message.round, message.kind, epoch, step)
         self.trace.note("send", message.kind, since, step=index, whom=receivers)
 
     def _note_companions(self, message: Message, along: Sequence[Companion], times: int) -> None:
@@ -156,35 +156,39 @@ class Mailbox(Inbox):
                 along.bytes += count.bytes
         return sent
 
-    def _message_address(self, what: Companion, receiver: str) -> Address:
-        message, epoch, step = what
-        return self._template._replace(
-            round=message.round, item=message.item, epoch=epoch, step=step, receiver=receiver
-        )
+    def _message_address(self, message: Message, epoch: int, step: int, receiver: str) -> Address:
+        mine = self._template
+        return Address(mine.job, mine.attempt, message.round, message.item, epoch, step, mine.sender, receiver)
 
     def _apply_tap(self, what: Companion, receiver: str) -> Companion:
         assert self._tap is not None
-        return what._replace(message=self._tap(self._message_address(what, receiver), what.message))
+        return what._replace(message=self._tap(self._message_address(*what, receiver), what.message))
 
     def _envelopes(self, address: Address, message: Message, body: bytes) -> Iterable[Envelope]:
         size = self._limits.part_bytes
-        parts = max(1, -(-len(body) // size))
+        if len(body) <= size:
+            yield self._envelope(address, message, body)
+            return
+        parts = -(-len(body) // size)
         for number in range(parts):
-            part = address._replace(part=number + 1, parts=parts)
             chunk = memoryview(body)[number * size : (number + 1) * size]
-            yield Envelope(
-                exchange=topology.exchange(self._me),
-                routing_key=topology.routing_key(address.job, address.round, address.receiver),
-                body=self._seal(part, message.kind, chunk),
-                kind=message.kind,
-                address=str(part),
-                job=address.job,
-                sender=self._me,
-                persistent=message.round == Round.CONTROL,
-            )
+            yield self._envelope(address._replace(part=number + 1, parts=parts), message, chunk)
 
-    def _seal(self, address: Address, kind: str, chunk: memoryview) -> bytes:
-        associated = associated_data(str(address), kind, self._run)
+    def _envelope(self, address: Address, message: Message, chunk: bytes | memoryview) -> Envelope:
+        text = str(address)
+        return Envelope(
+            exchange=topology.exchange(self._me),
+            routing_key=topology.routing_key(address.job, address.round, address.receiver),
+            body=self._seal(address, message.kind, text, chunk),
+            kind=message.kind,
+            address=text,
+            job=address.job,
+            sender=self._me,
+            persistent=message.round == Round.CONTROL,
+        )
+
+    def _seal(self, address: Address, kind: str, text: str, chunk: bytes | memoryview) -> bytes:
+        associated = associated_data(text, kind, self._run)
         if address.round in IDENTITY_ROUNDS:
             return self._identity.seal(bytes(chunk), self._partners[address.receiver], associated)
         if self._session is None:
@@ -209,7 +213,7 @@ class Mailbox(Inbox):
                 await delivery.ack()
                 return
             why = await self._try_accept(address, delivery.envelope)
-            step = self._trace_step(address, delivery.envelope.kind)
+            step = self._trace_step(address.round, delivery.envelope.kind, address.epoch, address.step)
             self.trace.note("open", delivery.envelope.kind, since, step=step, whom=(address.sender,))
         except (MalformedAddress, Unwanted) as error:
             why = self._refuse(delivery.envelope, error)
@@ -218,9 +222,9 @@ class Mailbox(Inbox):
         else:
             await delivery.reject(why)
 
-    def _trace_step(self, address: Address, kind: str) -> int:
+    def _trace_step(self, round_: str, kind: str, epoch: int, step: int) -> int:
         """Find a message's step for the trace; control messages have none."""
-        return -1 if address.round == Round.CONTROL else self.trace.step_index(kind, address.epoch, address.step)
+        return -1 if round_ == Round.CONTROL else self.trace.step_index(kind, epoch, step)
 
     def _checked_address(self, envelope: Envelope) -> Address:
         address = parse_address(envelope.address)

@@ -8,7 +8,7 @@ Nothing here does I/O, and nothing here may look into a body: it is sealed befor
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import asyncio
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 REFUSED: Final = "it was refused"
 CONNECT_SECONDS: Final = 30.0  # how long the first connection is tried for
 MAX_NAME_BYTES: Final = 255  # AMQP's short strings: names, routing keys and properties
+_TEXTS: Final = ("exchange", "routing_key", "kind", "address", "job", "sender")  # of an envelope
 ALARM_REMEDY: Final = (
     "have its operator look at `rabbitmq-diagnostics alarms`, and make room or raise the limit; then all goes on"
 )
@@ -59,10 +60,14 @@ class Envelope:
             raise TypeError(f"the body of an envelope is bytes, not {type(self.body).__name__}")
         if not self.address:
             raise ValueError("an envelope needs an address")
-        for name in ("exchange", "routing_key", "kind", "address", "job", "sender"):
-            text = getattr(self, name)
-            # Four bytes is the most UTF-8 needs for a character: encode only what could be too long.
-            if len(text) * 4 > MAX_NAME_BYTES and len(text.encode()) > MAX_NAME_BYTES:
+        texts = self.exchange, self.routing_key, self.kind, self.address, self.job, self.sender
+        # Four bytes is the most UTF-8 needs for a character: encode only what could be too long.
+        if max(map(len, texts)) * 4 > MAX_NAME_BYTES:
+            self._check_lengths(texts)
+
+    def _check_lengths(self, texts: tuple[str, ...]) -> None:
+        for name, text in zip(_TEXTS, texts, strict=True):
+            if len(text.encode()) > MAX_NAME_BYTES:
                 raise ValueError(f"{name} of an envelope is longer than {MAX_NAME_BYTES} bytes: {text[:40]!r}...")
 
 
@@ -177,6 +182,7 @@ class Delivery(Protocol):
 
 
 Handler = Callable[[Delivery], Awaitable[None]]
+Answer: TypeAlias = "asyncio.Future[None]"  # what became of an envelope
 
 
 class Consumer(Protocol):
@@ -244,6 +250,12 @@ class Broker(Protocol):
         Raises:
             Unroutable, Disconnected, Overloaded: it may go through later. While `blocked`, it is Blocked at once.
             Refused: it will not.
+        """
+
+    def send(self, envelope: Envelope, lane: Lane) -> Answer:
+        """Publish an envelope without waiting.
+
+        The answer ends as `publish` would return or raise; cancelled, the envelope may have been sent or not.
         """
 
     async def consume(self, queue_name: str, handler: Handler, lane: Lane) -> Consumer:

@@ -1,22 +1,22 @@
 """Sends envelopes without waiting for confirms, and repeats those that did not go through.
 
-It bounds what is out at a time.
+It bounds what is out at a time. An envelope that goes through at once takes no task and no timer of its own.
 
 It never looks into a body, never seals one again (the same ciphertext goes out each time), and knows no protocol.
 """
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import Final
 
 import structlog
 
-from tercet.broker.interface.base import Broker, BrokerError, Disconnected, Envelope, Lane, Unroutable
+from tercet.broker.interface.base import Answer, Broker, BrokerError, Disconnected, Envelope, Lane, Unroutable
 from tercet.broker.interface.clock import loop_time
+from tercet.broker.interface.window import Window
 
 MAX_BYTES: Final = 64 * 1024 * 1024  # unconfirmed, on each lane
 MAX_UNCONFIRMED: Final = 1024  # envelopes, on each lane
@@ -57,7 +57,7 @@ class SentCount:
     bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Post:
     envelope: Envelope
     lane: Lane
@@ -65,6 +65,10 @@ class _Post:
     until: float  # on the outbox's clock
     name: str
     required: bool
+    answer: "Answer | None" = None  # to the first attempt, while that is out
+    late_at: float = 0.0  # on the loop's clock, when the first attempt has taken too long
+    repeating: asyncio.Task[None] | None = None  # all further attempts
+    ended: asyncio.Future[None] | None = None  # for whoever drains
 
 
 class Outbox:
@@ -100,12 +104,14 @@ class Outbox:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._broker = broker
-        self._windows = {lane: _Window(max_bytes, max_unconfirmed) for lane in Lane}
+        self._windows = {lane: Window(max_bytes, max_unconfirmed) for lane in Lane}
         self._pauses = pauses
         self._attempt = attempt
         self._clock = clock
         self._sleep = sleep
-        self._sending: dict[asyncio.Task[None], tuple[Envelope, _Window]] = {}
+        self._sending: dict[_Post, None] = {}  # in the order of the calls
+        self._timer: asyncio.TimerHandle | None = None  # for the first attempt that is late
+        self._timer_at = 0.0
         self._closed = False
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.failed.add_done_callback(lambda future: future.cancelled() or future.exception())
@@ -156,48 +162,122 @@ class Outbox:
                     await window.enter(len(envelope.body))
             except TimeoutError:
                 raise Undeliverable(envelope, deadline, name, None) from None
-        task = asyncio.create_task(self._send(post), name=f"sending {envelope.address}")
-        self._sending[task] = (envelope, window)
-        task.add_done_callback(self._sent)
+        self._sending[post] = None
+        self._begin(post)
 
-    def _sent(self, task: asyncio.Task[None]) -> None:
-        # Not at the end of `_send`, which a task that is cancelled before it has begun never reaches.
-        envelope, window = self._sending.pop(task)
-        window.leave(len(envelope.body))
+    def _begin(self, post: _Post) -> None:
+        left = post.until - self._clock()
+        if left <= 0:
+            self._end(post, Undeliverable(post.envelope, post.deadline, post.name, None))
+            return
+        post.late_at = asyncio.get_running_loop().time() + min(left, self._attempt)
+        post.answer = self._broker.send(post.envelope, post.lane)
+        post.answer.add_done_callback(lambda answer: self._hear(post, answer))
+        self._watch(post.late_at)
 
-    async def _send(self, post: _Post) -> None:
-        try:
-            await self._until_confirmed(post)
-        except Undeliverable as failure:
-            self._give_up(post, failure)
-        except Exception as error:  # noqa: BLE001  a bug of ours, which the owner must see
-            self._fail(error)
+    def _hear(self, post: _Post, answer: Answer) -> None:
+        """Take what has become of a first attempt."""
+        post.answer = None
+        if post not in self._sending:  # closed
+            return
+        if answer.cancelled():
+            self._repeat(post, None)
+            return
+        error = answer.exception()
+        if error is None:
+            self.answered = self._clock()
+            self._end(post, None)
+        elif not isinstance(error, BrokerError):
+            self._end(post, error)
+        elif (failure := self._judge(post, error)) is not None:
+            self._end(post, failure)
         else:
+            self._repeat(post, error)
+
+    def _judge(self, post: _Post, error: BrokerError) -> Undeliverable | None:
+        """Note the broker's answer; return the failure if a repeat is of no use."""
+        if not isinstance(error, Disconnected):
+            self.answered = self._clock()
+        if error.transient and (post.required or not isinstance(error, Unroutable)):
+            return None
+        failure = Undeliverable(post.envelope, post.deadline, post.name, error)
+        failure.__cause__ = error
+        return failure
+
+    def _watch(self, late_at: float) -> None:
+        """Look again by then.
+
+        One timer is enough for all, as most attempts last as long as one another.
+        """
+        if self._timer is not None:
+            if self._timer_at <= late_at:
+                return
+            self._timer.cancel()
+        self._timer, self._timer_at = asyncio.get_running_loop().call_at(late_at, self._look), late_at
+
+    def _look(self) -> None:
+        """Give up first attempts that have taken too long."""
+        self._timer, now = None, asyncio.get_running_loop().time()
+        out = [post for post in self._sending if post.answer is not None]
+        for post in out:
+            if post.answer is not None and post.late_at <= now:
+                post.answer.cancel()
+        later = [post.late_at for post in out if post.late_at > now]
+        if later:
+            self._watch(min(later))
+
+    def _repeat(self, post: _Post, reason: BrokerError | None) -> None:
+        post.repeating = asyncio.create_task(
+            self._until_confirmed(post, reason), name=f"sending {post.envelope.address}"
+        )
+        post.repeating.add_done_callback(lambda task: self._hear_last(post, task))
+
+    def _hear_last(self, post: _Post, task: asyncio.Task[None]) -> None:
+        # Not at the end of the task, which one that is cancelled before it has begun never reaches.
+        if post in self._sending:
+            self._end(post, asyncio.CancelledError() if task.cancelled() else task.exception())
+
+    def _end(self, post: _Post, error: BaseException | None) -> None:
+        """Forget an envelope, and count it or tell why it is lost."""
+        size = len(post.envelope.body)
+        del self._sending[post]
+        self._windows[post.lane].leave(size)
+        if post.ended is not None and not post.ended.done():
+            post.ended.set_result(None)
+        if error is None:
             count = self.sent.setdefault(post.envelope.kind, SentCount())
             count.messages += 1
-            count.bytes += len(post.envelope.body)
+            count.bytes += size
+        elif isinstance(error, Undeliverable):
+            self._give_up(post, error)
+        elif isinstance(error, Exception):  # a bug of ours, which the owner must see
+            self._fail(error)
 
-    async def _until_confirmed(self, post: _Post) -> None:
-        reason: BrokerError | None = None
+    async def _until_confirmed(self, post: _Post, reason: BrokerError | None) -> None:
+        """Repeat an envelope until it is confirmed.
+
+        `reason` is what the broker has said to the first attempt.
+        """
+        said = reason is not None
         for pause in self._all_pauses():
+            if said:
+                await self._sleep(max(0.0, min(pause, post.until - self._clock())))
             left = post.until - self._clock()
             if left <= 0:
                 raise Undeliverable(post.envelope, post.deadline, post.name, reason)
+            said = False
             try:
                 async with asyncio.timeout(min(left, self._attempt)):
-                    await self._broker.publish(post.envelope, post.lane)
+                    await self._broker.send(post.envelope, post.lane)
             except TimeoutError:
                 continue
             except BrokerError as error:
-                reason = error
-                if not isinstance(error, Disconnected):
-                    self.answered = self._clock()
-                if not error.transient or (isinstance(error, Unroutable) and not post.required):
-                    raise Undeliverable(post.envelope, post.deadline, post.name, reason) from error
+                reason, said = error, True
+                if (failure := self._judge(post, error)) is not None:
+                    raise failure from error
             else:
                 self.answered = self._clock()
                 return
-            await self._sleep(max(0.0, min(pause, post.until - self._clock())))
 
     def _all_pauses(self) -> Iterator[float]:
         return chain(self._pauses, repeat(self._pauses[-1]))
@@ -223,15 +303,20 @@ class Outbox:
         Raises:
             TimeoutError: some are still on their way after `timeout` seconds; names one.
         """
-        waiting = set(self._sending)
+        waiting = {self._end_of(post): post for post in self._sending}
         if not waiting:
             return
         _, unconfirmed = await asyncio.wait(waiting, timeout=timeout)
-        for task in unconfirmed:
-            address = self._sending[task][0].address
+        for ended in unconfirmed:
             raise TimeoutError(
-                f"{len(unconfirmed)} messages are not confirmed after {timeout:g} s, {address} among them"
+                f"{len(unconfirmed)} messages are not confirmed after {timeout:g} s, "
+                f"{waiting[ended].envelope.address} among them"
             )
+
+    def _end_of(self, post: _Post) -> asyncio.Future[None]:
+        if post.ended is None:
+            post.ended = asyncio.get_running_loop().create_future()
+        return post.ended
 
     async def close(self) -> None:
         """Give up what is not confirmed, and take no more.
@@ -241,83 +326,15 @@ class Outbox:
         self._closed = True
         for window in self._windows.values():
             window.close()
-        for task in self._sending:
-            task.cancel()
-        if self._sending:
-            await asyncio.wait(set(self._sending))
-
-
-class _Window:
-    """Limits envelopes and bytes that are out, first come first served.
-
-    One that is larger than all room goes in alone.
-    """
-
-    def __init__(self, max_bytes: int, max_envelopes: int) -> None:
-        self._max_bytes = max_bytes
-        self._max_envelopes = max_envelopes
-        self._bytes = 0
-        self._envelopes = 0
-        self._queue: deque[tuple[asyncio.Future[None], int]] = deque()
-        self._waking = False  # somebody has been let in and has not run yet; nobody may pass them
-
-    @property
-    def bytes(self) -> int:
-        """The number of bytes that are in."""
-        return self._bytes
-
-    def try_enter(self, size: int) -> bool:
-        """Enter if there is room and nobody waits; tell whether that was so."""
-        if self._queue or self._waking or not self._fits(size):
-            return False
-        self._count(size, 1)
-        return True
-
-    async def enter(self, size: int) -> None:
-        """Wait for room. Cancelled, nothing has been taken."""
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        entry = (place, size)
-        self._queue.append(entry)
-        self._admit()
-        try:
-            await place
-        except asyncio.CancelledError:
-            if place.cancelled():
-                with suppress(ValueError):  # `close` may have emptied the queue
-                    self._queue.remove(entry)
-                self._admit()
-            elif place.exception() is None:
-                self._waking = False
-                self.leave(size)
-            raise
-        self._waking = False
-        self._admit()
-
-    def leave(self, size: int) -> None:
-        """Give room back."""
-        self._count(size, -1)
-        self._admit()
-
-    def close(self) -> None:
-        """Turn away all who wait."""
-        while self._queue:
-            place, _ = self._queue.popleft()
-            if not place.done():
-                place.set_exception(RuntimeError("this outbox is closed"))
-
-    def _admit(self) -> None:
-        if self._waking or not self._queue:
-            return
-        place, size = self._queue[0]
-        if not place.done() and self._fits(size):
-            self._queue.popleft()
-            self._count(size, 1)
-            self._waking = True
-            place.set_result(None)
-
-    def _fits(self, size: int) -> bool:
-        return self._envelopes == 0 or (self._envelopes < self._max_envelopes and self._bytes + size <= self._max_bytes)
-
-    def _count(self, size: int, sign: int) -> None:
-        self._bytes += sign * size
-        self._envelopes += sign
+        if self._timer is not None:
+            self._timer.cancel()
+        posts = tuple(self._sending)
+        for post in posts:
+            if post.answer is not None:
+                post.answer.cancel()
+            if post.repeating is not None:
+                post.repeating.cancel()
+            self._end(post, asyncio.CancelledError())
+        out = [each for post in posts for each in (post.answer, post.repeating) if each is not None]
+        if out:
+            await asyncio.wait(out)

@@ -12,6 +12,7 @@ from typing import Final
 
 from tercet.broker.interface.base import (
     REFUSED,
+    Answer,
     Blocked,
     Disconnected,
     Envelope,
@@ -347,12 +348,39 @@ class MemoryConnection:
 
     async def publish(self, envelope: Envelope, lane: Lane) -> None:  # noqa: ARG002  one lane is as good as another here
         """See `Broker.publish`."""
+        self._accept(envelope)
+        await self.broker.confirm(envelope)
+        self._check()
+
+    def send(self, envelope: Envelope, lane: Lane) -> Answer:
+        """See `Broker.send`."""
+        if self.broker.confirm is not confirm_at_once:
+            return asyncio.ensure_future(self.publish(envelope, lane))
+        loop = asyncio.get_running_loop()
+        answer: Answer = loop.create_future()
+        try:
+            self._accept(envelope)
+        except Exception as error:  # noqa: BLE001 - whoever awaits the answer decides
+            answer.set_exception(error)
+        else:
+            loop.call_soon(self._confirm, answer)
+        return answer
+
+    def _accept(self, envelope: Envelope) -> None:
         self._check()
         if self.blocked:
             raise Blocked(self.blocked)
         self.broker.accept(envelope, self.party)
-        await self.broker.confirm(envelope)
-        self._check()
+
+    def _confirm(self, answer: Answer) -> None:
+        if answer.done():
+            return
+        try:
+            self._check()
+        except Disconnected as error:
+            answer.set_exception(error)
+        else:
+            answer.set_result(None)
 
     async def consume(self, queue_name: str, handler: Handler, lane: Lane) -> MemoryConsumer:
         """See `Broker.consume`."""

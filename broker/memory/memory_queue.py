@@ -120,7 +120,8 @@ class MemoryQueue:
 
     def _enter(self, envelope: Envelope, copies: int, ahead: bool) -> None:  # noqa: FBT001
         expires = math.inf if envelope.expires is None else asyncio.get_running_loop().time() + envelope.expires
-        received = replace(envelope, persistent=False, expires=None)
+        plain = not envelope.persistent and envelope.expires is None
+        received = envelope if plain else replace(envelope, persistent=False, expires=None)
         entries = [Entry(received, expires) for _ in range(copies)]
         if not ahead:
             overtaken, self._overtaken = self._overtaken, []

@@ -17,7 +17,18 @@ import aiormq
 import structlog
 from pamqp.common import FieldValue
 
-from tercet.broker.interface.base import CONNECT_SECONDS, Blocked, Disconnected, Envelope, Handler, Lane, NoQueue, Queue
+from tercet.broker.interface.base import (
+    CONNECT_SECONDS,
+    Answer,
+    Blocked,
+    BrokerError,
+    Disconnected,
+    Envelope,
+    Handler,
+    Lane,
+    NoQueue,
+    Queue,
+)
 from tercet.broker.interface.dead_letters import DeadLetterWriter
 from tercet.broker.interface.dispatch import check_lane
 from tercet.broker.rabbitmq.connect import address_of, connect_robust
@@ -29,6 +40,7 @@ from tercet.broker.rabbitmq.tolerant import install_readers
 HEARTBEAT_SECONDS: Final = 10  # a silent peer is given up after about three of them
 PREFETCH: Final = 64  # deliveries; they are acknowledged from the inbox, so this only hides the round trip
 _ARGUMENTS: Final[dict[str, FieldValue]] = {"x-queue-type": "classic"}  # limits, expiry and dead letters are policies
+_CLOSED: Final = "this connection to the broker has been closed"
 
 install_readers()  # before a frame is read
 
@@ -180,10 +192,16 @@ class RabbitBroker:
 
     async def publish(self, envelope: Envelope, lane: Lane) -> None:
         """See `Broker.publish`."""
-        self._check()
-        if self.blocked:  # more would only fill the socket, and hold up what else goes through it
-            raise Blocked(self.blocked)
-        await self._links[lane].publish(envelope)
+        await self.send(envelope, lane)
+
+    def send(self, envelope: Envelope, lane: Lane) -> Answer:
+        """See `Broker.send`."""
+        if self._closed:
+            return _answer(Disconnected(_CLOSED))
+        for link in self._links.values():
+            if link.blocked:  # more would only fill the socket, and hold up what else goes through it
+                return _answer(Blocked(link.blocked))
+        return self._links[lane].send(envelope)
 
     async def consume(self, queue_name: str, handler: Handler, lane: Lane) -> RabbitConsumer:
         """See `Broker.consume`."""
@@ -204,7 +222,7 @@ class RabbitBroker:
 
     def _check(self) -> None:
         if self._closed:
-            raise Disconnected("this connection to the broker has been closed")
+            raise Disconnected(_CLOSED)
 
     def _report(self, envelope: Envelope, error: BaseException) -> None:
         log.error("handler failed", kind=envelope.kind, address=envelope.address, error=type(error).__name__)
@@ -240,6 +258,12 @@ class RabbitBroker:
         # Private queues belong to the connection that declares them, so all is declared on the one for control.
         async with self._links[Lane.ONLINE].own_channel() as channel:
             return await ask(channel)
+
+
+def _answer(error: BrokerError) -> Answer:
+    answer: Answer = asyncio.get_running_loop().create_future()
+    answer.set_exception(error)
+    return answer
 
 
 async def _declare_queue(channel: aiormq.Channel, queue: Queue) -> int:

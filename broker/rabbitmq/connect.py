@@ -6,18 +6,40 @@ It declares nothing, and shows no password.
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 import aiormq
+from aio_pika.abc import ConnectionParameter
 from aio_pika.robust_connection import RobustConnection
 from yarl import URL
 
 from tercet.broker.interface.base import BrokerError, Disconnected, Refused
 from tercet.broker.rabbitmq.errors import DEFAULT_PORTS, host_and_port, login_refusal, speaks_no_tls
+from tercet.broker.rabbitmq.wire import Wire, WireFactory
 
 RECONNECT_SECONDS: Final = 1  # aio-pika's 5 would use up a step's deadline
 ATTEMPT_SECONDS: Final = 10.0
 HANDSHAKE_SECONDS: Final = 3.0
+
+
+class WiredConnection(RobustConnection):
+    """Restores itself, and has each time a wire of ours to its broker."""
+
+    PARAMETERS = (
+        *RobustConnection.PARAMETERS,
+        ConnectionParameter(name="transport_factory", parser=lambda factory: factory, is_kwarg=True),
+    )
+
+    def __init__(self, address: URL, **options: Any) -> None:
+        self._factory = WireFactory()
+        super().__init__(address, transport_factory=self._factory, **options)
+
+    @property
+    def wire(self) -> Wire:
+        """The wire of the connection that was opened last."""
+        if self._factory.newest is None:
+            raise RuntimeError("aio-pika opens connections without the transport_factory that aiormq has been given")
+        return self._factory.newest
 
 
 def address_of(url: str, credentials: tuple[str, str] | None, *, external: bool, heartbeat: int) -> URL:
@@ -75,7 +97,7 @@ async def connect_robust(
     until: float,
     clock: Callable[[], float],
     sleep: Callable[[float], Awaitable[None]],
-) -> RobustConnection:
+) -> WiredConnection:
     """Connect, in as many attempts as there is time for.
 
     The connection keeps itself up from then on.
@@ -86,7 +108,7 @@ async def connect_robust(
     """
     # aio-pika retries only a connection that has once stood.
     while True:
-        connection = RobustConnection(address, ssl_context=tls, client_properties=properties)
+        connection = WiredConnection(address, ssl_context=tls, client_properties=properties)
         try:
             await connection.connect(timeout=ATTEMPT_SECONDS)
         except BaseException as error:

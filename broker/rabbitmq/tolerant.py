@@ -28,10 +28,15 @@ Read = Callable[[bytes], tuple[int, Any]]
 def read_text(value: bytes) -> tuple[int, str]:
     """Return a short text, and the bytes that it took."""
     end = 1 + value[0] if value else 0
+    return end, plain_text(value[1:end])
+
+
+def plain_text(raw: bytes) -> str:
+    """Return the text of these bytes, whatever they are."""
     try:
-        return end, value[1:end].decode()
+        return raw.decode()
     except UnicodeDecodeError:
-        return end, value[1:end].decode("ascii", "replace").replace("\ufffd", "?")  # no longer than it was
+        return raw.decode("ascii", "replace").replace("\ufffd", "?")  # no longer than it was
 
 
 def read_table(value: bytes) -> tuple[int, dict[str, Any]]:

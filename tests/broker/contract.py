@@ -148,6 +148,22 @@ class BrokerContract:
         await inbox.holds(200)
         assert inbox.bodies == [str(number).encode() for number in range(200)]
 
+    async def test_sending_waits_for_nothing_and_tells_what_became_of_it(
+        self, broker_factory: BrokerFactory, place: Place
+    ):
+        """In order of the calls; an answer that is given up does no harm, and an error is the answer's."""
+        broker = await broker_factory("bank")
+        inbox, _ = await open_queue(broker, place)
+        answers = [broker.send(place.envelope(number), Lane.ONLINE) for number in range(20)]
+        lost = broker.send(place.envelope(routing_key="nobody"), Lane.ONLINE)
+        assert not any(answer.done() for answer in answers)
+        answers[7].cancel()
+        async with asyncio.timeout(PATIENCE):
+            answered = await asyncio.gather(*answers, lost, return_exceptions=True)
+        assert [type(each) for each in answered if each is not None] == [asyncio.CancelledError, Unroutable]
+        await inbox.holds(20)
+        assert inbox.bodies == [str(number).encode() for number in range(20)]
+
     @pytest.mark.parametrize(
         ("pattern", "key", "obtained"),
         [
@@ -595,6 +611,7 @@ class BrokerContract:
         await broker.close()
         with pytest.raises(Disconnected):
             await broker.publish(place.envelope(), Lane.ONLINE)
+        assert isinstance(broker.send(place.envelope(), Lane.ONLINE).exception(), Disconnected)
         with pytest.raises(Disconnected):
             await broker.declare(place.queue)
         with pytest.raises(Disconnected):

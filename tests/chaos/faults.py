@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from tercet.broker.interface.base import Broker, BrokerError, Consumer, Delivery, Envelope, Handler, Lane, Queue
+from tercet.broker.interface.base import Answer, Broker, BrokerError, Consumer, Delivery, Envelope, Handler, Lane, Queue
 from tercet.schemas.messages.address import Address, MalformedAddress, parse_address
 from tests.chaos.plans import Plan, Way, When, marker, read_plan
 
@@ -119,6 +119,10 @@ class FaultyBroker:
         if fate.again is not None:
             self._spawn(self._again(envelope, lane, fate.again))
         self._come(job, points, "after")
+
+    def send(self, envelope: Envelope, lane: Lane) -> Answer:
+        """See `Broker.send`."""
+        return asyncio.ensure_future(self.publish(envelope, lane))
 
     async def _publish(self, job: _Job, envelope: Envelope, lane: Lane, points: dict[int, When]) -> None:
         job.handed_over += 1

@@ -13,7 +13,7 @@ from tercet.agents.cli.runner import UNUSABLE_FILE, run
 from tercet.agents.daemon.agent import Agent
 from tercet.agents.policy.signature import sign
 from tercet.agents.simulation.simulate import Simulation, bit_exact
-from tercet.broker.interface.base import Broker, Envelope, Lane, Occupied, Queue
+from tercet.broker.interface.base import Answer, Broker, Envelope, Lane, Occupied, Queue
 from tercet.broker.memory.broker import MemoryBroker, MemoryConnection
 from tercet.broker.sealing.identity import Identity
 from tercet.schemas.files.settings import Limits
@@ -408,6 +408,9 @@ class Interrupting:
     async def publish(self, envelope: Envelope, lane: Lane) -> None:
         await self._count()
         await self._inner.publish(envelope, lane)
+
+    def send(self, envelope: Envelope, lane: Lane) -> Answer:
+        return asyncio.ensure_future(self.publish(envelope, lane))
 
     async def consume(self, queue_name, handler, lane):
         await self._count()

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from tercet.agents.core.problems import DeadlinePassed, JobProblem
 from tercet.agents.messaging.inbox import ENVELOPE_BYTES, PART_BYTES, Deadline
 from tercet.agents.messaging.mailbox import Mailbox
-from tercet.broker.interface.base import Envelope
+from tercet.broker.interface.base import Answer, Envelope
 from tercet.broker.interface.dead_letters import BURST
 from tercet.broker.interface.outbox import Outbox
 from tercet.broker.sealing.handshake import SessionSecrets
@@ -50,8 +50,11 @@ class Post:
     def __init__(self) -> None:
         self.envelopes: list[Envelope] = []
 
-    async def publish(self, envelope: Envelope, lane: object) -> None:
+    def send(self, envelope: Envelope, lane: object) -> Answer:
         self.envelopes.append(envelope)
+        answer: Answer = asyncio.get_running_loop().create_future()
+        answer.set_result(None)
+        return answer
 
 
 class Arrival:
@@ -356,7 +359,7 @@ async def test_a_flood_of_parts_without_content_is_stopped_at_the_limit() -> Non
     (envelope,) = await card.says(MaskedInputs(words=words(0)))
     for step in range(2000):
         part = parse_address(envelope.address)._replace(step=step, parts=2)
-        body = card.mailbox._seal(part, envelope.kind, memoryview(b""))
+        body = card.mailbox._seal(part, envelope.kind, str(part), memoryview(b""))
         await bank.hears(replace(envelope, address=str(part), body=body))
         if bank.problems:
             break
@@ -389,7 +392,7 @@ async def test_more_parts_than_the_limit_could_hold_are_refused_at_the_first() -
     bank, card = await pair()
     (envelope,) = await card.says(MaskedInputs(words=words()))
     endless = parse_address(envelope.address)._replace(parts=99999)
-    body = card.mailbox._seal(endless, envelope.kind, memoryview(b"begin"))
+    body = card.mailbox._seal(endless, envelope.kind, str(endless), memoryview(b"begin"))
     assert await bank.hears(replace(envelope, address=str(endless), body=body)) == ["reject"]
     assert bank.problems[0].code == "message.oversized"
 

@@ -3,13 +3,14 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from tercet.broker.interface.base import Disconnected, Envelope, Lane, Overloaded, Refused, Unroutable
+from tercet.broker.interface.base import Answer, Disconnected, Envelope, Lane, Overloaded, Refused, Unroutable
 from tercet.broker.interface.outbox import Outbox, Undeliverable
 from tercet.broker.memory.broker import MemoryBroker, MemoryConnection
 from tests.broker.contract import Inbox, Place
@@ -353,7 +354,8 @@ async def test_a_post_cancelled_in_the_moment_it_is_let_in_gives_the_room_back(
     behind = asyncio.create_task(post(outbox, place.envelope(b"behind")))
     await turns()
     (sending,) = outbox._sending
-    sending.add_done_callback(lambda _: hit.cancel())  # runs right behind the outbox's own callback
+    assert sending.answer is not None
+    sending.answer.add_done_callback(lambda _: hit.cancel())  # runs right behind the outbox's own callback
     gate.open.set()
     await asyncio.wait([hit, behind], timeout=5.0)
     assert hit.cancelled()
@@ -424,15 +426,101 @@ async def test_closing_gives_up_turns_away_and_may_be_repeated(
     assert not outbox.failed.done()
 
 
+class Mute:
+    """Answers only what it is told to; keeps what is sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self.answers: list[Answer] = []
+
+    def send(self, envelope: Envelope, _lane: Lane) -> Answer:
+        self.sent.append(envelope.body)
+        self.answers.append(asyncio.get_running_loop().create_future())
+        return self.answers[-1]
+
+
+async def test_what_goes_through_at_once_takes_no_task_and_no_timer_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One timer watches over all, until none is left; what fails takes a task, which repeats it."""
+    loop, mute = asyncio.get_running_loop(), Mute()
+    outbox, timers, call_at = Outbox(mute), [], loop.call_at  # type: ignore[arg-type]
+
+    def counted(*arguments: Any, **options: Any) -> asyncio.TimerHandle:
+        timers.append(call_at(*arguments, **options))
+        return timers[-1]
+
+    monkeypatch.setattr(loop, "call_at", counted)
+    tasks = asyncio.all_tasks()
+    for number in range(50):
+        await post(outbox, Envelope("e", "k", b"%d" % number, "kind", f"a{number}", "job", "sender"))
+    assert (asyncio.all_tasks(), len(timers), outbox.unconfirmed) == (tasks, 1, 50)
+    for answer in mute.answers[1:]:
+        answer.set_result(None)
+    await turns()
+    assert (asyncio.all_tasks(), outbox.unconfirmed) == (tasks, 1)
+    mute.answers[0].set_exception(Unroutable("not yet"))
+    await turns()
+    (repeating,) = asyncio.all_tasks() - tasks
+    assert "a0" in repeating.get_name()
+    await outbox.close()
+    assert asyncio.all_tasks() == tasks
+
+
+async def test_each_first_attempt_is_given_up_in_its_own_time() -> None:
+    """Whatever the deadlines, and in whatever order they were posted."""
+    mute, timed_out = Mute(), list[str]()
+    outbox = Outbox(mute, attempt=0.2)  # type: ignore[arg-type]
+    for name, deadline in (("long", 9.0), ("short", 0.05), ("between", 0.1)):
+        envelope = Envelope("e", "k", name.encode(), "kind", name, "job", "sender")
+        await outbox.post(envelope, Lane.ONLINE, deadline=deadline, name=name, required=True)
+        mute.answers[-1].add_done_callback(lambda _, name=name: timed_out.append(name))  # type: ignore[misc]
+    await asyncio.sleep(0.15)
+    assert timed_out == ["short", "between"]
+    await asyncio.sleep(0.1)
+    assert timed_out == ["short", "between", "long"]
+    assert mute.sent == [b"long", b"short", b"between", b"long"]
+    assert outbox.unconfirmed == 1
+    with pytest.raises(Undeliverable, match="short"):
+        await outbox.failed
+    await outbox.close()
+
+
+async def test_an_answer_that_somebody_else_gives_up_is_no_loss() -> None:
+    """The envelope goes out once more."""
+    mute = Mute()
+    outbox = Outbox(mute)  # type: ignore[arg-type]
+    await post(outbox, Envelope("e", "k", b"sealed", "kind", "address", "job", "sender"))
+    mute.answers[0].cancel()
+    await turns()
+    mute.answers[1].set_result(None)
+    await outbox.drain(5.0)
+    assert (mute.sent, outbox.sent["kind"].messages) == ([b"sealed"] * 2, 1)
+    await outbox.close()
+
+
+async def test_an_answer_that_comes_after_the_end_changes_nothing() -> None:
+    """The room was given back once."""
+    mute, surprises = Mute(), list[Any]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: surprises.append(context))
+    outbox = Outbox(mute)  # type: ignore[arg-type]
+    await post(outbox, Envelope("e", "k", b"sealed", "kind", "address", "job", "sender"))
+    mute.answers[0].set_result(None)
+    await outbox.close()
+    await turns()
+    assert outbox.in_flight == {"online": 0, "bulk": 0}
+    assert (outbox.sent, surprises) == ({}, [])
+
+
 async def test_a_confirm_that_never_comes_is_asked_for_again() -> None:
     """A connection that is lost at the wrong moment says nothing; the envelope goes out once more well in time."""
     attempts: list[bytes] = []
 
     class Mute:
-        async def publish(self, envelope: Envelope, _lane: Lane) -> None:
+        def send(self, envelope: Envelope, _lane: Lane) -> Answer:
             attempts.append(envelope.body)
-            if len(attempts) == 1:
-                await asyncio.Event().wait()
+            answer: Answer = asyncio.get_running_loop().create_future()
+            if len(attempts) > 1:
+                answer.set_result(None)
+            return answer
 
     outbox = Outbox(Mute(), attempt=0.01)  # type: ignore[arg-type]
     envelope = Envelope("e", "k", b"sealed", "kind", "address", "job", "sender")

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from tercet.broker.interface import topology
-from tercet.broker.interface.base import Delivery, Envelope, Lane, Overloaded
+from tercet.broker.interface.base import Answer, Delivery, Envelope, Lane, Overloaded
 from tercet.broker.interface.outbox import Outbox
 from tercet.broker.rabbitmq.broker import RabbitBroker
 from tercet.schemas.messages.address import Round
@@ -21,16 +21,16 @@ class Counting(RabbitBroker):
 
     full = out = most = 0
 
-    async def publish(self, envelope: Envelope, lane: Lane) -> None:
+    def send(self, envelope: Envelope, lane: Lane) -> Answer:
         self.out += len(envelope.body)
         self.most = max(self.most, self.out)
-        try:
-            await super().publish(envelope, lane)
-        except Overloaded:
-            self.full += 1
-            raise
-        finally:
-            self.out -= len(envelope.body)
+        answer = super().send(envelope, lane)
+        answer.add_done_callback(lambda answer: self._count(envelope, answer))
+        return answer
+
+    def _count(self, envelope: Envelope, answer: Answer) -> None:
+        self.out -= len(envelope.body)
+        self.full += not answer.cancelled() and isinstance(answer.exception(), Overloaded)
 
 
 @asynccontextmanager
