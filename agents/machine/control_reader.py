@@ -70,7 +70,7 @@ def _read_failure(config: RunConfig, sender: str, failure: Failure, *, is_older:
     counts = config.label in {config.me, sender}
     if (failure.code, failure.culprit) == (NOT_RESUMED, sender):
         # A party that declines may still follow the label party.
-        return JobProblem(NOT_RESUMED, sender, failure.reason) if counts else actions.TellOperator(failure.reason)
+        return JobProblem("job.resume", sender, failure.reason) if counts else actions.TellOperator(failure.reason)
     if not counts:
         return None
     if failure.culprit not in {*config.everybody, *NO_PARTIES}:
