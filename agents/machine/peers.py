@@ -116,9 +116,10 @@ class PeerMonitor:
         return Done() if message.state == State.DONE else None
 
     def may_be_done(self, state: State, config: RunConfig, helper: str) -> bool:
-        """Tell whether others may be done: this party has released, and none is known not to have."""
-        heard = [self.last_progress[party][1].state for party in config.others(helper) if party in self.last_progress]
-        return state == State.RELEASED and all(other in {State.RELEASED, State.DONE} for other in heard)
+        """Tell whether others may be done: all are known to have released, this party too."""
+        others = (self.last_progress.get(party) for party in config.others(helper))
+        released = {State.RELEASED, State.DONE}
+        return state in released and all(heard is not None and heard[1].state in released for heard in others)
 
     def seconds_silent(self, party: str, now: float) -> float:
         """Measure the seconds since a party was last heard of."""
