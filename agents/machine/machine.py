@@ -201,8 +201,6 @@ class RunMachine:
         """Begin to work, or handle what keeps this party from it."""
         self._are_queues_open = isinstance(event, events.QueuesOpened)
         if self.mode == Mode.WAITING:
-            if not self._are_queues_open:
-                self._open_queues()
             return
         outcome, self._held = self._held, None
         is_recalled, self._is_recalled = self._is_recalled, False
@@ -223,7 +221,6 @@ class RunMachine:
             self._do(actions.StartAttempt())
 
     def _wake(self) -> None:
-        """Send a heartbeat when it is due, and begin another attempt when a pause is over."""
         if self._now >= self._next_beat:
             self._beat()
         if self.mode == Mode.PAUSING and self._now >= self._pause_end:
@@ -240,6 +237,8 @@ class RunMachine:
     def _watch(self) -> None:
         """Look after the label party, or at the label party after an attempt that has not begun yet."""
         asks_at_all = self.config.recovers and self._beats % INQUIRE_BEATS == 0
+        if self.mode == Mode.WAITING and not self._are_queues_open and asks_at_all:
+            self._open_queues()
         if not self.config.is_label_party:
             watched = watch_label_party(self, self._now)
         elif self.attempts.number > 1 and self.state in {State.RECEIVED, State.RECOVERING}:
@@ -350,5 +349,7 @@ class RunMachine:
         self._do(actions.RecordAttempt(), actions.SendHeartbeat())
         if self._are_queues_open:
             self._note_queues(events.QueuesOpened())
+        elif self._held is not None:  # the end is known, or yet another attempt
+            self._handle(self._held)
         else:
             self._open_queues()

@@ -6,6 +6,7 @@ and whatever takes a while is a task that ends with one.
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from itertools import count
@@ -85,6 +86,8 @@ class Shell:
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._work: list[asyncio.Task[None]] = []  # of the attempt, and of opening queues
+        self._leaving: list[Attempt] = []  # old ones, whose last words are on their way
+        self._queued_heartbeat: Attempt | None = None  # the attempt of a heartbeat that nothing else is queued behind
         self._outgoing: asyncio.Queue[tuple[actions.Action | None, Attempt]] = asyncio.Queue()
         self._numbers = count(1)  # of control messages
         self._context: Context = copy_context()  # of log lines
@@ -110,7 +113,8 @@ class Shell:
             self._timer.cancel()
         self._perform(actions.StopWork())
         try:
-            await self.attempt.close_outbox()
+            for attempt in (*self._leaving, self.attempt):
+                await attempt.close_outbox()
             await self.queues.cancel_consumers()
             if not goes_on:
                 await self.queues.delete_queues(patience)
@@ -127,7 +131,8 @@ class Shell:
         try:
             self._context.copy().run(self._feed, event)
         except Exception as error:  # noqa: BLE001 - a bug of ours ends the run, not whoever has told of the event
-            self._over.set_exception(error)
+            if not self._over.done():
+                self._over.set_exception(error)
 
     def _feed(self, event: events.Event) -> None:
         now, due = loop_time(), self._machine.wakeup
@@ -175,8 +180,11 @@ class Shell:
 
     def _perform(self, action: actions.Action) -> None:
         match action:
+            case actions.SendHeartbeat() if self._queued_heartbeat is self.attempt:
+                pass  # it will say how things are by then
             case actions.SendHeartbeat() | actions.Send() | actions.Drain():
                 self._outgoing.put_nowait((action, self.attempt))
+                self._queued_heartbeat = self.attempt if isinstance(action, actions.SendHeartbeat) else None
             case actions.AbandonAttempt(fault):
                 self.attempt.mailbox.closed = True
                 if fault is not None:
@@ -231,6 +239,7 @@ class Shell:
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         """Begin what `StopWork` cancels."""
+        self._work = [task for task in self._work if not task.done()]
         self._work.append(asyncio.create_task(work, context=self._context.copy()))
 
     def _spawn(self, call: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -289,11 +298,16 @@ class Shell:
         await old.release_resources()
         self.attempt = Attempt(self._job, self._services, number, helper, self._hooks)
         self._bind_log()
+        self._leaving.append(old)
         self.feed(events.AttemptReplaced())
         self._outgoing.put_nowait((None, old))
 
     async def _ask_refusal(self) -> None:
-        self.feed(events.RefusalDecided(await self.attempt.own_refusal()))
+        refusal = None
+        with suppress(TimeoutError):  # the machine waits no longer
+            async with asyncio.timeout(self._machine.config.deadlines.verdict / 2):
+                refusal = await self.attempt.own_refusal()
+        self.feed(events.RefusalDecided(refusal))
 
     async def _keep_result(self) -> None:
         """Move what the job gives this party into its place, if it gives anything."""
@@ -322,6 +336,7 @@ class Shell:
             action, attempt = await self._outgoing.get()
             match action:
                 case actions.SendHeartbeat():
+                    self._queued_heartbeat = None
                     await self._send(attempt, make_heartbeat(self._machine, self.position), required=False)
                 case actions.Send(message, required):
                     await self._send(attempt, message, required=required)
@@ -329,6 +344,7 @@ class Shell:
                     self._spawn(self._drain(attempt, deadline))
                 case None:
                     await attempt.close_outbox()
+                    self._leaving.remove(attempt)
 
     async def _send(self, attempt: Attempt, message: Message, *, required: bool) -> None:
         """Send a message to all partners; one that is not reached will find us silent."""

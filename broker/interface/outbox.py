@@ -162,6 +162,9 @@ class Outbox:
                     await window.enter(len(envelope.body))
             except TimeoutError:
                 raise Undeliverable(envelope, deadline, name, None) from None
+            if self._closed:  # while this was let in
+                window.leave(len(envelope.body))
+                raise RuntimeError("this outbox is closed")
         self._sending[post] = None
         self._begin(post)
 

@@ -138,10 +138,17 @@ class Link:
         return answer
 
     async def _send_on_new_channel(self, envelope: Envelope) -> None:
+        doing = f"publishing {envelope.address}"
         if not self._publisher.is_open:
             if self._publishing.is_closed:
-                raise Disconnected(f"{envelope.address}: the connection to the broker is down")
-            await self._attach_publisher()
+                raise Disconnected(f"{doing}: the connection to the broker is down")
+            try:
+                await self._attach_publisher()
+            except BaseException as error:
+                problem = as_broker_error(error, doing)
+                if problem is None or problem is error:
+                    raise
+                raise problem from error
         await self._publisher.send(envelope)
 
     async def _attach_publisher(self) -> None:

@@ -106,14 +106,17 @@ class Publisher:
             self._settle(sent, positive=positive)
 
     def _settle(self, sent: _Sent, *, positive: bool) -> None:
+        error: Overloaded | Unroutable | None = None
         if not positive:
-            sent.settle(Overloaded(f"{sent.doing}: the broker did not take it"))
+            error = Overloaded(f"{sent.doing}: the broker did not take it")
         elif sent.returned:
-            sent.settle(Unroutable(f"{sent.doing}: no queue takes it"))
-        else:
-            sent.settle(None)
+            error = Unroutable(f"{sent.doing}: no queue takes it")
+        sent.settle(error)
         address = sent.envelope.address
         del self._out[address]
+        for behind in self._behind.get(address, ()):
+            if behind.envelope is sent.envelope:  # a repeat, by somebody who no longer waits for this answer
+                behind.settle(error)
         if address in self._behind:
             self._send_next(address)
 

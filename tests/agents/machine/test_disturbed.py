@@ -7,11 +7,13 @@ from collections.abc import Callable
 
 import pytest
 
+from tercet.agents.core.problems import JobProblem
 from tercet.agents.core.states import State
-from tercet.agents.machine import actions, agreement, modes, peers, recovery
+from tercet.agents.machine import actions, agreement, events, modes, peers, recovery
 from tercet.agents.machine.blame import Report
 from tercet.agents.machine.machine import RunMachine
-from tercet.agents.machine.outcomes import RemoteFailure, Restart, RunFailure, RunOutcome
+from tercet.agents.machine.outcomes import RemoteFailure, Restart, RunFailure, RunOutcome, Suspended
+from tercet.agents.machine.recovery import SavedRun
 from tercet.schemas.messages.kinds import Failure
 from tests.agents.machine.disturbed.__main__ import run_seed
 from tests.agents.machine.disturbed.world import FOREVER, SHORT, Broken, Fault, World
@@ -106,6 +108,31 @@ def test_a_refusal_is_everybodys_reason() -> None:
         world = verified(World(seed, [Fault("refuse", party, 0.0, FOREVER) for party in parties[:2]]))
         assert world.label.failure is not None
         assert all(f"{party} refuses" in world.label.failure.reason for party in parties[:2])
+
+
+def test_queues_that_are_refused_for_good_are_asked_for_now_and_then() -> None:
+    """A party that may not have them does not ask as fast as the broker answers."""
+    config = next(agent.config for agent in World(0, []).agents.values() if not agent.config.is_label_party)
+    run, asked = RunMachine(config, SavedRun(), 0.0), 0
+    todo, refused = list(run.on(events.Started(), 0.0)), JobProblem("transport.broker", "broker", "no right")
+    for second in range(1, 13):
+        while any(isinstance(one, actions.OpenQueues) for one in todo):
+            asked += 1
+            todo = list(run.on(events.QueuesRefused(refused), second - 0.5))
+        todo = list(run.on(events.Tick(), float(second)))
+    assert run.mode == modes.Mode.WAITING
+    assert 3 <= asked <= 4
+
+
+def test_an_end_that_was_held_does_not_wait_for_queues() -> None:
+    """An agent that leaves while the old attempt lets go, and the broker is away."""
+    config = next(agent.config for agent in World(0, []).agents.values() if agent.config.is_label_party)
+    run = RunMachine(config, SavedRun(), 0.0)
+    run.on(events.Started(), 0.0)
+    run.on(events.QueuesRefused(JobProblem("transport.broker", "broker", "away")), 1.0)
+    assert run.mode == modes.Mode.REPLACING
+    run.on(events.Ordered(Suspended()), 1.1)
+    assert actions.Drain("verdict") in run.on(events.AttemptReplaced(), 1.2)
 
 
 # --- faults of ours, which the seeds find

@@ -117,6 +117,20 @@ async def test_an_answer_that_was_given_up_holds_its_address_until_the_broker_ha
     assert await outcome(second) is None
 
 
+async def test_a_late_confirm_is_that_of_the_repeat_that_waits_behind() -> None:
+    """Else an envelope whose confirms are slower than an attempt would be sent again for ever."""
+    publisher = Publisher()
+    line, same = attached(publisher), envelope("a")
+    first = publisher.send(same)
+    first.cancel()
+    again, other = publisher.send(same), publisher.send(envelope("a", b"another"))
+    publisher.on_answer(1, many=False, positive=True)
+    assert again.done()
+    assert again.exception() is None
+    assert not other.done()
+    assert line.bodies == [b"a", b"another"]
+
+
 async def test_a_channel_that_the_broker_closes_is_used_no_more() -> None:
     """All who wait are told whose fault it is, at once; nothing is written until there is another channel."""
     publisher = Publisher()
