@@ -20,6 +20,7 @@ from tercet.agents.machine.run_config import RunConfig
 from tercet.agents.policy.approval import Approval
 from tercet.agents.policy.job_audit import JobAudit
 from tercet.agents.roles.release import discard, hidden_folder
+from tercet.agents.runs.control_sender import position
 from tercet.agents.runs.shell import Shell
 from tercet.agents.runs.status import job_status
 from tercet.agents.session.checkpoint_store import discard_checkpoints
@@ -180,7 +181,7 @@ class JobRun:
             "scores": results.scores and str(results.scores),
             "report": results.report and str(results.report),
         }
-        own_progress = loop_time(), make_heartbeat(machine, self._shell.position)
+        own_progress = loop_time(), make_heartbeat(machine, position(self._shell.attempt))
         last_progress = {self.context.me: own_progress, **machine.peers.last_progress}
         if self.released and self._released_status is not None:  # a later attempt does not know these results
             fields |= {name: getattr(self._released_status, name) for name in RESULT_FIELDS}

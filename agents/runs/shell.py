@@ -9,7 +9,6 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from tercet.agents.core.problems import DeadlinePassed, JobProblem
 from tercet.agents.core.states import APPROVAL, State
 from tercet.agents.machine import actions, events
 from tercet.agents.machine.blame import Report
-from tercet.agents.machine.heartbeat import Position, make_heartbeat
 from tercet.agents.machine.machine import RunMachine
 from tercet.agents.machine.outcomes import Done, own_error
 from tercet.agents.machine.peers import MISSED_HEARTBEATS
@@ -30,11 +28,11 @@ from tercet.agents.policy.job_audit import JobAudit
 from tercet.agents.reports.build import try_write_report
 from tercet.agents.roles.release import hidden_folder, keep_result
 from tercet.agents.runs.broker_problems import broker_blocked, broker_problem, connection_lost, first_error
+from tercet.agents.runs.control_sender import ControlSender
 from tercet.agents.runs.queues import JobQueues
 from tercet.agents.session.table_snapshot import SnapshotStore
 from tercet.broker.interface.base import Blocked, BrokerError, Delivery
 from tercet.broker.interface.clock import loop_time
-from tercet.broker.interface.outbox import Undeliverable
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.kinds import Job, Message
 
@@ -74,7 +72,7 @@ class Shell:
         on_state: Callable[[State | None], None],
         on_detail: Callable[[str], None],
     ) -> None:
-        self._job, self._services, self._machine, self._life = job, services, machine, life
+        self._job, self._services, self._machine = job, services, machine
         self._approval, self._on_state, self._on_detail = approval, on_state, on_detail
         self.results = Results()
         self._hooks = Hooks(
@@ -86,10 +84,7 @@ class Shell:
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._work: list[asyncio.Task[None]] = []  # of the attempt, and of opening queues
-        self._leaving: list[Attempt] = []  # old ones, whose last words are on their way
-        self._queued_heartbeat: Attempt | None = None  # the attempt of a heartbeat that nothing else is queued behind
-        self._outgoing: asyncio.Queue[tuple[actions.Action | None, Attempt]] = asyncio.Queue()
-        self._numbers = count(1)  # of control messages
+        self._sender = ControlSender(machine, life, feed=self.feed)
         self._context: Context = copy_context()  # of log lines
         self._log = structlog.get_logger()
 
@@ -97,7 +92,7 @@ class Shell:
         """Run the machine to its end; with `problem`, only to tell the others of it."""
         self._bind_log()
         async with asyncio.TaskGroup() as self._tasks:
-            beside = [self._spawn(self._send_all()), self._spawn(self.queues.keep_consumed())]
+            beside = [self._spawn(self._sender.run()), self._spawn(self.queues.keep_consumed())]
             self.feed(events.Started(problem))
             await self._over
             for task in beside:
@@ -113,8 +108,8 @@ class Shell:
             self._timer.cancel()
         self._perform(actions.StopWork())
         try:
-            for attempt in (*self._leaving, self.attempt):
-                await attempt.close_outbox()
+            await self._sender.close()
+            await self.attempt.close_outbox()
             await self.queues.cancel_consumers()
             if not goes_on:
                 await self.queues.delete_queues(patience)
@@ -170,21 +165,12 @@ class Shell:
         own, theirs = context.statistics.checkpoint, self._machine.peers.checkpoint_steps(context.partners)
         return own if all(own == step for step in theirs) else -1
 
-    @property
-    def position(self) -> Position:
-        """The place that the attempt has come to."""
-        statistics = self.attempt.context.statistics
-        return Position(statistics.epoch, statistics.step, statistics.steps, statistics.checkpoint)
-
     # --- what is to be done
 
     def _perform(self, action: actions.Action) -> None:
         match action:
-            case actions.SendHeartbeat() if self._queued_heartbeat is self.attempt:
-                pass  # it will say how things are by then
             case actions.SendHeartbeat() | actions.Send() | actions.Drain():
-                self._outgoing.put_nowait((action, self.attempt))
-                self._queued_heartbeat = self.attempt if isinstance(action, actions.SendHeartbeat) else None
+                self._sender.queue(action, self.attempt)
             case actions.AbandonAttempt(fault):
                 self.attempt.mailbox.closed = True
                 if fault is not None:
@@ -298,9 +284,8 @@ class Shell:
         await old.release_resources()
         self.attempt = Attempt(self._job, self._services, number, helper, self._hooks)
         self._bind_log()
-        self._leaving.append(old)
         self.feed(events.AttemptReplaced())
-        self._outgoing.put_nowait((None, old))
+        self._sender.leave(old)
 
     async def _ask_refusal(self) -> None:
         refusal = None
@@ -327,37 +312,3 @@ class Shell:
         attempt = self.attempt
         self.results.report = await try_write_report(attempt.context, attempt.role, self.results.model_part)
         self.feed(events.ReportWritten())
-
-    # --- what is said
-
-    async def _send_all(self) -> None:
-        """Send what is to be said, in its order and as a part of its attempt; for ever."""
-        while True:
-            action, attempt = await self._outgoing.get()
-            match action:
-                case actions.SendHeartbeat():
-                    self._queued_heartbeat = None
-                    await self._send(attempt, make_heartbeat(self._machine, self.position), required=False)
-                case actions.Send(message, required):
-                    await self._send(attempt, message, required=required)
-                case actions.Drain(deadline):
-                    self._spawn(self._drain(attempt, deadline))
-                case None:
-                    await attempt.close_outbox()
-                    self._leaving.remove(attempt)
-
-    async def _send(self, attempt: Attempt, message: Message, *, required: bool) -> None:
-        """Send a message to all partners; one that is not reached will find us silent."""
-        mailbox, deadline = attempt.mailbox, attempt.context.deadline("verdict")
-        life, number = self._life, next(self._numbers)
-        try:
-            await mailbox.send(message, mailbox.partners, deadline, epoch=life, step=number, required=required)
-        except Undeliverable as error:
-            self._log.warning("not everybody was told", why=str(error))
-
-    async def _drain(self, attempt: Attempt, deadline: str) -> None:
-        try:
-            await attempt.outbox.drain(attempt.context.deadline(deadline).seconds)
-        except TimeoutError as error:
-            self._log.warning("not everybody was told", why=str(error))
-        self.feed(events.Drained())
