@@ -31,7 +31,7 @@ from tercet.agents.machine.run_config import RunConfig
 from tercet.schemas.messages.kinds import Cancel, Failure
 
 
-class Step(StrEnum):
+class AgreementStep(StrEnum):
     """Names the steps on the way to one reason."""
 
     BEGINNING = "beginning"
@@ -42,23 +42,23 @@ class Step(StrEnum):
     OVER = "over"
 
 
-TRANSITIONS: Final[Table[Step]] = {
-    Step.BEGINNING: {
-        "another party refuses the job": Step.DECIDING,
-        "label party: a refusal": Step.GATHERING,
-        "label party: anything else": Step.SENDING,
-        "reason is final": Step.OVER,
-        "others: said": Step.AGREEING,
+TRANSITIONS: Final[Table[AgreementStep]] = {
+    AgreementStep.BEGINNING: {
+        "another party refuses the job": AgreementStep.DECIDING,
+        "label party: a refusal": AgreementStep.GATHERING,
+        "label party: anything else": AgreementStep.SENDING,
+        "reason is final": AgreementStep.OVER,
+        "others: said": AgreementStep.AGREEING,
     },
-    Step.DECIDING: {
-        "label party: a refusal": Step.GATHERING,
-        "label party: anything else": Step.SENDING,
-        "others: said": Step.AGREEING,
+    AgreementStep.DECIDING: {
+        "label party: a refusal": AgreementStep.GATHERING,
+        "label party: anything else": AgreementStep.SENDING,
+        "others: said": AgreementStep.AGREEING,
     },
-    Step.GATHERING: {"all have decided, or not in time": Step.SENDING},
-    Step.SENDING: {"told": Step.OVER},
-    Step.AGREEING: {"label party has spoken, or not in time": Step.OVER},
-    Step.OVER: {},
+    AgreementStep.GATHERING: {"all have decided, or not in time": AgreementStep.SENDING},
+    AgreementStep.SENDING: {"told": AgreementStep.OVER},
+    AgreementStep.AGREEING: {"label party has spoken, or not in time": AgreementStep.OVER},
+    AgreementStep.OVER: {},
 }
 
 
@@ -83,7 +83,7 @@ class Agreement:
     ) -> None:
         self._outcome, self._state, self._config, self._peers = outcome, state, config, peers
         self._diagnose = diagnose
-        self.step = Step.BEGINNING
+        self.step = AgreementStep.BEGINNING
         self.wakeup: float | None = None
         self.failure: Failure | None = None  # the one that every party shows, once it is known
         self.cancelled_by = ""  # the party that every party shows, where it is known
@@ -103,13 +103,13 @@ class Agreement:
     def on(self, event: events.Event, now: float) -> Sequence[actions.Action]:
         """Take an event; return what to do. One that the step does not wait for means nothing."""
         match self.step, event:
-            case Step.DECIDING, events.RefusalDecided(refusal):
+            case AgreementStep.DECIDING, events.RefusalDecided(refusal):
                 self._refusal = refusal
                 self.detail = self.detail if refusal is None else refusal.detail
                 return self._speak(now)
-            case Step.SENDING, events.Drained():
+            case AgreementStep.SENDING, events.Drained():
                 return self._follow("told", actions.EnterState(self._last_state), actions.End())
-            case Step.AGREEING, _ if self._peers.last_word is not None:
+            case AgreementStep.AGREEING, _ if self._peers.last_word is not None:
                 return self._accept(self._peers.last_word, now)
         return self._on_wakeup(now) if self.wakeup is not None and now >= self.wakeup else ()
 

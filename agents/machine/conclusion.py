@@ -15,7 +15,7 @@ from tercet.agents.machine.modes import Table, follow
 from tercet.agents.machine.outcomes import Done, Superseded
 
 
-class Step(StrEnum):
+class ConclusionStep(StrEnum):
     """Names the steps of the end of a run that has not failed."""
 
     BEGINNING = "beginning"
@@ -26,13 +26,13 @@ class Step(StrEnum):
     OVER = "over"
 
 
-TRANSITIONS: Final[Table[Step]] = {
-    Step.BEGINNING: {"done": Step.KEEPING, "superseded": Step.OVER},
-    Step.KEEPING: {"result is kept": Step.SENDING},
-    Step.SENDING: {"told": Step.REPORTING},
-    Step.REPORTING: {"report is written": Step.LEAVING},
-    Step.LEAVING: {"told": Step.OVER},
-    Step.OVER: {},
+TRANSITIONS: Final[Table[ConclusionStep]] = {
+    ConclusionStep.BEGINNING: {"done": ConclusionStep.KEEPING, "superseded": ConclusionStep.OVER},
+    ConclusionStep.KEEPING: {"result is kept": ConclusionStep.SENDING},
+    ConclusionStep.SENDING: {"told": ConclusionStep.REPORTING},
+    ConclusionStep.REPORTING: {"report is written": ConclusionStep.LEAVING},
+    ConclusionStep.LEAVING: {"told": ConclusionStep.OVER},
+    ConclusionStep.OVER: {},
 }
 
 
@@ -42,7 +42,7 @@ class Conclusion:
     wakeup: float | None = None  # it has no time of its own: `Drained` comes by a deadline
 
     def __init__(self, outcome: Done | Superseded) -> None:
-        self._outcome, self.step = outcome, Step.BEGINNING
+        self._outcome, self.step = outcome, ConclusionStep.BEGINNING
 
     def begin(self, _now: float) -> Sequence[actions.Action]:
         """Begin; return what to do."""
@@ -53,14 +53,14 @@ class Conclusion:
     def on(self, event: events.Event, _now: float) -> Sequence[actions.Action]:
         """Take an event; return what to do. One that the step does not wait for means nothing."""
         match self.step, event:
-            case Step.KEEPING, events.ResultStored():
+            case ConclusionStep.KEEPING, events.ResultStored():
                 return self._follow("result is kept", actions.Drain("release"))
-            case Step.SENDING, events.Drained():
+            case ConclusionStep.SENDING, events.Drained():
                 done = actions.EnterState(State.DONE)
                 return self._follow("told", done, actions.SendHeartbeat(), actions.WriteReport())
-            case Step.REPORTING, events.ReportWritten():
+            case ConclusionStep.REPORTING, events.ReportWritten():
                 return self._follow("report is written", actions.Drain("release"))
-            case Step.LEAVING, events.Drained():
+            case ConclusionStep.LEAVING, events.Drained():
                 return self._follow("told", actions.End())
         return ()
 
