@@ -269,7 +269,11 @@ class World:
             return  # others may have been done in the same moment
         if len(set(states.values())) > 1:
             raise Broken(f"the job has ended in different states: {states}")
-        reasons = {agent.name: agent.failure and (agent.failure.code, agent.failure.culprit) for agent in aware}
+        reasons = {
+            agent.name: agent.failure and (agent.failure.code, agent.failure.culprit)
+            for agent in aware
+            if not self._shows_own_refusal(agent)
+        }
         if len(set(reasons.values())) > 1:
             raise Broken(f"the parties show different reasons: {reasons}")
         if self.label.state == State.DONE:
@@ -291,6 +295,10 @@ class World:
             return False
         is_long = any(fault.seconds > DEADLINES.recover / 2 for fault in self.faults)
         return is_long or any(fault.kind in {"cancel", "refuse"} and fault.party == agent.name for fault in self.faults)
+
+    def _shows_own_refusal(self, agent: Agent) -> bool:
+        """Tell whether an agent shows why it refuses: one that came when the others had given up heard no verdict."""
+        return self.refuses(agent) and agent.failure is not None and agent.failure.culprit == agent.name
 
     def _verify_models(self) -> None:
         data = self.label.config.data_parties
