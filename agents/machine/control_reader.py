@@ -12,8 +12,6 @@ from tercet.agents.machine.run_config import RunConfig
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.kinds import Cancel, Failure, Message, Outcome
 
-NOT_RESUMED = "job.resume"  # code of a party that declines to resume a run
-
 
 class Hearer(Protocol):
     """Knows what is needed to read a message."""
@@ -68,7 +66,7 @@ def _read_outcome(run: Hearer, sender: str, outcome: Outcome) -> Meaning:
 def _read_failure(config: RunConfig, sender: str, failure: Failure, *, is_older: bool) -> Meaning:
     """Read a failure: the label party's word counts, and any word to the label party."""
     counts = config.label in {config.me, sender}
-    if (failure.code, failure.culprit) == (NOT_RESUMED, sender):
+    if (failure.code, failure.culprit) == ("job.resume", sender):
         # A party that declines may still follow the label party.
         return JobProblem("job.resume", sender, failure.reason) if counts else actions.TellOperator(failure.reason)
     if not counts:

@@ -10,7 +10,6 @@ import pytest
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.core.states import State
 from tercet.agents.machine import actions, agreement, events, modes, peers, recovery
-from tercet.agents.machine.blame import Report
 from tercet.agents.machine.machine import RunMachine
 from tercet.agents.machine.outcomes import RemoteFailure, Restart, RunFailure, RunOutcome, Suspended
 from tercet.agents.machine.recovery import SavedRun
@@ -231,8 +230,3 @@ def test_a_fault_that_counts_for_no_fault_is_found(monkeypatch: pytest.MonkeyPat
     """One after which a job could go on ends it."""
     monkeypatch.setattr(recovery, "RECOVERABLE", recovery.RECOVERABLE - {"agent.restarted"})
     assert is_found("after faults that have passed")
-
-
-def test_the_report_of_a_wait_is_compared_by_value() -> None:
-    """So that the machine may be told of it before each event."""
-    assert Report("key", ("bank",)) == Report("key", ("bank",))

@@ -218,7 +218,7 @@ class Far(Scene):
     def restart(self) -> None:
         """What the label party does after a fault that may pass: its next heartbeat tells of another attempt."""
         for run in self.agents[BANK].runs:
-            run._shell.feed(Ordered(Restart(run.attempts.number + 1, NOTARY)))
+            run.feed(Ordered(Restart(run.attempts.number + 1, NOTARY)))
 
 
 class Disturbed(Slow):
