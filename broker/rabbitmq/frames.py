@@ -20,6 +20,7 @@ TYPES: Final = frozenset({METHOD, HEADER, BODY, 8})  # 8 is a heartbeat
 END: Final = 0xCE  # the last byte of each
 HEAD: Final = struct.Struct(">BHI")  # type, channel, bytes of the payload
 OVERHEAD: Final = HEAD.size + 1
+MOST_BYTES: Final = 2**29  # of a message, and so of a frame: RabbitMQ takes no larger ones
 _LAST: Final = bytes([END])
 HEARTBEAT: Final = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 
@@ -60,6 +61,10 @@ _PROPERTIES: Final = (
 )
 _BIT: Final = {name: 1 << bit for bit, _, name in _PROPERTIES}
 _OURS: Final = sum(_BIT[name] for name in ("delivery_mode", "correlation_id", "message_id", "type", "app_id"))
+
+
+class MalformedFrame(ValueError):
+    """Says that a frame is not what AMQP allows."""
 
 
 class DeliveryFrame(NamedTuple):
@@ -159,8 +164,14 @@ def read_answer(data: bytes, at: int) -> tuple[int, bool]:
 
 
 def body_size(header: bytes) -> int:
-    """Read from a message's header how many bytes its body has."""
+    """Read from a message's header how many bytes its body has.
+
+    Raises:
+        MalformedFrame: they are more than a message may have.
+    """
     size: int = _CONTENT.unpack_from(header)[2]
+    if size > MOST_BYTES:
+        raise MalformedFrame
     return size
 
 

@@ -13,21 +13,27 @@ in one turn of the loop goes together, but for the first: somebody may wait for 
 
 import asyncio
 import ssl
+import struct
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 import aiormq
 import pamqp.frame
+import structlog
 from aiormq.channel import exception_by_code
 from aiormq.connection import TransportFactory
 from pamqp import commands
+from pamqp.exceptions import PAMQPException
 from yarl import URL
 
 from tercet.broker.interface.base import Disconnected
 from tercet.broker.rabbitmq import frames
 
+log = structlog.get_logger(__name__)
+
 LIVE_SECONDS: Final = 1.0  # how often aiormq, which waits for frames, hears that some have come
 LIMIT: Final = 2**16  # bytes of aiormq's frames that wait; StreamReader's own
+MALFORMED: Final = (frames.MalformedFrame, struct.error, IndexError, UnicodeDecodeError, PAMQPException)
 
 
 class Heard(Protocol):
@@ -176,7 +182,11 @@ class Wire(asyncio.StreamReader):
         if self._held < self._needed:
             return
         whole = data if len(self._pieces) == 1 else b"".join(self._pieces)
-        rest = self._cut(whole)
+        try:
+            rest = self._cut(whole)
+        except MALFORMED as error:
+            self._give_up(error)
+            return
         self._pieces = [rest] if rest else []
         self._held = len(rest)
 
@@ -188,6 +198,8 @@ class Wire(asyncio.StreamReader):
             stop = at + frames.OVERHEAD + size
             if kind not in frames.TYPES or (stop <= end and data[stop - 1] != frames.END):
                 return self._pass_all(data[at:])  # another version's greeting, or no AMQP at all: aiormq says so
+            if size > frames.MOST_BYTES:
+                raise frames.MalformedFrame
             if stop > end:
                 self._needed = stop - at
                 break
@@ -213,6 +225,13 @@ class Wire(asyncio.StreamReader):
         self._passing = True
         super().feed_data(data)
         return b""
+
+    def _give_up(self, error: Exception) -> None:
+        """End the connection, as if it were lost."""
+        log.warning("the broker has sent frames that cannot be read: connecting anew", error=type(error).__name__)
+        self._pieces, self._passing = [], True
+        if self._transport_out is not None:
+            self._transport_out.abort()
 
     def _tell_alive(self) -> None:
         """Let aiormq know that the connection lives.

@@ -11,6 +11,10 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pamqp.frame
+from pamqp.body import ContentBody
+from pamqp.commands import Basic, Channel, Queue
+from pamqp.header import ContentHeader
 from safetensors.numpy import save as to_safetensors
 
 from tercet.agents.jobs.records import Record
@@ -154,6 +158,21 @@ def bodies() -> list[bytes]:
     ]
     along = [Companion(MaskedWeights(words=words), 0, 1), Companion(Ready(), 2, 3)]
     return [*map(encode, several), encode(MaskedInputs(words=words), along)]
+
+
+def frames() -> list[bytes]:
+    """What a broker sends on channel 1: a delivery, a return, confirms, a close and an answer to something else."""
+    said = Basic.Properties(
+        message_id="bank/1", correlation_id="job", message_type="ready", app_id="bank", delivery_mode=1
+    )
+    message = (ContentHeader(0, 5, said), ContentBody(b"sea"), ContentBody(b"ls"))
+    several = (
+        (Basic.Deliver("queue", 1, False, "exchange", "key"), *message),
+        (Basic.Return(312, "NO_ROUTE", "exchange", "key"), *message),
+        (Basic.Ack(3, True), Basic.Nack(4, False, False), Queue.BindOk()),
+        (Channel.Close(406, "PRECONDITION_FAILED", 60, 80),),
+    )
+    return [b"".join(pamqp.frame.marshal(frame, 1) for frame in each) for each in several]
 
 
 def kinds() -> list[tuple[str, str]]:

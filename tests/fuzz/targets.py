@@ -4,6 +4,7 @@ The same targets are fed by Hypothesis in the tests and, guided by coverage, by 
 makes up inputs, and nothing looks at what was read but whether it is what was promised.
 """
 
+import asyncio
 import hashlib
 import json
 import os
@@ -23,6 +24,8 @@ from tercet.agents.models.model_part import MANIFEST, load
 from tercet.agents.policy.audit_log import BrokenLog, _hash, entries
 from tercet.agents.session.checkpoint_store import CheckpointFolder
 from tercet.agents.session.fixed_randomness import FILE, FixedRandomness
+from tercet.broker.rabbitmq import frames
+from tercet.broker.rabbitmq.wire import Wire
 from tercet.broker.sealing.handshake import SessionSecrets
 from tercet.broker.sealing.identity import Forged, Identity, load_identity, parse_public
 from tercet.broker.sealing.key_problem import KeyProblem
@@ -84,6 +87,35 @@ def _address(data: bytes) -> None:
         return
     promised(str(address) == text, "two texts for one address")
     promised(len(text.encode()) <= 255, "an address that fits no message id")
+
+
+class _Hearer:
+    """Reads all of what it hears, as consumers and publishers do."""
+
+    def on_answer(self, tag: int, *, many: bool, positive: bool) -> None:
+        promised(0 <= tag < 2**64, "a confirm of no message")
+
+    def on_message(self, method: bytes, header: bytes, body: bytes) -> None:
+        if method.startswith(frames.DELIVER):
+            frames.read_delivery(method)
+        promised(all(len(text) <= 255 for text in frames.read_properties(header)), "a text without end")
+
+    def on_close(self, error: BaseException) -> None:
+        promised(isinstance(error, Exception), "a reason that is none")
+
+
+@cache
+def _loop() -> asyncio.AbstractEventLoop:
+    return asyncio.new_event_loop()
+
+
+def _frames(data: bytes) -> None:
+    """In two pieces, on a channel of ours."""
+    wire = Wire(_loop())
+    wire.listen(1, _Hearer())
+    with capture_logs():
+        wire.feed_data(data[: len(data) // 2])
+        wire.feed_data(data[len(data) // 2 :])
 
 
 def _settings(data: bytes) -> None:
@@ -257,6 +289,7 @@ TARGETS = {
     target.name: target
     for target in (
         Target("codec", _codec, seeds.bodies),
+        Target("frames", _frames, seeds.frames),
         Target("address", _address, seeds.addresses),
         Target("settings", _settings, seeds.settings_files, memory_mib=2000),
         Target("job", _job, seeds.job_files, memory_mib=2000),

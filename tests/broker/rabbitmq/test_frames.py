@@ -114,7 +114,7 @@ FOREIGN = {
 OWN = dict.fromkeys(("correlation_id", "message_id", "message_type", "app_id"), short_texts)
 
 
-@given(st.fixed_dictionaries({}, optional=FOREIGN | OWN), st.integers(0, 2**40))
+@given(st.fixed_dictionaries({}, optional=FOREIGN | OWN), st.integers(0, frames.MOST_BYTES))
 def test_properties_are_found_among_others(properties: dict[str, Any], size: int) -> None:
     """A partner may set any of them, and leave ours out."""
     header = header_of(size, **properties)

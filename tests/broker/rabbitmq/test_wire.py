@@ -51,6 +51,9 @@ class Transport:
     def is_closing(self) -> bool:
         return self.closing
 
+    def abort(self) -> None:
+        self.closing = True
+
     def write(self, data: bytes) -> None:
         self.written.append(data)
 
@@ -172,6 +175,29 @@ async def test_what_is_written_in_one_turn_goes_together_but_for_the_first() -> 
     transport.closing = True
     with pytest.raises(Disconnected):
         wire.write(b"lost")
+
+
+BROKEN = {
+    "a header too short": plain(Basic.Deliver("queue", 1, False, "exchange", "key"), OURS)[0]
+    + b"\x02\x00\x03\x00\x00\x00\x01\x00\xce",
+    "a body without end": plain(Basic.Deliver("queue", 1, False, "exchange", "key"), OURS)[0]
+    + plain(ContentHeader(0, 2**62, Basic.Properties()), OURS)[0],
+    "a frame without end": b"\x03\x00\x03\xff\xff\xff\xff",
+    "a confirm of nothing": b"\x01\x00\x03\x00\x00\x00\x04" + frames.ACK + b"\xce",
+}
+
+
+@pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)
+async def test_what_cannot_be_read_ends_the_connection(data: bytes) -> None:
+    """It is as if it were lost, and whoever waits for it connects anew."""
+    wire, transport, hearer = Wire(asyncio.get_running_loop()), Transport(), Hearer()
+    wire.connect(transport)  # type: ignore[arg-type]
+    wire.listen(OURS, hearer)
+    wire.feed_data(data.ljust(16, b"\x00"))
+    assert transport.closing
+    assert hearer.heard == []
+    with pytest.raises(Disconnected):
+        wire.write(b"more")
 
 
 def test_aiormq_takes_the_transport_that_it_is_given() -> None:
