@@ -33,6 +33,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "models",
             "messaging",
             "evaluation",
+            "kit",
             "core",
         },
         "simulation": {
@@ -77,6 +78,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "models": {"evaluation", "core"},
         "messaging": {"core"},
         "evaluation": set(),
+        "kit": {"core"},
         "core": set(),
     },
     "mpc": {

@@ -18,6 +18,7 @@ from tercet.agents.cli.audit import audits
 from tercet.agents.cli.broker import brokers
 from tercet.agents.cli.doctor import doctor, explain
 from tercet.agents.cli.job import SettingsOption, jobs, run_prediction
+from tercet.agents.cli.kit import kit
 from tercet.agents.cli.output import use_whole_streams
 from tercet.agents.cli.runner import (
     JOB_FAILED,
@@ -54,6 +55,7 @@ app.add_typer(jobs, name="job")
 app.add_typer(audits, name="audit")
 app.command()(doctor)
 app.command()(explain)
+app.command()(kit)
 app.add_typer(brokers, name="broker")
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB.toml", help="the job description")]
@@ -97,7 +99,8 @@ def demo(
 def simulate(
     job: JobFile,
     settings: Annotated[
-        Path | None, typer.Option(help="folder with each party's PARTY.toml; by default the job's own")
+        Path | None,
+        typer.Option(help="folder with each party's PARTY.toml, or PARTY/settings.toml; by default the job's own"),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="folder for the model parts; by default they are not kept")] = None,
     *,
@@ -143,10 +146,13 @@ def _traces(simulation: "Simulation") -> "dict[str, StepTrace]":
 
 
 def _settings_of_all(description: "JobDescription", folder: Path) -> dict[str, "Settings"]:
-    settings = {party: settings_of(folder / f"{party}.toml") for party in description.parties}
-    for party, own in settings.items():
-        if own.party != party:
-            checked(_refuse, f"{folder / f'{party}.toml'}: its party is {own.party!r}; name the file after its party")
+    settings = {}
+    for party in description.parties:
+        kit_file = folder / party / "settings.toml"  # as `tercet kit` lays them out
+        path = kit_file if kit_file.exists() else folder / f"{party}.toml"
+        settings[party] = settings_of(path)
+        if settings[party].party != party:
+            checked(_refuse, f"{path}: its party is {settings[party].party!r}; name it after its party")
     return settings
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,14 +18,13 @@ from rich.table import Table
 from tercet.agents.cli import rendering
 from tercet.agents.cli.job import SettingsOption
 from tercet.agents.cli.runner import Format, FormatOption, checked, run, settings_of
-from tercet.broker.rabbitmq.definitions import NO_PASSWORD, NoName, check_name, definitions, password_hash
+from tercet.agents.kit.logins import credentials_text, hash_passwords, make_passwords
+from tercet.broker.rabbitmq.definitions import NoName, check_name, definitions
 from tercet.schemas.files.invalid import Invalid
 
 if TYPE_CHECKING:
     from tercet.broker.interface.dead_letters import DeadLetter
     from tercet.schemas.files.settings import Settings
-
-PASSWORD_BYTES = 32
 
 brokers = typer.Typer(
     no_args_is_help=True, help="Set up RabbitMQ for a set of parties, and see what an agent has refused."
@@ -56,13 +54,8 @@ def definitions_(  # noqa: PLR0917 - typer reads options from it
     checked(_check, parties, operator)
     known: dict[str, str] = {} if earlier is None else checked(_earlier, earlier)
     users = [*parties, *([] if operator is None else [operator])]
-    passwords = {
-        user: secrets.token_urlsafe(PASSWORD_BYTES)
-        for user in users
-        if user not in known and (user == operator or not certificates)
-    }
-    hashes = {user: password_hash(password) for user, password in passwords.items()}
-    hashes = {user: known.get(user, NO_PASSWORD) for user in users} | hashes
+    passwords = make_passwords(user for user in users if user not in known and (user == operator or not certificates))
+    hashes = hash_passwords(users, passwords) | {user: known[user] for user in users if user in known}
     files: list[Path] = checked(_write_credentials, credentials or out.parent, passwords)
     operators = {} if operator is None else {operator: hashes.pop(operator)}
     checked(_write, out, definitions(hashes, vhost, operators=operators))
@@ -102,7 +95,7 @@ def _write_credentials(folder: Path, passwords: Mapping[str, str]) -> list[Path]
         folder.mkdir(parents=True, exist_ok=True)
         for user, path in paths.items():
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(f'username = "{user}"\npassword = "{passwords[user]}"\n')
+                file.write(credentials_text(user, passwords[user]))
     except OSError as error:
         raise Invalid(f"{folder}: {error.strerror}; give a folder for the logins that can be written") from None
     return list(paths.values())

@@ -14,7 +14,16 @@ import typer
 
 from tercet.agents.cli import rendering
 from tercet.agents.cli.own_agent import ask_or_recall, talk_to_agent
-from tercet.agents.cli.runner import CANNOT_REACH, JOB_FAILED, WORTHLESS, Format, FormatOption, checked, job_of
+from tercet.agents.cli.runner import (
+    CANNOT_REACH,
+    JOB_FAILED,
+    WORTHLESS,
+    Format,
+    FormatOption,
+    checked,
+    job_of,
+    settings_of,
+)
 from tercet.agents.cli.timeline import timeline
 from tercet.agents.core.states import TERMINAL, State
 from tercet.schemas.files.invalid import Invalid
@@ -26,6 +35,7 @@ if TYPE_CHECKING:
     from tercet.schemas.messages.kinds import JobStatus, Pruned, Status
 
 POLL_SECONDS = 0.5
+REPORT_SECONDS = 10.0  # that a report may take after a job is done
 
 jobs = typer.Typer(no_args_is_help=True, help="Submit, watch, approve and cancel jobs through your own party's agent.")
 
@@ -57,7 +67,8 @@ def submit(
 @jobs.command()
 def watch(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """Follow a job to its end: epoch, step, steps per second, and whom it waits for."""
-    last = talk_to_agent(settings, lambda console: _watch(console, job))
+    has_report = settings_of(settings).report
+    last = talk_to_agent(settings, lambda console: _watch(console, job, has_report=has_report))
     _show(last, format)
     if last.state != State.DONE:
         raise typer.Exit(JOB_FAILED)
@@ -197,15 +208,20 @@ def _print_revelations(status: Status) -> tuple[str, ...]:
     return status.reveals
 
 
-async def _watch(console: ConsoleClient, job: str) -> JobStatus:
+async def _watch(console: ConsoleClient, job: str, *, has_report: bool = False) -> JobStatus:
+    """Follow a job to its end, and then for a while to its report."""
     import asyncio  # noqa: PLC0415 - a tenth of a second
 
+    polls_left = 0  # none for a job that was over before
     with rendering.Bar(job) as bar:
         while True:
             (found,) = _show_accepted(await console.query(job))
             bar.show(found)
-            if found.state in TERMINAL:
+            if found.state not in TERMINAL:
+                polls_left = round(REPORT_SECONDS / POLL_SECONDS) if has_report else 0
+            elif found.state != State.DONE or found.report or polls_left == 0:
                 return found
+            polls_left -= 1
             await asyncio.sleep(POLL_SECONDS)
 
 

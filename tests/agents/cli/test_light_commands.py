@@ -40,7 +40,12 @@ async def loaded(*arguments: str) -> tuple[int | None, set[str]]:
 @pytest.mark.real_time
 @pytest.mark.parametrize(
     ("arguments", "needed"),
-    [(["--help"], set()), (["keygen", "bank.key"], {"cryptography"}), (["explain", "table.unusable"], set())],
+    [
+        (["--help"], set()),
+        (["keygen", "bank.key"], {"cryptography"}),
+        (["explain", "table.unusable"], set()),
+        (["kit", "--example"], set()),
+    ],
 )
 async def test_a_command_without_an_agent_loads_no_messages_either(
     arguments: list[str], needed: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
