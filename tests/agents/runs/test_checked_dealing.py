@@ -1,4 +1,4 @@
-"""A helper that deals wrong words ends a blind training at every party; so does who is silent about a bundle's key.
+"""A helper that deals wrong words ends a blind training at every party.
 
 Which bundles are opened is fixed here: the first one of each group, so that the bank is the first to compare.
 """
@@ -12,11 +12,10 @@ from tercet.agents.messaging.mailbox import Tap
 from tercet.mpc.dealing.bundles import ChosenBundles
 from tercet.schemas.files.job import Network, Privacy
 from tercet.schemas.messages.address import Address
-from tercet.schemas.messages.kinds import BundleKey, DealtShares, Message
-from tests.agents.runs.test_blind_faults import NETWORK, SHAPES, smaller
-from tests.agents.runs.test_hung_anywhere import Point, hang
+from tercet.schemas.messages.kinds import DealtShares, Message
+from tests.agents.runs.test_blind_faults import NETWORK
 from tests.agents.runs.test_network_failures import left
-from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, job, off, scene, three
+from tests.agents.scenes import BANK, NOTARY, PATIENT, job, off, scene, three
 from tests.agents.world import NOTHING
 
 UNCHECKED = Privacy(helper_sees="nothing", checked=0.0, checks=0)
@@ -78,17 +77,3 @@ async def test_nobody_notices_where_nothing_is_checked(tmp_path: Path, tap: Tap)
         stage.tap = tap
         ended = await stage.run(job(**LINEAR | {"privacy": UNCHECKED}))
         assert {status.state for status in ended.values()} == {"done"}
-
-
-async def test_whoever_hangs_at_the_key_of_a_bundle_is_named(tmp_path: Path) -> None:
-    """By every other party: no epoch ends without it."""
-    reported = await hang(SHAPES["two"], Point(CARD, BundleKey.kind, BANK, 1, after=False), tmp_path)
-    assert reported is not None
-    assert f"waits for {CARD}" in reported
-
-
-async def test_a_key_of_another_shape_is_blamed_on_its_sender(tmp_path: Path) -> None:
-    """Not on the helper."""
-    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
-        stage.tap = smaller(CARD, BundleKey)
-        assert "of a wrong shape" in off(await stage.run(job(**LINEAR)), "message.shape", CARD)

@@ -1,0 +1,156 @@
+"""Every message of every kind of job is waited for: from whom it comes, for as long as a named deadline says.
+
+What a machine makes of such a wait, whoever hangs, is looked at in `tests/agents/machine`. So all messages are here,
+and a handful of parties really hang in test_hung. Likewise each tensor is held against the shape that is due.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import pytest
+
+from tercet.agents.messaging.inbox import Deadline, Inbox
+from tercet.agents.messaging.mailbox import CONTROL
+from tercet.mpc.arithmetic.ring import Words
+from tercet.schemas.files.job import EarlyStopping, Evaluation, Network
+from tercet.schemas.messages.address import Address
+from tercet.schemas.messages.kinds import (
+    Decide,
+    Inquiry,
+    Job,
+    Message,
+    Ping,
+    Pong,
+    Prune,
+    Query,
+    Resumption,
+    ScoreBound,
+    SentRowDigests,
+    Status,
+    Submit,
+)
+from tercet.schemas.messages.message import MODELS
+from tests.agents.scenes import BANK, CARD, PATIENT, job, make_table, party_settings, prediction, scene, three
+from tests.agents.scenes import quick_switches as quick_switches  # a fixture
+from tests.agents.world import NOTHING
+
+TELCO = "telco"
+ALL = Evaluation(holdout=0.25, metrics="epoch", loss=True, held_out_loss=True)
+BLIND = {"epochs": 2, "evaluation": ALL, "privacy": NOTHING}
+DEEP: dict[str, Any] = {"model": "mlp", "network": Network(hidden=(5, 4), activation="tanh")}
+FOUR = {"tables": tuple((party, "customers") for party in (BANK, CARD, TELCO))}
+SHAPES: Mapping[str, Mapping[str, Any]] = {  # of a training; a prediction follows where nothing is evaluated
+    "linear": {"epochs": 2, "evaluation": ALL, "early_stopping": EarlyStopping(on="loss")},
+    "three": {"epochs": 2, "evaluation": ALL, **FOUR},
+    "network": {"epochs": 2, "evaluation": ALL, **DEEP},
+    "blind": BLIND,
+    "blind three": BLIND | FOUR,
+    "blind network": BLIND | DEEP,
+    "ecdh": {"epochs": 1, "alignment": "ecdh", "release": "shared"},
+    "aligned": {"epochs": 1, "alignment": "aligned", "release": "label"},
+    "network for the label party": {"epochs": 1, "release": "label", **DEEP},
+    "owners": {"epochs": 1, "privacy": NOTHING, "release": "owners"},
+    "blind for the label party": {"epochs": 1, "privacy": NOTHING, "release": "label"},
+    "blind shared network": {"epochs": 1, "privacy": NOTHING, "release": "shared", **DEEP},
+}
+OTHERS = {*CONTROL, Job, Ping, Pong, Inquiry, Resumption, Submit, Query, Decide, Prune, Status}  # no attempt waits for
+OTHERS |= {ScoreBound, SentRowDigests}  # in attempts that go on, which recover in test_recovery and test_blind_recovery
+
+
+class Said(NamedTuple):
+    """Something that one party says to another."""
+
+    model: type[Message]
+    sender: str
+    receiver: str
+    epoch: int
+    step: int
+
+    @classmethod
+    def at(cls, address: Address, message: Message) -> Self:
+        """What an address says of it."""
+        return cls(type(message), address.sender, address.receiver, address.epoch, address.step)
+
+
+@dataclass
+class Book:
+    """Notes what is said, what is waited for, and whose tensors are checked."""
+
+    said: set[Said] = field(default_factory=set)
+    awaited: set[Said] = field(default_factory=set)
+    tensors: dict[int, tuple[Message, Said]] = field(default_factory=dict)  # those that were received
+    checked: set[int] = field(default_factory=set)
+
+    def clear(self) -> None:
+        """Begin another job."""
+        self.said.clear()
+        self.awaited.clear()
+        self.tensors.clear()
+        self.checked.clear()
+
+    def tap(self, address: Address, message: Message) -> Message:
+        """Note what is sent."""
+        if not isinstance(message, CONTROL):
+            self.said.add(Said.at(address, message))
+        return message
+
+    def watch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Note what is received, and checked."""
+        receive, check = Inbox.receive, Inbox.checked_words
+
+        async def note(
+            inbox: Inbox, model: Any, senders: Iterable[str], deadline: Deadline, *, epoch: int = 0, step: int = 0
+        ) -> Any:
+            senders = tuple(senders)
+            assert 0 < deadline.seconds <= getattr(PATIENT, deadline.name), (model, deadline)
+            self.awaited |= {Said(model, sender, inbox._me, epoch, step) for sender in senders}
+            found = await receive(inbox, model, senders, deadline, epoch=epoch, step=step)
+            for sender, message in found.items():
+                if hasattr(message, "words"):
+                    self.tensors[id(message)] = message, Said(model, sender, inbox._me, epoch, step)
+            return found
+
+        def note_check(inbox: Inbox, messages: Mapping[str, Message], shape: Any) -> dict[str, Words]:
+            self.checked |= set(map(id, messages.values()))
+            return check(inbox, messages, shape)
+
+        monkeypatch.setattr(Inbox, "receive", note)
+        monkeypatch.setattr(Inbox, "checked_words", note_check)
+
+    @property
+    def unchecked(self) -> set[Said]:
+        """Tensors whose shapes nobody has looked at."""
+        return {said for key, (_, said) in self.tensors.items() if key not in self.checked}
+
+
+async def undisturbed(shape: Mapping[str, Any], folder: Path, book: Book) -> None:
+    """Run a job of this shape, and a prediction by its model."""
+    settings = three(folder, PATIENT)
+    if shape.get("tables"):
+        make_table(folder / f"{TELCO}.csv", seed=3)
+        settings[TELCO] = party_settings(folder, TELCO, PATIENT)
+    async with scene(settings, folder) as stage:
+        stage.tap = book.tap
+        stage.pin(CARD, BANK, may_hold_model=True)
+        ended = await stage.run(job(accept_narrow=True, **shape))
+        assert {status.state for status in ended.values()} == {"done"}, ended
+        if "evaluation" not in shape:
+            ended = await stage.run(prediction(ended[BANK].job))
+            assert {status.state for status in ended.values()} == {"done"}, ended
+
+
+async def test_every_message_is_waited_for_under_a_named_deadline_and_every_shape_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the party that gets it, which says so as long as it waits."""
+    book, kinds = Book(), set[type[Message]]()
+    book.watch(monkeypatch)
+    for name, shape in SHAPES.items():
+        book.clear()
+        await undisturbed(shape, tmp_path / name, book)
+        assert book.said == book.awaited, name
+        assert book.unchecked == set(), name
+        kinds |= {one.model for one in book.said}
+    assert {model for model in MODELS.values() if model not in kinds} == OTHERS
