@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from numpy.typing import NDArray
 from pydantic import AwareDatetime, Field, JsonValue
 
+from tercet.schemas.core.error import TercetError
 from tercet.schemas.core.strict import Name, Strict
 from tercet.schemas.files.job import ModelKind, Network, Release, canonical_digest, link_of
 from tercet.schemas.messages.kinds import MOST_EXPONENT, MOST_OUTPUTS
@@ -23,7 +24,7 @@ SEED, OPENED, OPENED_UPPER = "weight_mask_seed", "opened/", "opened.upper"
 Arrays = Mapping[str, NDArray[Any]]
 
 
-class ModelPartProblem(ValueError):
+class ModelPartProblem(TercetError, ValueError):
     """Says why a folder holds no usable model part, and how to mend it."""
 
 

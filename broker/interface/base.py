@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol, TypeAlias
 
+from tercet.schemas.core.error import TercetError
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -83,7 +85,7 @@ class Queue:
     private: bool = False  # one agent's or console's own, gone with its connection
 
 
-class BrokerError(Exception):
+class BrokerError(TercetError):
     """Reports something between this party and its partners.
 
     `transient`: the same envelope may go through a little later.

@@ -3,8 +3,10 @@
 What reads such files takes longer to import.
 """
 
+from tercet.schemas.core.error import TercetError
 
-class Invalid(ValueError):
+
+class Invalid(TercetError, ValueError):
     """A file that a person wrote does not say what it should.
 
     The text says where and how to mend it.

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+from tercet.schemas.core.error import TercetError
+
 if TYPE_CHECKING:  # every command tells this error, and most have no use for numpy
     import numpy as np
     from numpy.typing import NDArray
@@ -14,7 +16,7 @@ if TYPE_CHECKING:  # every command tells this error, and most have no use for nu
 SHOWN = 5  # columns that one sentence names
 
 
-class TableProblem(ValueError):
+class TableProblem(TercetError, ValueError):
     """A table that can't be used, and how to mend it.
 
     Attributes:
@@ -24,9 +26,12 @@ class TableProblem(ValueError):
         lacks: which of the columns to use there are not, where that is what is wrong.
     """
 
+    code = "table.unusable"
+
     def __init__(self, what: str, remedy: str, public: str, lacks: tuple[str, ...] = ()) -> None:
         super().__init__(f"{what}; {remedy}")
         self.what, self.remedy, self.public, self.lacks = what, remedy, public, lacks
+        self.hint = remedy
 
 
 class UnusableError(ValueError):
