@@ -265,7 +265,8 @@ class Jobs:
             status = self.runs[job].status() if job in self.runs else self.last_status.get(job)
             return () if status is None else (status,)
         known = dict(self.last_status) | {name: run.status() for name, run in self.runs.items()}
-        return tuple(sorted(known.values(), key=lambda status: status.submitted, reverse=True)[:MOST_LISTED])
+        latest = sorted(known.values(), key=lambda status: status.submitted, reverse=True)[:MOST_LISTED]
+        return tuple(status.without_history() for status in latest)
 
     def trace(self, job: str) -> StepTrace | None:
         """Give the trace of a median step; None before there is one, or long after the end."""

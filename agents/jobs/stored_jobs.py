@@ -16,5 +16,6 @@ def recall_status(settings: Settings, job: str | None = None) -> Status | None:
     if not records:
         return None
     known = sorted((record.status for record in records), key=lambda status: status.submitted, reverse=True)
-    jobs = tuple(status for status in known if job in {None, status.job})[:MOST_LISTED]
+    listed = (status.without_history() for status in known) if job is None else iter(known)
+    jobs = tuple(status for status in listed if job in {None, status.job})[:MOST_LISTED]
     return Status(jobs=jobs, problem=None if jobs else f"{settings.party} has no record of a job {job}")

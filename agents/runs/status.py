@@ -4,17 +4,20 @@ It reads and decides nothing; what it tells is for this party's own console and 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from tercet.agents.core.states import TERMINAL, State
 from tercet.agents.session.context import JobContext
+from tercet.agents.session.history import History
 from tercet.agents.session.plan_warnings import warnings_of
+from tercet.agents.session.training_defaults import with_planned_numbers
 from tercet.broker.interface.clock import loop_time
 from tercet.schemas.files.job import TrainingJob
-from tercet.schemas.messages.kinds import JobStatus, PartyStatus, Progress
+from tercet.schemas.messages.kinds import EpochStatus, JobStatus, PartyStatus, Progress
 
 NOTHING_HELD: Final = frozenset({State.FAILED, State.CANCELLED})  # by anybody
 MOST_NOTES = 20
+MOST_EPOCHS = 1000  # that one status tells
 ProgressByParty = Mapping[str, tuple[float, Progress]]
 """When each party was heard last, on this machine's monotonic clock, and what it said; this party among them."""
 
@@ -49,7 +52,33 @@ def job_status(context: JobContext, state: State, heard: ProgressByParty) -> Job
         loss=context.history.losses[-1] if context.history.losses else None,
         held_out_loss=context.history.held_out_losses[-1] if context.history.held_out_losses else None,
         worthless=context.history.shortfall or None,
+        **(_training_numbers(context, job) if isinstance(job, TrainingJob) else {}),
+        history=epochs_done(context.history),
         release=who_holds(job) if isinstance(job, TrainingJob) and state not in NOTHING_HELD else "",
+    )
+
+
+def _training_numbers(context: JobContext, job: TrainingJob) -> dict[str, Any]:
+    """Tell how long and how fast a job trains; what is "auto" only once there is a plan."""
+    training = (job if context.plan is None else with_planned_numbers(context)).training
+    best = context.history.best_epoch
+    auto = {name: None if getattr(training, name) == "auto" else getattr(training, name) for name in ("batch", "rate")}
+    return {"epochs": training.epochs, "l2": training.l2, "best_epoch": None if best is None else best + 1, **auto}
+
+
+def epochs_done(history: History) -> tuple[EpochStatus, ...]:
+    """Describe the latest epochs that are done."""
+    losses, held_out = dict(enumerate(history.losses)), dict(enumerate(history.held_out_losses))
+    return tuple(
+        EpochStatus(
+            epoch=epoch + 1,
+            rate=history.rates[epoch],
+            seconds=round(seconds, 3),
+            loss=losses.get(epoch),
+            held_out_loss=held_out.get(epoch),
+            metrics=history.metrics.get(epoch, {}),
+        )
+        for epoch, seconds in sorted(history.seconds.items())[-MOST_EPOCHS:]
     )
 
 

@@ -23,6 +23,7 @@ class History:
         losses: the mean training loss of each epoch.
         held_out_losses: the mean loss of the held-out rows after each epoch.
         metrics: of the held-out rows after an epoch.
+        seconds: that each epoch took, evaluation included; `rates`: of each epoch's first step.
         best_epoch: whose model was kept, where the job stops early; else None.
         shortfall: why the model that is kept is not better than a constant; empty if it is, or if nobody can tell.
         latest: the last scores of the held-out rows, (rows,), or of several classes (rows, classes).
@@ -32,6 +33,8 @@ class History:
     losses: list[float] = field(default_factory=list)
     held_out_losses: list[float] = field(default_factory=list)
     metrics: dict[int, dict[str, float]] = field(default_factory=dict)
+    seconds: dict[int, float] = field(default_factory=dict)
+    rates: dict[int, float] = field(default_factory=dict)
     best_epoch: int | None = None
     shortfall: str = ""
     latest: Floats | None = field(default=None, repr=False)
@@ -45,6 +48,8 @@ class History:
             "losses": [*self.losses],
             "held_out_losses": [*self.held_out_losses],
             "metrics": list(self.metrics.items()),
+            "seconds": list(self.seconds.items()),
+            "rates": list(self.rates.items()),
             "best_epoch": self.best_epoch,
         }
         return {name: array for name, array in arrays.items() if array is not None}, facts
@@ -53,6 +58,7 @@ class History:
         """Restore the history of an earlier attempt."""
         self.losses, self.metrics = list(facts["losses"]), {epoch: dict(found) for epoch, found in facts["metrics"]}
         self.held_out_losses, self.best_epoch = list(facts["held_out_losses"]), facts["best_epoch"]
+        self.seconds, self.rates = (dict(facts.get(name, ())) for name in ("seconds", "rates"))  # later than the others
         self.latest, self.scores, self.labels = (arrays.get(name) for name in ("latest", "scores", "labels"))
 
     def keep_scores(self, epoch: int | None = None) -> None:

@@ -3,6 +3,8 @@
 Only the label party learns scores; the loss goes to whom the job names. Nothing here changes a weight.
 """
 
+import itertools
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -63,9 +65,26 @@ class Evaluation:
         self.loss = loss
         self._blind_held_out: HeldOutParty | None = None
         self.best: AnyShares | None = None
+        self._since = time.perf_counter()
+        self._rates = context.ready_plan.request.rates()
+        self._steps_passed = 0  # of these rates
 
     async def on_epoch_end(self, epoch: int, shares: Callable[[], AnyShares]) -> bool:
         """Do what the job asks for after an epoch; whether there may be another one."""
+        go_on = await self._evaluate_epoch(epoch, shares)
+        history, now = self._context.history, time.perf_counter()
+        history.seconds[epoch], history.rates[epoch] = now - self._since, self._first_rate(epoch)
+        self._since = now
+        return go_on
+
+    def _first_rate(self, epoch: int) -> float:
+        """Give the learning rate of an epoch's first step; epochs come in order."""
+        first = epoch * self._context.ready_plan.steps_per_epoch
+        rate = next(itertools.islice(self._rates, first - self._steps_passed, None))
+        self._steps_passed = first + 1
+        return rate
+
+    async def _evaluate_epoch(self, epoch: int, shares: Callable[[], AnyShares]) -> bool:
         job = self._context.training
         if self.loss is not None:
             await self._open_loss(epoch)

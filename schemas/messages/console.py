@@ -3,6 +3,8 @@
 No other party hears it, so that it may hold what those may not know; of rows and weights it holds nothing.
 """
 
+from typing import Self
+
 from pydantic import Field
 
 from tercet.schemas.core.strict import JobId, Name, Sentence, Strict
@@ -92,6 +94,17 @@ class PartyStatus(Strict):
     heard: float  # seconds ago
 
 
+class EpochStatus(Strict):
+    """Describes an epoch that is done, as far as this party may know it."""
+
+    epoch: int  # from 1
+    rate: float  # of its first step
+    seconds: float  # with its evaluation
+    loss: float | None = None  # the mean over its rows
+    held_out_loss: float | None = None
+    metrics: dict[str, float] = {}  # of the held-out rows, where they were scored after it
+
+
 class JobStatus(Strict):
     """Describes one job as one agent sees it."""
 
@@ -129,9 +142,19 @@ class JobStatus(Strict):
     checkpoint: int = 0  # steps that were done at the last one on the disk
     release: str = ""  # who holds what of the model, in words; empty where there is none
     cancelled_by: str = ""  # the party at which it was cancelled
+    epochs: int | None = None  # at most so many; None of a prediction, and at a record of an earlier release
+    batch: int | None = None  # where it is known: "auto" becomes a number once the tables are read
+    rate: float | None = None  # of the first step, likewise
+    l2: float | None = None
+    best_epoch: int | None = None  # whose model is released, from 1, where the job may stop early
+    history: tuple[EpochStatus, ...] = ()  # the latest thousand epochs; not in a list of jobs
     model_part: str | None = None
     report: str | None = None
     scores: str | None = None
+
+    def without_history(self) -> Self:
+        """Give the same for a list of jobs, which would be long."""
+        return self.model_copy(update={"history": ()}) if self.history else self
 
 
 class Status(Message):

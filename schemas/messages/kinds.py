@@ -35,6 +35,7 @@ from tercet.schemas.messages.blind import (
 )
 from tercet.schemas.messages.console import (
     Decide,
+    EpochStatus,
     JobStatus,
     PartyStatus,
     Prune,
@@ -171,6 +172,7 @@ __all__ = [
     "DealtShares",
     "Decide",
     "EpochDecision",
+    "EpochStatus",
     "ErrorOpening",
     "Failure",
     "GoOn",
