@@ -1,88 +1,96 @@
-"""Answers GET /metrics, /healthz and /readyz on the agent's own port, and nothing else.
+"""Serves web applications on the agent's loop; bounds connections, sizes and times.
 
-It takes no input but a path, holds few connections for a short time, and can change nothing.
+uvicorn speaks HTTP, without its own server, which would install signal handlers. Each connection is for one request.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+import ssl
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import structlog
-from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.datastructures import MutableHeaders
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
 
-from tercet.agents.daemon.agent import Agent
-from tercet.agents.daemon.health import LoopMonitor, health_problems, readiness_problems
-from tercet.agents.daemon.prometheus import Metrics, text
-from tercet.broker.interface.base import Broker
 from tercet.schemas.files.invalid import Invalid
-from tercet.schemas.files.monitor_settings import MonitorSettings
 
-MOST_REQUEST: Final = 8192  # bytes of a request, its headers included
+MOST_REQUEST: Final = 8192  # bytes of a request, its headers and its body
 MOST_CONNECTIONS: Final = 16
 SECONDS: Final = 5.0  # for a request and its answer
-PLAIN: Final = "text/plain; charset=utf-8"
-METHODS: Final = {b"GET", b"HEAD"}
+DEADLINE: Final = "tercet.deadline"  # in a scope: gives the answer another deadline, in seconds from now
+HEADERS: Final = {
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+"""Sent with each answer that has none of its own of that name."""
+TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
-class HttpResponse:
-    """Holds a page that is sent back."""
+class Listening:
+    """Says where a server listens.
 
-    status: HTTPStatus
-    body: bytes = b""
-    kind: str = PLAIN
+    Attributes:
+        section: of the settings that say so, for its errors.
+        tls: certificate and key; None for plain HTTP.
+    """
 
-
-Page = Callable[[], Awaitable[HttpResponse]]
-
-
-def pages_of(agent: Agent, broker: Broker, pulse: LoopMonitor) -> dict[str, Page]:
-    """Map each path to the page that an agent serves there."""
-    metrics = Metrics(agent, broker, pulse)
-
-    async def numbers() -> HttpResponse:
-        gathered = metrics.gather()  # here, where nothing changes meanwhile
-        return HttpResponse(HTTPStatus.OK, await asyncio.to_thread(text, gathered), CONTENT_TYPE_LATEST)
-
-    async def alive() -> HttpResponse:
-        return _problems_page(health_problems(agent, broker))
-
-    async def ready() -> HttpResponse:
-        return _problems_page(readiness_problems(agent, broker))
-
-    return {"/metrics": numbers, "/healthz": alive, "/readyz": ready}
+    section: str
+    address: str
+    port: int
+    tls: ssl.SSLContext | None = None
 
 
-def _problems_page(problems: list[str]) -> HttpResponse:
-    if not problems:
-        return HttpResponse(HTTPStatus.OK, b"ok\n")
-    return HttpResponse(HTTPStatus.SERVICE_UNAVAILABLE, "".join(f"{problem}\n" for problem in problems).encode())
+class WebServer:
+    """Serves one application at one place. Use as an async context manager."""
 
-
-class Monitor:
-    """Serves the pages if the settings name a port. Use as an async context manager."""
-
-    def __init__(self, settings: MonitorSettings, pages: Mapping[str, Page]) -> None:
-        self._settings, self._pages = settings, pages
+    def __init__(self, app: ASGIApp, place: Listening) -> None:
+        self._place, self._state = place, ServerState()
+        self._config = Config(
+            partial(_answer, app),
+            http=BoundedProtocol,
+            interface="asgi3",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="critical",  # whoever sends nonsense fills no log; our own errors are logged below
+            access_log=False,
+            proxy_headers=False,
+            h11_max_incomplete_event_size=MOST_REQUEST,
+        )
         self._server: asyncio.Server | None = None
-        self._busy: set[asyncio.Task[None]] = set()
-        self._log = structlog.get_logger()
 
     async def __aenter__(self) -> Self:
-        port, address = self._settings.port, self._settings.address
-        if port is None:
-            return self
+        """Listen.
+
+        Raises:
+            Invalid: it cannot.
+        """
+        self._config.load()
+        loop, place = asyncio.get_running_loop(), self._place
+        patience = None if place.tls is None else SECONDS
+        make = partial(BoundedProtocol, config=self._config, server_state=self._state, app_state={}, _loop=loop)
         try:
-            self._server = await asyncio.start_server(self._serve, address, port, limit=MOST_REQUEST)
+            self._server = await loop.create_server(
+                make, place.address, place.port, ssl=place.tls, ssl_handshake_timeout=patience
+            )
         except (OSError, ValueError) as error:  # UnicodeError, of a name that no machine can have, among them
             why = getattr(error, "strerror", None) or type(error).__name__
             raise Invalid(
-                f"[monitor] cannot listen at {address}, port {port} ({why}): give each agent of this machine a port "
-                f"of its own that its user may have, and an address of this machine"
+                f"{place.section} cannot listen at {place.address}, port {place.port} ({why}): give each agent of this "
+                f"machine a port of its own that its user may have, and an address of this machine"
             ) from None
         return self
 
@@ -95,70 +103,80 @@ class Monitor:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._server is None:
-            return
+        assert self._server is not None
         self._server.close()
-        for task in tuple(self._busy):
+        answering = tuple(self._state.tasks)
+        for task in answering:
             task.cancel()
-        if self._busy:
-            await asyncio.wait(self._busy)
+        for connection in tuple(self._state.connections):
+            connection.transport.abort()
+        if answering:
+            await asyncio.wait(answering)
         await self._server.wait_closed()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        try:
-            if len(self._busy) >= MOST_CONNECTIONS:
-                return
-            self._busy.add(task)
-            with suppress(OSError, TimeoutError, asyncio.IncompleteReadError):  # who asked has gone, or is too slow
-                async with asyncio.timeout(SECONDS):
-                    await self._converse(reader, writer)
-        finally:
-            self._busy.discard(task)
-            writer.transport.abort() if writer.transport.get_write_buffer_size() else writer.close()
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-        except asyncio.LimitOverrunError:
-            writer.write(_response_bytes(HttpResponse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE), b"GET"))
+class BoundedProtocol(H11Protocol):
+    """Reads one request of a bounded size from a connection, which has a deadline."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        inner, self._received = self.app, 0
+        self._deadline: asyncio.TimerHandle | None = None
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            scope[DEADLINE] = self._set_deadline
+            await inner(scope, receive, send)
+
+        self.app = app
+
+    def connection_made(self, transport: Any) -> None:
+        """Take a connection in, or turn it away where there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) > MOST_CONNECTIONS:
+            transport.abort()
         else:
-            method, path = _parse_request(head)
-            writer.write(_response_bytes(await self._answer(method, path), method))
-        await writer.drain()
+            self._set_deadline(SECONDS)
 
-    async def _answer(self, method: bytes, path: bytes) -> HttpResponse:
-        if not path:
-            return HttpResponse(HTTPStatus.BAD_REQUEST)
-        if method not in METHODS:
-            return HttpResponse(HTTPStatus.METHOD_NOT_ALLOWED)
-        page = self._pages.get(path.partition(b"?")[0].decode("latin-1"))
-        if page is None:
-            return HttpResponse(HTTPStatus.NOT_FOUND, b"/metrics, /healthz, /readyz\n")
-        try:
-            return await page()
-        except Exception:  # noqa: BLE001 - a bug in a page ends no agent
-            self._log.exception("an error of our own in the monitor")
-            return HttpResponse(HTTPStatus.INTERNAL_SERVER_ERROR)
+    def data_received(self, data: bytes) -> None:
+        """Read a part of the request, up to the bound on all of it."""
+        self._received += len(data)
+        if self._received <= MOST_REQUEST:
+            super().data_received(data)
+        elif not self.transport.is_closing():
+            if self.cycle is None or not self.cycle.response_started:
+                self.transport.write(TOO_LARGE)
+            self.transport.close()
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget a connection."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        super().connection_lost(exc)
 
-def _parse_request(head: bytes) -> tuple[bytes, bytes]:
-    """Method and path; both empty for what is no HTTP/1 request."""
-    words = head.partition(b"\r\n")[0].split(b" ")
-    if len(words) != 3 or not words[2].startswith(b"HTTP/1."):
-        return b"", b""
-    return words[0], words[1]
+    def _set_deadline(self, seconds: float) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self.loop.call_later(seconds, self.transport.abort)
 
 
-def _response_bytes(answer: HttpResponse, method: bytes) -> bytes:
-    lines = (
-        f"HTTP/1.1 {answer.status.value} {answer.status.phrase}",
-        f"Content-Type: {answer.kind}",
-        f"Content-Length: {len(answer.body)}",
-        "Cache-Control: no-store",
-        "X-Content-Type-Options: nosniff",
-        *(["Allow: GET, HEAD"] if answer.status is HTTPStatus.METHOD_NOT_ALLOWED else []),
-        "Connection: close",
-    )
-    return "\r\n".join((*lines, "", "")).encode() + (b"" if method == b"HEAD" else answer.body)
+async def _answer(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Let an application answer, with strict headers; a bug in it ends no agent."""
+    started = False
+
+    async def send_strictly(message: Message) -> None:
+        nonlocal started
+        if message["type"] == "http.response.start":
+            started = True
+            headers = MutableHeaders(raw=message["headers"])
+            headers["connection"] = "close"
+            for name, value in HEADERS.items():
+                headers.setdefault(name, value)
+        await send(message)
+
+    try:
+        await app(scope, receive, send_strictly)
+    except Exception:
+        structlog.get_logger().exception("an error of our own in the page or monitor")
+        if started:
+            raise  # which cuts the answer off
+        await Response(status_code=HTTPStatus.INTERNAL_SERVER_ERROR)(scope, receive, send_strictly)

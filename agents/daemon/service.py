@@ -5,12 +5,12 @@ It decides nothing about jobs; an agent without either runs the same.
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import AsyncExitStack
 from typing import Any
 
 from tercet.agents.daemon.agent import Agent
 from tercet.agents.daemon.console_socket import ConsoleSocket
 from tercet.agents.daemon.health import LoopMonitor, health_problems, look_for_alarms, readiness_problems
-from tercet.agents.daemon.http_server import Monitor, pages_of
 from tercet.agents.daemon.systemd import Notifier
 from tercet.broker.interface.base import Broker
 
@@ -25,8 +25,8 @@ async def notify_service_manager(
         BrokerError: as `Agent.serve`.
     """
     pulse = LoopMonitor()
-    monitor = Monitor(agent.settings.monitor, pages_of(agent, broker, pulse))
-    async with monitor, asyncio.TaskGroup() as tasks:
+    async with AsyncExitStack() as servers, asyncio.TaskGroup() as tasks:
+        await _listen(servers, agent, broker, pulse)
         beside = [
             tasks.create_task(pulse.beat()),
             tasks.create_task(look_for_alarms(agent, broker)),
@@ -40,6 +40,18 @@ async def notify_service_manager(
         finally:
             for task in beside:
                 task.cancel()
+
+
+async def _listen(servers: AsyncExitStack, agent: Agent, broker: Broker, pulse: LoopMonitor) -> None:
+    """Serve what the settings name a port for; an agent without one loads none of it."""
+    settings = agent.settings.monitor
+    if settings.port is None:
+        return
+    from tercet.agents.daemon.http_server import Listening, WebServer  # noqa: PLC0415 - a web framework
+    from tercet.agents.daemon.monitor import MonitorApp, answers_of  # noqa: PLC0415
+
+    app = MonitorApp(answers_of(agent, broker, pulse))
+    await servers.enter_async_context(WebServer(app, Listening("[monitor]", settings.address, settings.port)))
 
 
 async def _notify_state(agent: Agent, broker: Broker, notifier: Notifier) -> None:

@@ -3,25 +3,26 @@
 import asyncio
 import os
 import re
+import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from http import HTTPStatus
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.responses import PlainTextResponse, Response
 
 from tercet.agents.core.states import State
 from tercet.agents.daemon import http_server
 from tercet.agents.daemon.health import LoopMonitor, unwritable
-from tercet.agents.daemon.http_server import Monitor, pages_of
+from tercet.agents.daemon.http_server import Listening, WebServer
+from tercet.agents.daemon.monitor import Answer, MonitorApp, answers_of
 from tercet.agents.daemon.prometheus import _jobs
 from tercet.broker.interface import topology
 from tercet.schemas.files.invalid import Invalid
-from tercet.schemas.files.monitor_settings import MonitorSettings
 from tercet.schemas.messages.address import Round
 from tercet.schemas.messages.kinds import Message
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, Scene, job, scene, three
@@ -29,18 +30,20 @@ from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 pytestmark = pytest.mark.real_time
 
-ANY_PORT = MonitorSettings(port=0)
+
+def serving(answers: Mapping[str, Answer], *, address: str = "127.0.0.1", port: int = 0) -> WebServer:
+    """A server of these answers, at any port."""
+    return WebServer(MonitorApp(answers), Listening("[monitor]", address, port))
 
 
 @asynccontextmanager
-async def watched(stage: Scene, party: str = BANK) -> AsyncIterator[Monitor]:
+async def watched(stage: Scene, party: str = BANK) -> AsyncIterator[WebServer]:
     """The monitor of a party of a scene."""
-    pages = pages_of(stage.agents[party], stage.connection(party), LoopMonitor())
-    async with Monitor(ANY_PORT, pages) as server:
+    async with serving(answers_of(stage.agents[party], stage.connection(party), LoopMonitor())) as server:
         yield server
 
 
-async def say(server: Monitor, request: bytes) -> bytes:
+async def say(server: WebServer, request: bytes) -> bytes:
     """All that comes back for a request."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     try:
@@ -52,7 +55,7 @@ async def say(server: Monitor, request: bytes) -> bytes:
         writer.close()
 
 
-async def get(server: Monitor, path: str) -> tuple[int, str]:
+async def get(server: WebServer, path: str) -> tuple[int, str]:
     """Status and body of a page."""
     head, _, body = (await say(server, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())).partition(b"\r\n\r\n")
     return int(head.split(b" ")[1]), body.decode()
@@ -206,7 +209,7 @@ async def test_an_agent_whose_handler_has_failed_is_not_alive(tmp_path: Path) ->
         await stage.start(BANK)
         broker = stage.memory_broker.connect(CARD)
         broker.failed.set_exception(RuntimeError("a bug"))
-        async with Monitor(ANY_PORT, pages_of(stage.agents[BANK], broker, LoopMonitor())) as server:
+        async with serving(answers_of(stage.agents[BANK], broker, LoopMonitor())) as server:
             assert (await get(server, "/healthz"))[0] == 503
             assert (await get(server, "/readyz"))[0] == 503
 
@@ -214,24 +217,25 @@ async def test_an_agent_whose_handler_has_failed_is_not_alive(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("request_", "status"),
     [
-        (b"GET / HTTP/1.1\r\n\r\n", b"404"),
-        (b"GET /metrics/../../etc/passwd HTTP/1.1\r\n\r\n", b"404"),
-        (b"POST /metrics HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc", b"405"),
-        (b"DELETE /healthz HTTP/1.1\r\n\r\n", b"405"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"404"),
+        (b"GET /metrics/../../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n", b"404"),
+        (b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc", b"405"),
+        (b"DELETE /healthz HTTP/1.1\r\nHost: x\r\n\r\n", b"405"),
+        (b"GET /metrics HTTP/1.1\r\n\r\n", b"400"),
         (b"GET /metrics\r\n\r\n", b"400"),
         (b"\x16\x03\x01\x02\x00\r\n\r\n", b"400"),
         (b"GET /healthz HTTP/1.1\r\n" + b"X: y\r\n" * 4000 + b"\r\n", b"431"),
-        (b"HEAD /healthz HTTP/1.1\r\n\r\n", b"200"),
+        (b"HEAD /healthz HTTP/1.1\r\nHost: x\r\n\r\n", b"200"),
         (b"GET /healthz?verbose HTTP/1.0\r\n\r\n", b"200"),
     ],
 )
 async def test_what_is_no_page_is_answered_with_a_status(request_: bytes, status: bytes) -> None:
     """And nothing that was asked comes back in it."""
 
-    async def page() -> http_server.HttpResponse:
-        return http_server.HttpResponse(HTTPStatus.OK, b"here")
+    async def page() -> Response:
+        return PlainTextResponse("here")
 
-    async with Monitor(ANY_PORT, {"/healthz": page, "/metrics": page}) as server:
+    async with serving({"/healthz": page, "/metrics": page}) as server:
         answer = await say(server, request_)
         assert answer.startswith(b"HTTP/1.1 " + status) or (status == b"431" and not answer)  # reset while it sends
         assert b"passwd" not in answer
@@ -242,14 +246,14 @@ async def test_what_is_no_page_is_answered_with_a_status(request_: bytes, status
 async def test_an_address_that_cannot_be_had_is_told_in_a_sentence(address: str) -> None:
     """Of another machine, or of none."""
     with pytest.raises(Invalid, match=f"cannot listen at {re.escape(address)}, port 0"):
-        async with Monitor(MonitorSettings(port=0, address=address), {}):
+        async with serving({}, address=address):
             pass
 
 
 async def test_who_says_nothing_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """And there is room for others again."""
     monkeypatch.setattr(http_server, "SECONDS", 0.3)
-    async with Monitor(ANY_PORT, {}) as server:
+    async with serving({}) as server:
         silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(http_server.MOST_CONNECTIONS)]
         assert [await asyncio.wait_for(reader.read(), 10) for reader, _ in silent] == [b""] * len(silent)
         for _, writer in silent:
@@ -260,13 +264,13 @@ async def test_who_says_nothing_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -
 async def test_who_comes_in_crowds_is_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those who are in already are still heard."""
     monkeypatch.setattr(http_server, "SECONDS", 600)
-    async with Monitor(ANY_PORT, {}) as server:
+    async with serving({}) as server:
         crowd = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(http_server.MOST_CONNECTIONS)]
         overdue, closing = await asyncio.open_connection("127.0.0.1", server.port)
         assert await asyncio.wait_for(overdue.read(), 10) == b""
         closing.close()
         first, asking = crowd[0]
-        asking.write(b"GET / HTTP/1.1\r\n\r\n")
+        asking.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (await asyncio.wait_for(first.read(), 10)).startswith(b"HTTP/1.1 404")
         for _, writer in crowd:
             writer.close()
@@ -275,35 +279,46 @@ async def test_who_comes_in_crowds_is_turned_away(monkeypatch: pytest.MonkeyPatc
 async def test_a_page_with_a_bug_ends_neither_agent_nor_monitor() -> None:
     """It is told as an error of our own, without its text."""
 
-    async def page() -> http_server.HttpResponse:
+    async def page() -> Response:
         raise ValueError("a secret")
 
-    async with Monitor(ANY_PORT, {"/metrics": page}) as server:
+    async with serving({"/metrics": page}) as server:
         assert await get(server, "/metrics") == (500, "")
         assert await get(server, "/metrics") == (500, "")
 
 
 async def test_a_monitor_leaves_with_its_connections_open() -> None:
     """Whoever asks slowly does not hold up an agent that leaves."""
-    async with Monitor(ANY_PORT, {}) as server:
+    async with serving({}) as server:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b"GET /")
         await asyncio.sleep(0)
-    assert await asyncio.wait_for(reader.read(), 10) == b""
+    with suppress(ConnectionResetError):
+        assert await asyncio.wait_for(reader.read(), 10) == b""
     writer.close()
 
 
 async def test_a_port_that_is_taken_is_told_with_what_to_do() -> None:
     """The settings can be mended, so it is not the broker's or a job's trouble."""
-    async with Monitor(ANY_PORT, {}) as server:
+    async with serving({}) as server:
         with pytest.raises(Invalid, match=r"\[monitor\] cannot listen .* a port of its own"):
-            await Monitor(MonitorSettings(port=server.port), {}).__aenter__()
+            await serving({}, port=server.port).__aenter__()
 
 
-async def test_without_a_port_nothing_listens() -> None:
-    """An agent needs no inbound port."""
-    async with Monitor(MonitorSettings(), {}) as server:
-        assert server._server is None
+async def test_without_a_port_nothing_listens(tmp_path: Path) -> None:
+    """An agent needs no inbound port, and loads no web framework for none."""
+    script = """
+import asyncio, sys
+from contextlib import AsyncExitStack
+from types import SimpleNamespace
+from tercet.agents.daemon.service import _listen
+from tercet.schemas.files.monitor_settings import MonitorSettings
+agent = SimpleNamespace(settings=SimpleNamespace(monitor=MonitorSettings()))
+asyncio.run(_listen(AsyncExitStack(), agent, None, None))
+print({"starlette", "uvicorn"} & {*sys.modules})
+"""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=asyncio.subprocess.PIPE)
+    assert (await process.communicate())[0] == b"set()\n"
 
 
 async def test_the_pulse_shows_what_holds_up_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
