@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tercet.agents.access.table import read_snapshot
 from tercet.agents.alignment.matching import align
+from tercet.agents.alignment.named_split import NamedSplit
 from tercet.agents.alignment.table_problems import unusable_login, unusable_table
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.policy.table import narrow_table
@@ -22,7 +23,7 @@ from tercet.broker.sealing.key_problem import KeyProblem
 from tercet.mpc.arithmetic.fixed import encode_features
 from tercet.mpc.randomness import secret_order
 from tercet.schemas.files.invalid import Invalid
-from tercet.schemas.files.job import canonical_digest
+from tercet.schemas.files.job import TrainingJob, canonical_digest
 from tercet.schemas.messages.kinds import OrderCommitment, OrderConfirmation, OrderContribution
 from tercet.tables.core.interrupt import Interrupt
 from tercet.tables.core.problem import TableProblem
@@ -39,10 +40,11 @@ ID_SLICE = 2**16  # ids that are Python texts at a time
 
 @dataclass(slots=True, repr=False)
 class AlignmentSecrets:
-    """Holds the data parties' contributions and the alignment key made from them."""
+    """Holds the data parties' contributions, and the keys of alignment and split."""
 
     contributions: Mapping[str, bytes]
     alignment_key: bytes
+    split_key: bytes
 
 
 class AlignedTable:
@@ -154,13 +156,25 @@ class AlignedTable:
         """Contribute to the keys, and find the rows that all data parties have.
 
         Raises:
-            JobProblem: too few rows are in common, or the parties find different ones.
+            JobProblem: too few rows are in common, the parties find different ones, or they have no common key of the
+                split that the job names.
         """
         context, contributions = self._context, await self._contribute()
         # The digest leaves out the run: so tests with the same contributions get the same order of rows.
         digest = canonical_digest("tercet alignment", context.job.description.model_dump())
-        self._secrets = AlignmentSecrets(contributions, secret_order.alignment_key(digest, contributions))
-        self.rows, self.digest = await align(context, self._secrets.alignment_key, self.table.ids)
+        key = secret_order.alignment_key(digest, contributions)
+        job = context.description
+        name = job.evaluation.split if isinstance(job, TrainingJob) else None
+        if name is None:
+            self._secrets = AlignmentSecrets(contributions, key, key)
+            self.rows, self.digest = await align(context, key, self.table.ids)
+            return
+        split = NamedSplit(context, name)
+        with split.reserve():
+            split_key = await split.agree(key)
+            self._secrets = AlignmentSecrets(contributions, key, split_key)
+            self.rows, self.digest = await align(context, key, self.table.ids)
+            split.confirm(split_key)  # a partner that has found its rows had stored the key before
 
     async def _contribute(self) -> Mapping[str, bytes]:
         """Exchange commitments, then contributions, so that no party can choose the order."""
@@ -208,7 +222,7 @@ class AlignedTable:
         if holdout == 0:
             return np.zeros(len(self.rows), np.bool_)
         assert self._secrets is not None
-        key = secret_order.derive_subkey(self._secrets.alignment_key, "split")
+        key = secret_order.derive_subkey(self._secrets.split_key, "split")
         return secret_order.choose_held_out(key, self._encoded_ids(), holdout)
 
     def _encoded_ids(self) -> Iterator[bytes]:

@@ -204,6 +204,20 @@ DISCLOSURES: tuple[Group, ...] = (
         ),
     ),
     Group(
+        "`[evaluation] split`",
+        lambda case: case.asks(lambda job: job.evaluation.split is not None),
+        (
+            Disclosure("data parties", ALIGNMENT, "whether each has the key of the split"),
+            Disclosure(
+                "label party",
+                TRAINING,
+                "scores of the same rows in other jobs too",
+                "noise; partners' budgets",
+                lambda case: case.asks(lambda job: job.scorings > 0),
+            ),
+        ),
+    ),
+    Group(
         "`[evaluation] loss`",
         lambda case: case.asks(lambda job: job.evaluation.loss),
         (Disclosure("label party", TRAINING, "the mean training loss of each epoch", _ONE_NUMBER),),

@@ -100,8 +100,8 @@ class DataPartyRole:
             raise JobProblem(
                 "job.holdout",
                 context.job.submitter,
-                "the rows in common are so few that none is left to train on, or none to evaluate with; which are held "
-                "out is drawn anew in each run: run it again, change holdout in the job, or bring more rows",
+                "the rows in common are so few that none is left to train on, or none to evaluate with: change holdout "
+                "in the job, or bring more rows; without a split each run holds out others",
             )
         check_split(context, rows, held_out)
         try:

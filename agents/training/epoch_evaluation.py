@@ -216,8 +216,8 @@ class Evaluation:
             raise JobProblem(
                 "job.holdout",
                 context.job.submitter,
-                f"no early stopping on {on}: all held-out rows have the same label; which are held out is drawn anew "
-                f"in each run: run it again, or hold out more",
+                f"no early stopping on {on}: all held-out rows have the same label: hold out more; without a split "
+                f"each run holds out others",
             )
         worthless = self._constant is not None and shortfall(self._constant, context.history, epoch, last=False)
         best, go_on = stopping.decide(value, worthless=bool(worthless))

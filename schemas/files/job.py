@@ -96,6 +96,7 @@ class Evaluation(OmitUnset):
 
     Attributes:
         holdout: the part of the aligned rows that is not trained on, chosen by a keyed hash of the id.
+        split: a name for the choice: every job of the same data parties that names it holds out the same rows.
         metrics: when the held-out rows are scored, if at all; each time the label party learns their scores.
         every: with "epoch": after every so many epochs, and after the last.
         loss: whether the mean training loss of each epoch is opened: one number, nothing for each row.
@@ -103,9 +104,10 @@ class Evaluation(OmitUnset):
         loss_to: to whom the two are.
     """
 
-    added = frozenset({"held_out_loss", "every"})
+    added = frozenset({"held_out_loss", "every", "split"})
 
     holdout: float = Field(default=0.0, ge=0, le=0.9)
+    split: Name | None = None
     metrics: Literal["none", "end", "epoch"] = "end"
     every: int = Field(default=1, ge=1, le=100_000)
     loss: bool = False
@@ -116,6 +118,8 @@ class Evaluation(OmitUnset):
     def _there_is_a_held_out_row(self) -> Self:
         if self.held_out_loss and self.holdout == 0:
             raise ValueError("held_out_loss needs rows that are held out: write holdout = 0.2, say")
+        if self.split is not None and self.holdout == 0:
+            raise ValueError("split names which rows are held out: write holdout = 0.2, say, beside it")
         if self.every > 1 and self.metrics != "epoch":
             raise ValueError('every counts epochs between two scorings: write metrics = "epoch" too, or leave it out')
         return self

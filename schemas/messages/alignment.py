@@ -64,6 +64,19 @@ class OrderConfirmation(Message):
     confirmation: Digest
 
 
+class SplitKey(Message):
+    """Proves which key of the job's named split the sender has, in this run only.
+
+    `agreed` says whether it is of an earlier job; else all may make a new one.
+    """
+
+    kind = "split key"
+    round = Round.ALIGNMENT
+    item = "proof"
+    agreed: bool
+    proof: Digest
+
+
 # --- alignment: sealed by the attempt's keys
 
 

@@ -12,6 +12,7 @@ from tercet.schemas.messages.alignment import (
     OrderContribution,
     Presence,
     Pseudonyms,
+    SplitKey,
     Transcript,
     TwiceBlindedIds,
 )
@@ -262,6 +263,7 @@ __all__ = [
     "SentRowDigests",
     "Sizes",
     "SlopeOpening",
+    "SplitKey",
     "SpreadShare",
     "Start",
     "Status",

@@ -17,6 +17,7 @@ from tercet.broker.sealing.seal import NONCE_BYTES, SessionSeal, associated_data
 from tercet.mpc.arithmetic.fixed import decode
 from tercet.mpc.arithmetic.ring import Words, total
 from tercet.mpc.plan.schedule import Step
+from tercet.mpc.randomness.secret_order import derive_subkey
 from tercet.schemas.files.job import TrainingJob
 from tercet.schemas.messages.address import Address, parse_address
 from tercet.schemas.messages.kinds import (
@@ -116,6 +117,7 @@ from tercet.schemas.messages.kinds import (
     SentRowDigests,
     Sizes,
     SlopeOpening,
+    SplitKey,
     SpreadShare,
     Start,
     Status,
@@ -130,7 +132,7 @@ from tercet.schemas.messages.kinds import (
     WeightOpening,
     WeightShare,
 )
-from tests.agents.ledger import LEDGER, SAID, Book, Pass, book_of, common_ids, key_of, pieces
+from tests.agents.ledger import LEDGER, SAID, Book, Pass, book_of, common_ids, pieces, split_key
 from tests.agents.recording import Heard
 from tests.agents.world import HELPER, PERSON
 
@@ -157,6 +159,7 @@ WHO: dict[type[Message], set[tuple[str, str]]] = {
     Transcript: ALL,
     OrderCommitment: DATA,
     OrderContribution: DATA,
+    SplitKey: DATA,
     Pseudonyms: TO_HELPER,
     Presence: DEALT,
     BlindedIds: DATA,
@@ -325,6 +328,7 @@ def due(heard: Heard) -> set[type[Message]]:
     kinds |= {OrderCommitment, OrderContribution, OrderConfirmation, AlignedRows, Sizes, Terms}
     kinds |= {Pseudonyms, Presence} if job.alignment == "helper" else set()
     kinds |= {BlindedIds, TwiceBlindedIds} if job.alignment == "ecdh" else set()
+    kinds |= {SplitKey} if isinstance(job, TrainingJob) and job.evaluation.split is not None else set()
     network = heard.network
     is_blind = heard.sample.description().is_blind
     scored = SCORED if network is None else SCORED | SCORED_LAYERS
@@ -572,7 +576,7 @@ def check_split(heard: Heard) -> None:
     """Which rows are held out follows from a key that the helper has not, and is the same at all data parties."""
     job = heard.job
     assert isinstance(job, TrainingJob)
-    key = key_of(heard, "split")
+    key = derive_subkey(split_key(heard), "split")
     for role, party in zip(heard.roles, heard.names, strict=True):
         common = [heard.tables[party][PERSON][row] for row in role.own.rows]
         assert job.alignment != "helper" or common == common_ids(heard)

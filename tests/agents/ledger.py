@@ -65,6 +65,7 @@ from tercet.schemas.messages.kinds import (
     ScoringInputs,
     ScoringShare,
     ScoringWeights,
+    SplitKey,
     WeightShare,
 )
 from tercet.tables.core.table import Table
@@ -765,6 +766,19 @@ def said_commitment(heard: Heard, address: Address) -> Message:
     return OrderCommitment(commitment=secret_order.commitment(job.run, address.sender, secret))
 
 
+def split_key(heard: Heard) -> bytes:
+    """The key by which rows are held out, of a run that has found no earlier one."""
+    job = heard.job
+    assert isinstance(job, TrainingJob)
+    return heard.alignment_key if job.evaluation.split is None else key_of(heard, "named split")
+
+
+def said_split(heard: Heard, address: Address) -> Message:
+    """That there was no key before, and a proof of the new one that is the sender's and this run's."""
+    key, nonce = derive_subkey(split_key(heard), "proof"), key_of(heard, "proof of a split")
+    return SplitKey(agreed=False, proof=hmac.digest(key, nonce + address.sender.encode(), "sha256"))
+
+
 def said_pseudonyms(heard: Heard, address: Address) -> Message:
     """One chunk, as tables of tests are small."""
     return Pseudonyms(pseudonyms=b"".join(pseudonyms(heard, address.sender)), last=True)
@@ -831,6 +845,7 @@ def said_encoding(heard: Heard, address: Address) -> Message:
 
 SAID: Mapping[type[Message], Callable[[Heard, Address], Message]] = {
     OrderCommitment: said_commitment,  # a hash of a uniform contribution, among data parties
+    SplitKey: said_split,  # a keyed digest, among data parties
     Pseudonyms: said_pseudonyms,  # keyed hashes of ids, to the helper alone
     Presence: said_presence,  # one bit for each of one's own
     AlignedRows: said_rows,  # a count and a keyed digest, among data parties

@@ -20,7 +20,7 @@ import tercet.mpc.linear.loss
 import tercet.mpc.network.forward
 import tercet.mpc.randomness.secret_order
 import tercet.mpc.scoring.scores
-from tercet.agents.alignment import matching
+from tercet.agents.alignment import matching, named_split
 from tercet.agents.messaging.mailbox import Mailbox
 from tercet.agents.session.context import JobContext
 from tercet.broker.sealing.identity import Identity
@@ -217,7 +217,7 @@ def public_key(label: str) -> Plant:
         def known(key: bytes, name: str) -> bytes:
             return derive(b"known to everybody, the helper too", name) if name == label else derive(key, name)
 
-        for module in (matching, tercet.mpc.randomness.secret_order):
+        for module in (matching, named_split, tercet.mpc.randomness.secret_order):
             patch.setattr(module, "derive_subkey", known)
 
     return plant

@@ -125,7 +125,7 @@ NETWORK_CHECKS: list[Check] = [
 ]
 EACH_EPOCH = Evaluation(holdout=0.4, metrics="epoch", loss=True, held_out_loss=True, loss_to="all")
 NoisySample = partial(Sample, score_noise=2.0**-5)  # as it is unless somebody changes it
-AT_THE_END = Evaluation(holdout=0.3, metrics="end", loss=True, held_out_loss=True)
+AT_THE_END = Evaluation(holdout=0.3, split="spring", metrics="end", loss=True, held_out_loss=True)
 LONG = NoisySample((8, 7, 6), rows=470, batch=48, label=1, epochs=6, rate=0.3, evaluation=EACH_EPOCH)
 SHORT = NoisySample((8, 7, 6), rows=170, batch=64, label=2, epochs=2, rate=0.3, l2=0.02, evaluation=EACH_EPOCH)
 TWO = NoisySample((9, 8), rows=150, batch=40, label=1, model="linear", epochs=8, schedule="inverse-time", decay=0.02,
@@ -202,6 +202,7 @@ LINEAR_PLANTS: list[Planted] = [
     ("scores to the last bit", whole_scores, (check_ledger,), SHORT),
     ("pseudonyms by a public key", public_key("pseudonyms"), (check_said,), SHORT),
     ("split by a public key", public_key("split"), (check_split,), SHORT),
+    ("named split by a public key", public_key("named split"), (check_split, check_said), STOPPED),
     ("signs omitted", no_signs, (check_helpers_view,), SHORT),
     ("order omitted", no_order, (check_helpers_view,), SHORT),
     ("noise omitted", no_noise, (check_helpers_view,), SHORT),
