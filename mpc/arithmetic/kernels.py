@@ -34,6 +34,10 @@ TILE = 8  # rows that are computed at a time: their sums stay in registers
 
 BLOCK = 512  # elements that are turned at a time: all their multiples stay in the cache
 
+LINE_BYTES = 64  # of the cache
+ROWS_AHEAD = 8  # that are asked for before they are read: rows anywhere in memory come one by one else
+FEW_LINES = 16  # of a row: the processor sees by itself that a longer one goes on
+
 FLOATS, NUMBERS = types.Array(types.float64, 2, "C"), types.Array(types.float64, 1, "C")
 READ = types.Array(types.uint64, 2, "A", readonly=True, aligned=False)  # any strides; messages may begin anywhere
 WRITE = types.Array(types.uint64, 2, "C")
@@ -112,6 +116,24 @@ def add_multiple(_: Any, total: Any, word: Any, vector: Any) -> tuple[Any, Build
         return builder.add(arguments[0], builder.mul(factor, arguments[2]))
 
     return VECTOR(total, word, vector), build
+
+
+@intrinsic
+def prefetch(_: Any, array: Any, i: Any, offset: Any) -> tuple[Any, Build]:
+    """Ask for the bytes at this offset in row i, to be read soon."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        stride = cgutils.unpack_tuple(builder, array.strides)[0]
+        place, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        start = builder.add(builder.mul(arguments[1], stride), arguments[2])
+        what = ir.FunctionType(ir.VoidType(), [place, number, number, number])
+        function = builder.module.declare_intrinsic("llvm.prefetch", [place], what)
+        address = builder.gep(builder.bitcast(array.data, place), [start])
+        builder.call(function, [address, number(0), number(3), number(1)])  # to read data, into all caches
+        return context.get_dummy_value()
+
+    return types.void(array, i, offset), build
 
 
 def _compiled(*signature: Any) -> Callable[[Kernel], Kernel]:
@@ -212,6 +234,15 @@ def multiply(a: Words, b: Words, out: Words) -> None:
         _put(wide, out, columns)
 
 
+@njit
+def _ask_for(stored: Stored, index: Index, i: int) -> None:
+    """Ask for the row that the index has at place i, if it has one."""
+    if i < len(index):
+        size = stored.shape[1] * stored.itemsize
+        for line in range(min(FEW_LINES, -(-size // LINE_BYTES) + 1)):
+            prefetch(stored, index[i], min(line * LINE_BYTES, size - 1))
+
+
 @_compiled(STORED, INDEX, CONTIGUOUS, WRITE)
 def multiply_rows(stored: Stored, index: Index, w: Words, out: Words) -> None:
     """Compute out = X w^T for the rows X of what is stored that `index` lists.
@@ -220,6 +251,7 @@ def multiply_rows(stored: Stored, index: Index, w: Words, out: Words) -> None:
     """
     for i in range(len(index)):
         row = index[i]
+        _ask_for(stored, index, i + ROWS_AHEAD)
         for k in range(w.shape[0]):
             total = np.uint64(0)
             for j in range(w.shape[1]):
@@ -235,6 +267,7 @@ def add_rows(stored: Stored, index: Index, factors: Words, out: Words) -> None:
     """
     for i in range(len(index)):
         row = index[i]
+        _ask_for(stored, index, i + ROWS_AHEAD)
         for k in range(out.shape[0]):
             factor = factors[i, k]
             for j in range(out.shape[1]):
@@ -248,6 +281,7 @@ def multiply_and_add_rows(  # noqa: PLR0917
     """Do both, reading each row once; `w` is not longer than a row, and `sums` as long."""
     for i in range(len(index)):
         row = index[i]
+        _ask_for(stored, index, i + ROWS_AHEAD)
         for k in range(w.shape[0]):
             total, factor = np.uint64(0), factors[i, k]
             for j in range(w.shape[1]):
