@@ -32,13 +32,10 @@ LANES = 8  # words in a vector: one register with AVX-512, two with AVX2, four w
 WORD_BYTES = 8
 TILE = 8  # rows that are computed at a time: their sums stay in registers
 
-BLOCK = 512  # elements that are turned at a time: all their multiples stay in the cache
-
 LINE_BYTES = 64  # of the cache
 ROWS_AHEAD = 8  # that are asked for before they are read: rows anywhere in memory come one by one else
 FEW_LINES = 16  # of a row: the processor sees by itself that a longer one goes on
 
-FLOATS, NUMBERS = types.Array(types.float64, 2, "C"), types.Array(types.float64, 1, "C")
 READ = types.Array(types.uint64, 2, "A", readonly=True, aligned=False)  # any strides; messages may begin anywhere
 WRITE = types.Array(types.uint64, 2, "C")
 STORED = "stored"  # stands for either of these: rows without gaps, of words or of features
@@ -136,7 +133,7 @@ def prefetch(_: Any, array: Any, i: Any, offset: Any) -> tuple[Any, Build]:
     return types.void(array, i, offset), build
 
 
-def _compiled(*signature: Any) -> Callable[[Kernel], Kernel]:
+def compiled(*signature: Any) -> Callable[[Kernel], Kernel]:
     """Compile now, for these types, unless this machine has it on disk already.
 
     With STORED it is compiled for each type of stored words. Numba keeps it beside this file, else in the user's cache;
@@ -188,7 +185,7 @@ def _strip(a: Words, b: Words, out: Words, i: int, j: int) -> None:
     store(out, i, j, total)
 
 
-@_compiled(READ, READ, WRITE)
+@compiled(READ, READ, WRITE)
 def _multiply_vectors(a: Words, b: Words, out: Words) -> None:
     """Multiply by a b of at least eight columns, its rows without gaps.
 
@@ -213,7 +210,7 @@ def _put(source: Words, target: Words, columns: int) -> None:
             target[i, j] = source[i, j]
 
 
-@_compiled(READ, READ, WRITE)
+@compiled(READ, READ, WRITE)
 def multiply(a: Words, b: Words, out: Words) -> None:
     """Compute out = a b.
 
@@ -243,7 +240,7 @@ def _ask_for(stored: Stored, index: Index, i: int) -> None:
             prefetch(stored, index[i], min(line * LINE_BYTES, size - 1))
 
 
-@_compiled(STORED, INDEX, CONTIGUOUS, WRITE)
+@compiled(STORED, INDEX, CONTIGUOUS, WRITE)
 def multiply_rows(stored: Stored, index: Index, w: Words, out: Words) -> None:
     """Compute out = X w^T for the rows X of what is stored that `index` lists.
 
@@ -259,7 +256,7 @@ def multiply_rows(stored: Stored, index: Index, w: Words, out: Words) -> None:
             out[i, k] = total
 
 
-@_compiled(STORED, INDEX, CONTIGUOUS, WRITE)
+@compiled(STORED, INDEX, CONTIGUOUS, WRITE)
 def add_rows(stored: Stored, index: Index, factors: Words, out: Words) -> None:
     """Add the rows X that `index` lists times their factors to out += factors^T X.
 
@@ -274,7 +271,7 @@ def add_rows(stored: Stored, index: Index, factors: Words, out: Words) -> None:
                 out[k, j] += np.uint64(stored[row, j]) * factor
 
 
-@_compiled(STORED, INDEX, CONTIGUOUS, WRITE, CONTIGUOUS, WRITE)
+@compiled(STORED, INDEX, CONTIGUOUS, WRITE, CONTIGUOUS, WRITE)
 def multiply_and_add_rows(  # noqa: PLR0917
     stored: Stored, index: Index, w: Words, out: Words, factors: Words, sums: Words
 ) -> None:
@@ -291,54 +288,3 @@ def multiply_and_add_rows(  # noqa: PLR0917
             for j in range(w.shape[1], sums.shape[1]):
                 sums[k, j] += np.uint64(stored[row, j]) * factor
             out[i, k] = total
-
-
-@_compiled(FLOATS, FLOATS, READ, NUMBERS, NUMBERS, types.float64, types.Array(types.uint64, 1, "C"))
-def add_series(  # noqa: PLR0917
-    cosines: Floats, sines: Floats, dealt: Words, of_cosines: Floats, of_sines: Floats, unit: float, out: Words
-) -> None:
-    """Add up public factors times dealt words, element by element.
-
-    `cosines` and `sines` are (terms, elements), `dealt` (twice the terms, elements), coefficients (terms,). Factors are
-    rounded to whole numbers after they are multiplied by `unit`.
-    """
-    terms, elements = cosines.shape
-    for i in range(elements):
-        out[i] = 0
-    for k in range(terms):
-        c, s = of_cosines[k], of_sines[k]
-        for i in range(elements):
-            with_cosine = np.int64(np.rint((s * sines[k, i] + c * cosines[k, i]) * unit))
-            with_sine = np.int64(np.rint((c * sines[k, i] - s * cosines[k, i]) * unit))
-            out[i] += np.uint64(with_cosine) * dealt[k, i] + np.uint64(with_sine) * dealt[terms + k, i]
-
-
-@_compiled(FLOATS, FLOATS, NUMBERS, NUMBERS)
-def turn_multiples(cos: Floats, sin: Floats, c: Floats, s: Floats) -> None:
-    """Fill cosines and sines of multiples from the first ones.
-
-    They are (multiples, elements), and each turns by an angle.
-
-    `c` and `s` are the angle's, and are written to. Each turn doubles the number of multiples that are known.
-    """
-    count, elements = cos.shape
-    for start in range(0, elements, BLOCK):
-        stop, known = min(start + BLOCK, elements), 1
-        while known < count:
-            more = min(known, count - known)
-            for k in range(more):
-                for i in range(start, stop):
-                    cos[known + k, i] = cos[k, i] * c[i] - sin[k, i] * s[i]
-                    sin[known + k, i] = sin[k, i] * c[i] + cos[k, i] * s[i]
-            for i in range(start, stop):
-                squares, twice = c[i] * c[i] - s[i] * s[i], c[i] * s[i]
-                c[i], s[i] = squares, 2.0 * twice
-            known += more
-
-
-@_compiled(FLOATS, types.float64, types.Array(types.uint64, 2, "C"))
-def encode_scaled(x: Floats, unit: float, out: Words) -> None:
-    """Round x times unit to whole numbers."""
-    for k in range(x.shape[0]):
-        for i in range(x.shape[1]):
-            out[k, i] = np.uint64(np.int64(np.rint(x[k, i] * unit)))

@@ -172,11 +172,19 @@ def warm_up() -> None:
     A third of a second, or a few seconds on a machine's first start.
     """
     _MACHINE.load()
+    series_kernels()
 
 
 def kernels() -> ModuleType:
     """Load the compiled loops, on first use."""
     from tercet.mpc.arithmetic import kernels as loops  # noqa: PLC0415 - as in `_Machine`
+
+    return loops
+
+
+def series_kernels() -> ModuleType:
+    """Load the compiled loops over angles, on first use."""
+    from tercet.mpc.arithmetic import series_kernels as loops  # noqa: PLC0415 - as in `_Machine`
 
     return loops
 

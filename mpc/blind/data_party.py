@@ -192,7 +192,7 @@ class BlindParty:
     def _error_share(self, step: Step, batch: Batch) -> Words:
         """Compute this party's share of e + r, (rows, outputs), F fractional bits."""
         phi = batch.output.numbers.series.phi
-        share = batch.output.share(phi) + self._forward.mask("r", self.layout.output, step)
+        share: Words = batch.output.shares([(phi, 1.0)])[0] + self._forward.mask("r", self.layout.output, step)
         if self._y is not None:
             target = self._plan.link.target(self._y[batch.rows])
             share += encode(step.scale * (phi.constant - target), self._plan.f)

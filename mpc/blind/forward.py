@@ -255,7 +255,7 @@ class BlindForward:
     ) -> Script[None]:
         """Open layer k's pre-activations as masked angles; `share` is this party's of them."""
         masked = share * batch.layers[k].numbers.unit + self.mask("t", k, step)
-        batch.layers[k].open((yield from self.open("score opening", k, masked, along, later)))
+        batch.layers[k].opened = yield from self.open("score opening", k, masked, along, later)
 
     def open(
         self,

@@ -116,8 +116,9 @@ class BlindLayers:
         if forward.trains:
             functions.append(("slope", series.second, step.alpha, 0.0))
         shares = []
-        for mask, terms, factor, more in functions:
-            shares.append(layer.share(terms, factor) - forward.mask(mask, k, step))
+        found = layer.shares([(terms, factor) for _, terms, factor, _ in functions])
+        for (mask, terms, factor, more), share in zip(functions, found, strict=True):
+            shares.append(share - forward.mask(mask, k, step))
             if self._first:
                 shares[-1] += encode_number(factor * terms.constant + more, self._plan.hidden_bits)
         opened = yield from forward.open("hidden opening", k, np.concatenate(shares), along)

@@ -9,41 +9,41 @@ so a sum of them is one product of a public factor and a dealt word for each. Ar
 the shape (2 K, rows, outputs): K for cos(m t), then K for sin(m t). Angles are words, in 2^-64ths of a turn.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from tercet.mpc.arithmetic.fixed import Floats, encode_bounded
-from tercet.mpc.arithmetic.ring import Words, kernels
+from tercet.mpc.arithmetic.fixed import encode_bounded
+from tercet.mpc.arithmetic.ring import Words, series_kernels
 from tercet.mpc.dealing.sizes import LayerNumbers
 from tercet.mpc.functions.series import Series, Terms
-from tercet.mpc.functions.trigonometry import rotations
+from tercet.mpc.functions.trigonometry import equal_steps, flat, rotations
 
-CosSin = tuple[Floats, Floats]
+Function = tuple[Terms, float]  # and a factor
 
 
 def dealt_words(t: Words, series: Series, bits: int) -> Words:
     """Encode cos(m t) and sin(m t) of an angle's mask at the helper; t is (rows, outputs)."""
-    numbers, count = rotations(t, series.multiples), len(series.multiples)
-    words = np.empty((2 * count, *t.shape), np.uint64)
-    for half, floats in zip((words[:count], words[count:]), numbers, strict=True):
-        kernels().encode_scaled(floats.reshape(count, -1), 2.0**bits, half.reshape(count, -1))
+    words = np.empty((2 * len(series.multiples), *t.shape), np.uint64)
+    series_kernels().encode(flat(t), *equal_steps(series.multiples), 2.0**bits, words.reshape(len(words), -1))
     return words
 
 
-def evaluate(opened: CosSin, dealt: Words, terms: Terms, bits: int, factor: float = 1.0) -> Words:
-    """Compute a share of a function times a factor, but for its constant, (rows, outputs).
+def evaluate(angles: Words, series: Series, dealt: Words, functions: Sequence[Function], bits: int) -> Words:
+    """Compute a share of each function times its factor, but for its constant.
 
-    From cos and sin of m (a + t), and a share of the dealt words; public factors have so many fractional bits.
+    (functions, rows, outputs).
+
+    From a + t, (rows, outputs), and a share of the dealt words; public factors have so many fractional bits.
     """
-    cosines, sines = opened
-    out, flat = np.empty(cosines.shape[1:], np.uint64), (len(cosines), -1)
-    of_cosines, of_sines = factor * np.array(terms.cosines), factor * np.array(terms.sines)
-    kernels().add_series(
-        cosines.reshape(flat), sines.reshape(flat), dealt.reshape(2 * len(cosines), -1), of_cosines, of_sines,
-        2.0**bits, out.reshape(-1),
-    )  # fmt: skip
-    return out
+    out = np.empty((len(functions), angles.size), np.uint64)
+    of_cosines = np.array([np.multiply(factor, terms.cosines) for terms, factor in functions])
+    of_sines = np.array([np.multiply(factor, terms.sines) for terms, factor in functions])
+    words, places = dealt.reshape(len(dealt), -1), equal_steps(series.multiples)
+    series_kernels().add_series(flat(angles), *places, words, of_cosines, of_sines, 2.0**bits, out)
+    found: Words = out.reshape(-1, *angles.shape)
+    return found
 
 
 @dataclass(slots=True)
@@ -52,29 +52,30 @@ class MaskedLayer:
 
     numbers: LayerNumbers
     dealt: Words = field(default_factory=lambda: np.zeros((0, 0, 0), np.uint64))  # a share of cos and sin of t
-    opened: CosSin = field(default_factory=lambda: (np.zeros(0), np.zeros(0)))  # of the multiples of a + t
+    opened: Words = field(default_factory=lambda: np.zeros((0, 0), np.uint64))  # a + t, (rows, width)
 
-    def open(self, angles: Words) -> None:
-        """Take in the opened a + t, (rows, width)."""
-        self.opened = rotations(angles, self.numbers.series.multiples)
+    def shares(self, functions: Sequence[Function]) -> Words:
+        """Compute a share of c times each function times its factor, but for its constant.
 
-    def share(self, terms: Terms, factor: float = 1.0) -> Words:
-        """Compute a share of c times a function times a factor, but for its constant.
-
-        (rows, width), F fractional bits at the output and P below.
+        (functions, rows, width), F fractional bits at the output and P below.
         """
-        return evaluate(self.opened, self.dealt, terms, self.numbers.bits.public, factor * self.numbers.scale)
+        scale, public = self.numbers.scale, self.numbers.bits.public
+        return self._evaluate([(terms, factor * scale) for terms, factor in functions], public)
 
     def unscaled(self, terms: Terms, bits: int) -> Words:
         """Compute a share of the function itself, but for its constant.
 
         It has so many fractional bits.
         """
-        return evaluate(self.opened, self.dealt, terms, bits - self.numbers.bits.dealt)
+        found: Words = self._evaluate([(terms, 1.0)], bits - self.numbers.bits.dealt)[0]
+        return found
+
+    def _evaluate(self, functions: Sequence[Function], bits: int) -> Words:
+        return evaluate(self.opened, self.numbers.series, self.dealt, functions, bits)
 
     def first_cosine(self) -> Words:
-        """Compute a share of c cos(m_1 z), as many fractional bits as `share` has."""
-        (cosines, sines), scale, public = self.opened, self.numbers.scale, self.numbers.bits.public
-        cosine, sine = encode_bounded(scale * cosines[0], public), encode_bounded(scale * sines[0], public)
-        found: Words = cosine * self.dealt[0] + sine * self.dealt[len(self.numbers.series.multiples)]
+        """Compute a share of c cos(m_1 z), as many fractional bits as `shares` have."""
+        multiples, scale, public = self.numbers.series.multiples, self.numbers.scale, self.numbers.bits.public
+        words = [encode_bounded(scale * numbers[0], public) for numbers in rotations(self.opened, multiples[:1])]
+        found: Words = words[0] * self.dealt[0] + words[1] * self.dealt[len(multiples)]
         return found

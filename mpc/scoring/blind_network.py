@@ -149,9 +149,9 @@ class BlindNetworkScorer:
         layer, numbers = MaskedLayer(self.layout.numbers(step, k)), self._numbers
         layer.dealt = angles.reshape(-1, step.rows, self.layout.widths[k])
         opened = yield from sum_shares("score opening", k, share + self._mask("t", k, step), self._others)
-        layer.open(opened * layer.numbers.unit)
+        layer.opened = opened * layer.numbers.unit
         phi = layer.numbers.series.phi
-        activation = layer.share(phi) - self._mask("q", k, step)
+        activation = layer.shares([(phi, 1.0)])[0] - self._mask("q", k, step)
         if self._me == 0:  # adds what is public
             assert numbers.network is not None
             centre = HIDDEN[numbers.network.activation].centre

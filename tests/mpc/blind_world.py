@@ -10,14 +10,13 @@ from typing import Self
 
 import numpy as np
 
-from tercet.mpc.arithmetic.fixed import encode_bounded
+from tercet.mpc.arithmetic.fixed import Floats, encode_bounded
 from tercet.mpc.arithmetic.ring import Words, total
 from tercet.mpc.blind.data_party import BlindParty
 from tercet.mpc.blind.forward import BlindForward
 from tercet.mpc.blind.helper import BlindHelper
 from tercet.mpc.blind.loss import BlindLoss
 from tercet.mpc.blind.start import AnyShares
-from tercet.mpc.dealing.activation import CosSin
 from tercet.mpc.dealing.bundles import Bundle, Bundles, ChosenBundles
 from tercet.mpc.dealing.hidden_helper import dealt_mask, mask_sums
 from tercet.mpc.dealing.row_checks import RowChecks
@@ -39,6 +38,7 @@ from tests.mpc.network_world import NetworkJob, opened
 from tests.mpc.world import Job, MaskSource, keyed
 
 WEIGHTS = "masked weights"
+CosSin = tuple[Floats, Floats]  # cosines and sines of all multiples
 
 
 @dataclass

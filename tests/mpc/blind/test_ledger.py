@@ -15,7 +15,7 @@ import pytest
 
 from tercet.mpc.arithmetic.fixed import decode, encode, encode_number
 from tercet.mpc.arithmetic.ring import Words, total
-from tercet.mpc.dealing.activation import CosSin, dealt_words
+from tercet.mpc.dealing.activation import dealt_words
 from tercet.mpc.dealing.row_checks import RowChecks, check_columns
 from tercet.mpc.dealing.sizes import series_of
 from tercet.mpc.functions.series import Series
@@ -27,7 +27,7 @@ from tercet.mpc.plan.schedule import Step
 from tercet.mpc.reference.blind import train
 from tercet.mpc.reference.linear import Weights
 from tests.mpc.blind.test_disclosure import MASKS, Watched, forgetful, is_bundled, split_bundles, split_dealt
-from tests.mpc.blind_world import evaluate, factors
+from tests.mpc.blind_world import CosSin, evaluate, factors
 from tests.mpc.driver import Sent
 from tests.mpc.linear.test_disclosure import Ledger
 from tests.mpc.world import Job, MaskSource, keyed, make_job, same
