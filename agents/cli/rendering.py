@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -168,6 +168,14 @@ def reveals_table(job: str, reveals: Iterable[str]) -> Table:
     return table
 
 
+def user_table(roles: Mapping[str, str]) -> Table:
+    """Tabulate the persons who may use the page."""
+    table = Table("name", "role")
+    for name, role in roles.items():
+        table.add_row(fit(name), role)
+    return table
+
+
 def audit_table(entries: Iterable[Entry]) -> Table:
     """Lines of an audit log; a field of several lines has each on its own."""
     table = Table("no.", "time", Column("job", no_wrap=True), "event", Column("what", overflow="fold"))
@@ -209,7 +217,8 @@ def _cause(culprit: str) -> str:
 
 def _approval(job: JobStatus) -> str:
     if job.approval == APPROVAL:
-        return f"waits for a person here: tercet job approve {job.job}"
+        count = f" ({len(job.approvals)} of {job.approvals_needed} have approved)" if job.approvals_needed > 1 else ""
+        return f"waits for a person here: tercet job approve {job.job}{count}"
     return f"by {job.approval}" if job.approval else ""
 
 

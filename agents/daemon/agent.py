@@ -34,7 +34,7 @@ from tercet.mpc.arithmetic.ring import use_threads, warm_up
 from tercet.schemas.files.job import PredictionJob, TrainingJob
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.address import Round
-from tercet.schemas.messages.kinds import LOWEST_VERSION, PROTOCOL_VERSION, JobStatus, Prune, Query, Status
+from tercet.schemas.messages.kinds import LOWEST_VERSION, PROTOCOL_VERSION, Decide, JobStatus, Prune, Query, Status
 
 
 class Agent:
@@ -64,7 +64,7 @@ class Agent:
         pinger = self._pinger = Pinger(settings, identity, broker, self._spawn)
         handle_partner, spawn = self.requests.handle_partner, self._spawn
         self._standing_queue = StandingQueue(
-            settings, identity, broker, handle_partner, self.answer, pinger=pinger, spawn=spawn
+            settings, identity, broker, handle_partner, self._answer_key_holder, pinger=pinger, spawn=spawn
         )
         self._tasks: asyncio.TaskGroup | None = None
         self.ready = asyncio.Event()
@@ -179,6 +179,15 @@ class Agent:
         if isinstance(request, Query) and request.settings:
             more["settings"] = tuple(settings_digests(self.settings).items())
         return status.model_copy(update=more)
+
+    async def _answer_key_holder(self, request: Request) -> Status:
+        """Answer a console at the broker, which has the key, and says itself whose it is."""
+        if isinstance(request, Decide) and request.approve and self.settings.policy.approvals > 1:
+            return Status(
+                problem="[policy] approvals counts persons, and through the broker nobody knows who you are: approve "
+                "on the agent's own machine, or on its page"
+            )
+        return await self.answer(request)
 
     # --- its jobs
 

@@ -4,11 +4,12 @@ Only the party's own console gets here; what follows from the answer is the run'
 """
 
 from dataclasses import replace
+from typing import NamedTuple
 
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.jobs.columns_used import column_sentences, columns_used, own_model_part
 from tercet.agents.models.manifest import ModelPart
-from tercet.agents.policy.disclosures import revelations
+from tercet.agents.policy.disclosures import Revelation, revelations
 from tercet.agents.policy.known_job import AppliedModel, JobFacts
 from tercet.agents.runs.run import JobRun
 from tercet.agents.session.context import JobContext
@@ -20,23 +21,49 @@ from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.kinds import Decide, Failure, Job, JobStatus
 
 
-def summarize_revelations(job: Job, settings: Settings, context: JobContext | None = None) -> tuple[str, ...]:
-    """Describe a job in sentences: purpose, columns, and who learns what.
+class Summary(NamedTuple):
+    """Describes a job to the person who decides on it.
 
-    `context` is of a run under way. The further that is, the more is known.
+    Attributes:
+        submitter, purpose: of the job.
+        columns: a sentence about each data party's columns.
+        revelations: who learns what, in the order of the stages.
+        fingerprints: of each party's key, to compare by telephone.
     """
+
+    submitter: str
+    purpose: str
+    columns: tuple[str, ...]
+    revelations: tuple[Revelation, ...]
+    fingerprints: dict[str, str]
+
+
+def summarize_job(job: Job, settings: Settings, context: JobContext | None = None) -> Summary:
+    """Describe a job; `context` is of a run under way. The further that is, the more is known."""
     description, part = job.description, own_model_part(job, settings)
     used = columns_used(job, settings, context, part)
     known = JobFacts.of(description, None if context is None else context.terms)
     known = known._replace(columns=used.counts, model=known.model or _applied_model(description.kind, part))
     if context is not None and context.plan is not None:
         known = known._replace(exposed=_narrow_exposure(context.plan))
+    return Summary(
+        job.submitter,
+        description.purpose,
+        tuple(column_sentences(description, used)),
+        revelations(description, known),
+        {member.name: _fingerprint(member.key) for member in job.members},
+    )
+
+
+def summarize_revelations(job: Job, settings: Settings, context: JobContext | None = None) -> tuple[str, ...]:
+    """Describe a job in sentences: purpose, columns, and who learns what."""
+    summary = summarize_job(job, settings, context)
     return (
-        f"submitted by {job.submitter}; purpose: {description.purpose or 'none given'}",
-        *column_sentences(description, used),
-        *map(str, revelations(description, known)),
+        f"submitted by {summary.submitter}; purpose: {summary.purpose or 'none given'}",
+        *summary.columns,
+        *map(str, summary.revelations),
         "fingerprints of the parties' keys, to compare by telephone: "
-        + "; ".join(f"{member.name} {_fingerprint(member.key)}" for member in job.members),
+        + "; ".join(f"{name} {fingerprint}" for name, fingerprint in summary.fingerprints.items()),
     )
 
 
@@ -64,6 +91,8 @@ def decide_approval(me: str, run: JobRun | None, status: JobStatus | None, reque
         return _nothing_to_decide(me, status, request.job)
     if run.approval.refused_by:
         return f"{request.job} was refused already by {run.approval.refused_by}, and is ending"
+    if request.approve and request.who in run.approval.approvers:
+        return f"{request.who} has approved {request.job} already; [policy] approvals wants another person, too"
     try:
         run.audit.write_event("approved" if request.approve else "refused", by=request.who, why=request.why)
     except JobProblem as problem:

@@ -12,17 +12,28 @@ from tercet.agents.messaging.inbox import Deadline
 class Approval:
     """Holds the operator's decision on one run; a later attempt does not ask again."""
 
-    def __init__(self, me: str, *, is_required: bool, approved_by: str = "") -> None:
-        """Start unapproved, unless `approved_by` approved the run before the agent restarted."""
+    def __init__(
+        self, me: str, *, is_required: bool, approved_by: str = "", needed: int = 1, approvers: tuple[str, ...] = ()
+    ) -> None:
+        """Start unapproved, unless `approved_by` approved the run before the agent restarted.
+
+        Of `needed` persons `approvers` had approved it by then.
+        """
         self._me, self.is_required, self.approved_by = me, is_required and not approved_by, approved_by
+        self.needed, self.approvers = needed, approvers
         self.refused_by = ""
         self._event = asyncio.Event()
         self.is_waiting = False
 
     def approve(self, who: str) -> None:
-        """Approve the job, even before the agent has asked."""
-        self.approved_by, self.is_required, self.is_waiting = who, False, False
-        self._event.set()
+        """Approve the job for one person, even before the agent has asked.
+
+        The last one that is needed lets it in.
+        """
+        self.approvers = (*self.approvers, who)
+        if len(self.approvers) >= self.needed:
+            self.approved_by, self.is_required, self.is_waiting = " and ".join(self.approvers), False, False
+            self._event.set()
 
     def refuse(self, who: str) -> None:
         """Note that a person refuses the job; the run ends it."""

@@ -73,7 +73,13 @@ class JobRun:
         )
         self._machine = RunMachine(config, saved, loop_time())
         asks = settings.policy.approval and job.submitter != settings.party
-        self.approval = Approval(settings.party, is_required=asks, approved_by=saved.approved)
+        self.approval = Approval(
+            settings.party,
+            is_required=asks,
+            approved_by=saved.approved,
+            needed=settings.policy.approvals,
+            approvers=() if saved.status is None else saved.status.approvals,
+        )
         self.audit = JobAudit(job, settings, services.budget, services.log)
         self._snapshots = SnapshotStore(job, settings)
         self._shell = Shell(
@@ -169,6 +175,8 @@ class JobRun:
         fields = {
             "submitted": self.submitted,
             "approval": APPROVAL if self.approval.is_waiting else self.approval.approved_by,
+            "approvals": self.approval.approvers if self.approval.is_required else (),
+            "approvals_needed": self.approval.needed,
             "attempt": self.attempts.number,
             "helper": self.attempts.helper,
             "waits_for": self._blocking_parties(),

@@ -3,9 +3,9 @@
 It holds names, numbers and consents; a job never changes any of it.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from tercet.schemas.core.strict import Name, TomlModel
 from tercet.schemas.files.job import ModelKind, Release
@@ -22,6 +22,7 @@ class PolicySettings(TomlModel):
 
     Attributes:
         approval: whether each job of a partner waits for a person here, too.
+        approvals: how many persons must approve such a job, each with a name of their own.
         purposes: a job names one of these.
         models: the kinds of models that are trained here.
         releases: what may become of the weights.
@@ -35,6 +36,7 @@ class PolicySettings(TomlModel):
     """
 
     approval: bool = False
+    approvals: int = Field(default=1, ge=1, le=8)
     purposes: tuple[Purpose, ...] | None = None
     models: tuple[ModelKind, ...] | None = None
     releases: tuple[Release, ...] = ("owners", "shared", "label")
@@ -45,6 +47,12 @@ class PolicySettings(TomlModel):
     max_epochs: int | None = Field(default=None, ge=1)
     job_seconds: int = Field(default=DAY_SECONDS, ge=60, le=30 * DAY_SECONDS)
     score_noise: float = Field(default=0.03125, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _somebody_is_asked(self) -> Self:
+        if self.approvals > 1 and not self.approval:
+            raise ValueError("approvals counts persons where approval = true asks for them; write that too")
+        return self
 
 
 class TablePolicy(TomlModel):

@@ -116,6 +116,8 @@ class JobStatus(Strict):
     helper: str
     parties: tuple[PartyStatus, ...]
     approval: str = ""  # "approval" while a person here is asked, afterwards who let the job in
+    approvals: tuple[str, ...] = ()  # who has approved it, while others are still asked
+    approvals_needed: int = 1
     submitted: str  # ISO 8601, by the agent's clock
     table_rows: int = 0  # of our own table, before alignment
     rows: int = 0

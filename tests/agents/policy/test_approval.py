@@ -26,10 +26,11 @@ PARTIES = (BANK, CARD, NOTARY)
 PASSED = QUICK.start + QUICK.accept  # which a waiting party must outlive
 
 
-def asking(stage: Scene, *parties: str, **deadlines: Any) -> None:
-    """These parties ask a person; all wait for so long."""
+def asking(stage: Scene, *parties: str, approvals: int = 1, **deadlines: Any) -> None:
+    """These parties ask a person, or several; all wait for so long."""
     for party in PARTIES:
-        policy = PolicySettings(narrow=True, helper_sees="scores", approval=party in parties)
+        asks: dict[str, Any] = {"approval": True, "approvals": approvals} if party in parties else {}
+        policy = PolicySettings(narrow=True, helper_sees="scores", **asks)
         stage.change(party, policy=policy, deadlines=QUICK.model_copy(update={"approve": 30, **deadlines}))
         stage.change(party, recovery=Recovery())
 
@@ -285,3 +286,70 @@ async def test_nobody_but_the_label_party_says_whom_all_wait_for(tmp_path: Path)
         await decide(stage, CARD, job_id)
         await stage.ended(job_id)
         assert {envelope.sender for envelope in stage.said(Approvers.kind)} == {BANK}
+
+
+async def say(stage: Scene, job_id: str, who: str, *, approve: bool = True) -> str:
+    """What the agent's own socket or page passes on: a person whose name is certain; the problem, if any."""
+    answer = await stage.agents[CARD].answer(Decide(job=job_id, approve=approve, who=who))
+    return answer.problem or ""
+
+
+async def test_two_persons_must_approve_where_the_policy_says_so(tmp_path: Path) -> None:
+    """Nothing happens after the first, who does not count twice, not after a restart either."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        asking(stage, CARD, approvals=2)
+        await stage.start()
+        job_id = stage.submit(job())
+        await waiting(stage, job_id, CARD)
+        assert await say(stage, job_id, "ada") == ""
+        for restarted in (False, True):
+            if restarted:
+                await stage.crash(CARD)
+                await stage.start(CARD)
+                await waiting(stage, job_id, CARD)
+            assert "another person" in await say(stage, job_id, "ada")
+            await asyncio.sleep(PASSED)
+            (found,) = stage.agents[CARD].status(job_id)
+            assert (found.approval, found.approvals, found.approvals_needed) == (APPROVAL, ("ada",), 2)
+            nothing_left(stage)
+        paper = Paper(width=200, record=True, file=StringIO())
+        paper.print(job_details(found))
+        assert "1 of 2 have approved" in paper.export_text()
+        assert await say(stage, job_id, "bob") == ""
+        ended = await stage.ended(job_id)
+        assert {found.state for found in ended.values()} == {"done"}
+        assert (ended[CARD].approval, ended[CARD].approvals) == ("ada and bob", ())
+    audited = [entry.fields["by"] for entry in entries((tmp_path / CARD / "audit.log").read_bytes())
+               if entry.event == "approved"]  # fmt: skip
+    assert audited == ["ada", "bob"]
+
+
+async def test_one_person_refuses_a_job_that_takes_two(tmp_path: Path) -> None:
+    """Though another has approved it."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        asking(stage, CARD, approvals=2)
+        await stage.start()
+        job_id = stage.submit(job())
+        await waiting(stage, job_id, CARD)
+        await say(stage, job_id, "ada")
+        assert await say(stage, job_id, "bob", approve=False) == ""
+        off(await stage.ended(job_id), "policy.refused", CARD)
+        nothing_left(stage)
+
+
+async def test_whoever_has_the_key_is_not_two_persons(tmp_path: Path) -> None:
+    """A console at the broker says itself whose it is."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        asking(stage, CARD, approvals=2)
+        await stage.start()
+        job_id = stage.submit(job())
+        await waiting(stage, job_id, CARD)
+        assert "nobody knows who you are" in ((await decide(stage, CARD, job_id)).problem or "")
+        assert stage.agents[CARD].status(job_id)[0].approvals == ()
+        assert (await decide(stage, CARD, job_id, approve=False)).problem is None
+        await stage.ended(job_id)
+
+
+def test_two_approvals_need_approval() -> None:
+    with pytest.raises(ValueError, match="approval = true"):
+        PolicySettings(approvals=2)
