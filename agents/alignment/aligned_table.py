@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tercet.agents.access.table import read_snapshot
+from tercet.agents.alignment.held_out_column import hold_out_by_column
 from tercet.agents.alignment.matching import align
 from tercet.agents.alignment.named_split import NamedSplit
 from tercet.agents.alignment.table_problems import unusable_login, unusable_table
@@ -132,8 +133,11 @@ class AlignedTable:
         self, *, with_label: bool, label_kind: Kind, expected: Mapping[str, Kind] | None, own_ids: bool
     ) -> None:
         context = self._context
-        name = context.description.table_of(context.me)
-        settings = narrow_table(context.settings.tables[name], context.job.description.columns_of(context.me))
+        job = context.job.description
+        name = job.table_of(context.me)
+        settings = narrow_table(
+            context.settings.tables[name], job.columns_of(context.me), job.holdout_column_of(context.me)
+        )
         features = None if expected is None else list(expected.items())
         # Set here, not by the caller: `close` must find the snapshot even if the caller was cancelled meanwhile.
         self.snapshot = context.snapshots.snapshot(
@@ -217,8 +221,18 @@ class AlignedTable:
         run = [context.job.run, context.version]
         return canonical_digest("tercet checkpoint", [*run, context.shape_digest, of_order, self.digest])
 
-    def split_rows(self, holdout: float) -> NDArray[np.bool_]:
-        """Mark the held-out rows among the common ones; every data party marks the same."""
+    async def split_rows(self) -> NDArray[np.bool_]:
+        """Mark the held-out rows among the common ones; every data party marks the same.
+
+        Raises:
+            JobProblem: the job names a column to hold rows out by, and it does not fit.
+        """
+        context = self._context
+        if context.training.evaluation.holdout_column is not None:
+            return await hold_out_by_column(context, self.table, self.rows)
+        return await context.compute(self._split_by_chance, context.training.evaluation.holdout)
+
+    def _split_by_chance(self, holdout: float) -> NDArray[np.bool_]:
         if holdout == 0:
             return np.zeros(len(self.rows), np.bool_)
         assert self._secrets is not None

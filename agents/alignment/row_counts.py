@@ -41,14 +41,14 @@ def check_split(context: JobContext, trained_on: int, held_out: int) -> None:
     Raises:
         JobProblem: one kind has too few rows, although enough rows are in common.
     """
-    limits, me, holdout = context.settings.limits, context.me, context.training.evaluation.holdout
+    limits, me, evaluation = context.settings.limits, context.me, context.training.evaluation
     common = trained_on + held_out
     if trained_on < limits.min_rows:
         raise JobProblem(
             "job.holdout",
             context.job.submitter,
-            f"holdout = {holdout:g} leaves fewer rows to train on than {me} asks for, though enough are in common: "
-            f"write a smaller holdout into the job, bring more rows, or let {me} lower [limits] min_rows",
+            f"{evaluation.choice} leaves fewer rows to train on than {me} asks for, though enough are in common: "
+            f"hold out fewer in the job, bring more rows, or let {me} lower [limits] min_rows",
             f"{common} rows are in common and {held_out} of them are held out, which leaves {trained_on} to train on; "
             f"[limits] min_rows is {limits.min_rows}",
         )

@@ -218,6 +218,11 @@ DISCLOSURES: tuple[Group, ...] = (
         ),
     ),
     Group(
+        "`[evaluation] holdout_column`",
+        lambda case: case.asks(lambda job: job.evaluation.holdout_column is not None),
+        (Disclosure("partners", ALIGNMENT, "of each row in common whether {label}'s column holds it out"),),
+    ),
+    Group(
         "`[evaluation] loss`",
         lambda case: case.asks(lambda job: job.evaluation.loss),
         (Disclosure("label party", TRAINING, "the mean training loss of each epoch", _ONE_NUMBER),),

@@ -122,7 +122,10 @@ class Case(NamedTuple):
             words["bare"] = ""
         if self.training is not None:
             times = "once" if self.training.scorings == 1 else f"up to {self.training.scorings} times"
-            words["times"] = f"{self.training.evaluation.holdout:.0%} of all, {times}"
+            evaluation = self.training.evaluation
+            column = evaluation.holdout_column
+            which = f"{evaluation.holdout:.0%} of all" if column is None else f"chosen by {column}"
+            words["times"] = f"{which}, {times}"
             if self.known.exposed:
                 words["why"] = f": {self.known.exposed}"
         return words

@@ -46,10 +46,13 @@ def table_refusals(job: Job, settings: Settings) -> Iterator[JobProblem]:
             yield _wrong_helper(job, settings, helper, f"over its table {name!r} (helpers under {section})")
     if isinstance(description, TrainingJob):
         yield from _of_columns(job, settings, table, description.columns_of(me))
+        yield from _of_holdout(job, settings, table, description.holdout_column_of(me))
 
 
-def narrow_table(table: TableSettings, columns: tuple[str, ...] | None) -> TableSettings:
+def narrow_table(table: TableSettings, columns: tuple[str, ...] | None, holdout: str | None = None) -> TableSettings:
     """Restrict a table's settings to a job's columns, which `table_refusals` has checked."""
+    unused = () if table.columns is not None else tuple(dict.fromkeys([*table.exclude, *table.holdouts]))
+    table = table.model_copy(update={"exclude": unused, "holdouts": () if holdout is None else (holdout,)})
     if columns is None:
         return table
     lists = {
@@ -96,8 +99,19 @@ def _of_columns(
         )
 
 
+def _of_holdout(job: Job, settings: Settings, table: TableSettings, column: str | None) -> Iterator[JobProblem]:
+    me, name = settings.party, job.description.table_of(settings.party)
+    if column is not None and column not in table.holdouts:
+        yield JobProblem(
+            "policy.columns",
+            job.submitter,
+            f"{me} lets no job hold rows out by column {column!r} (holdouts under [tables.{name}] at {me}): correct "
+            f"holdout_column in the job, or ask {me}",
+        )
+
+
 def is_offered(table: TableSettings, column: str) -> bool:
     """Tell whether a table's settings let jobs use a column."""
     if table.columns is not None:
         return column in table.columns
-    return column not in {table.id, table.label, *table.exclude}
+    return column not in {table.id, table.label, *table.exclude, *table.holdouts}

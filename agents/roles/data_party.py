@@ -93,10 +93,10 @@ class DataPartyRole:
         Raises:
             JobProblem: nothing is left to train on or to evaluate with, or columns or labels do not fit.
         """
-        context, holdout = self.context, self.context.training.evaluation.holdout
-        self.held_out = await context.compute(self.own.split_rows, holdout)
+        context = self.context
+        self.held_out = await self.own.split_rows()
         rows, held_out = int((~self.held_out).sum()), int(self.held_out.sum())
-        if rows == 0 or (held_out == 0) != (holdout == 0):
+        if rows == 0 or (held_out > 0) != context.training.evaluation.holds_out:
             raise JobProblem(
                 "job.holdout",
                 context.job.submitter,

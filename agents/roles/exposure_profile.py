@@ -90,7 +90,12 @@ def _look(
 ) -> tuple[PreviewResult | None, list[JobProblem]]:
     name, columns = context.description.table_of(context.me), context.description.columns_of(context.me)
     table = context.settings.tables[name]
-    settings = narrow_table(table, None if columns is None else tuple(one for one in columns if is_offered(table, one)))
+    holdout = context.description.holdout_column_of(context.me)
+    settings = narrow_table(
+        table,
+        None if columns is None else tuple(one for one in columns if is_offered(table, one)),
+        holdout if holdout in table.holdouts else None,
+    )
     try:
         read = look_at_table(context, settings, with_label=with_label, label_kind=label_kind, expected=expected)
     except JobProblem as problem:

@@ -5,6 +5,7 @@ A description names tables and parties; it never carries a seed, a path, a colum
 
 import hashlib
 import secrets
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
@@ -16,6 +17,7 @@ from pydantic import (
     Tag,
     TypeAdapter,
     ValidationError,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -97,6 +99,10 @@ class Evaluation(OmitUnset):
     Attributes:
         holdout: the part of the aligned rows that is not trained on, chosen by a keyed hash of the id.
         split: a name for the choice: every job of the same data parties that names it holds out the same rows.
+        holdout_column: instead of `holdout`: the label party's column that says which rows are held out. Its settings
+            list it under `holdouts`; no such column is trained on.
+        holdout_from: the first day, like "2026-06-01", or number in it that is held out; without it the column is a
+            flag, which is true or 1 where a row is held out.
         metrics: when the held-out rows are scored, if at all; each time the label party learns their scores.
         every: with "epoch": after every so many epochs, and after the last.
         loss: whether the mean training loss of each epoch is opened: one number, nothing for each row.
@@ -104,19 +110,56 @@ class Evaluation(OmitUnset):
         loss_to: to whom the two are.
     """
 
-    added = frozenset({"held_out_loss", "every", "split"})
+    added = frozenset({"held_out_loss", "every", "split", "holdout_column", "holdout_from"})
 
     holdout: float = Field(default=0.0, ge=0, le=0.9)
     split: Name | None = None
+    holdout_column: ColumnName | None = None
+    holdout_from: float | str | None = None
     metrics: Literal["none", "end", "epoch"] = "end"
     every: int = Field(default=1, ge=1, le=100_000)
     loss: bool = False
     held_out_loss: bool = False
     loss_to: Literal["label", "all"] = "label"
 
+    @field_validator("holdout_from", mode="before")
+    @classmethod
+    def _day_as_text(cls, start: Any) -> Any:
+        """Turn a day into text: TOML has dates too."""
+        return start.isoformat() if type(start) is date else start
+
+    @field_validator("holdout_from")
+    @classmethod
+    def _is_a_day(cls, start: float | str | None) -> float | str | None:
+        if isinstance(start, str):
+            try:
+                date.fromisoformat(start)
+            except ValueError:
+                raise ValueError('write a day like "2026-06-01", or a number') from None
+        return start
+
+    @property
+    def holds_out(self) -> bool:
+        """Tell whether any row is held out."""
+        return self.holdout > 0 or self.holdout_column is not None
+
+    @property
+    def choice(self) -> str:
+        """The setting that says which rows are held out."""
+        column = self.holdout_column
+        return f"holdout = {self.holdout:g}" if column is None else f'holdout_column = "{column}"'
+
+    @model_validator(mode="after")
+    def _one_choice_of_rows(self) -> Self:
+        if self.holdout_column is not None and (self.holdout > 0 or self.split is not None):
+            raise ValueError("write holdout_column to hold rows out by a column, or holdout by chance; one of them")
+        if self.holdout_from is not None and self.holdout_column is None:
+            raise ValueError("holdout_from is a value of a column: write holdout_column too")
+        return self
+
     @model_validator(mode="after")
     def _there_is_a_held_out_row(self) -> Self:
-        if self.held_out_loss and self.holdout == 0:
+        if self.held_out_loss and not self.holds_out:
             raise ValueError("held_out_loss needs rows that are held out: write holdout = 0.2, say")
         if self.split is not None and self.holdout == 0:
             raise ValueError("split names which rows are held out: write holdout = 0.2, say, beside it")
@@ -310,6 +353,10 @@ class JobDescription(OmitUnset):
         """
         return None
 
+    def holdout_column_of(self, _party: str) -> str | None:
+        """Return the column of a party that says which rows are held out; None where no column does."""
+        return None
+
 
 class TrainingJob(JobDescription):
     """Asks for one model over several parties' columns.
@@ -388,7 +435,7 @@ class TrainingJob(JobDescription):
                 raise ValueError("early stopping on the loss needs loss = true under [evaluation]")
         elif stopping.on not in METRICS[self.link]:
             raise ValueError(f"early stopping on one of held_out_loss, loss, {', '.join(METRICS[self.link])}")
-        elif evaluation.holdout == 0 or evaluation.metrics != "epoch":
+        elif not evaluation.holds_out or evaluation.metrics != "epoch":
             raise ValueError(
                 'early stopping on a metric needs holdout and metrics = "epoch" under [evaluation], by which every '
                 "held-out score is told after each epoch, or with every = 5 after each fifth; on = "
@@ -419,10 +466,14 @@ class TrainingJob(JobDescription):
         """Return a party's columns as the job names them."""
         return dict(self.columns).get(party)
 
+    def holdout_column_of(self, party: str) -> str | None:
+        """Return the column of a party that says which rows are held out."""
+        return self.evaluation.holdout_column if party == self.label else None
+
     @property
     def scorings(self) -> int:
         """The most times that the label party learns the scores of all held-out rows."""
-        if self.evaluation.holdout == 0 or self.evaluation.metrics == "none":
+        if not self.evaluation.holds_out or self.evaluation.metrics == "none":
             return 0
         return -(-self.training.epochs // self.evaluation.every) if self.evaluation.metrics == "epoch" else 1
 
@@ -430,7 +481,7 @@ class TrainingJob(JobDescription):
         """Tell whether the held-out rows are scored after this epoch, counted from 0."""
         evaluation, done = self.evaluation, epoch + 1
         due = done % evaluation.every == 0 or done == self.training.epochs
-        return evaluation.holdout > 0 and evaluation.metrics == "epoch" and due
+        return evaluation.holds_out and evaluation.metrics == "epoch" and due
 
 
 class PredictionJob(JobDescription):

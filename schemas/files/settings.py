@@ -72,6 +72,7 @@ class TableSettings(TablePolicy):
         positive: of a label of two classes the one that becomes 1.
         columns: the ones to use; by default all but the id and the label.
         exclude: instead of `columns`: the ones not to use.
+        holdouts: columns that are not features, by which a job of this label party may hold rows out: dates or flags.
         numeric: columns to take as numbers, whatever they look like.
         categorical: columns to one-hot encode. Of those in neither list the type decides.
         missing: what becomes of a value that is not there.
@@ -91,6 +92,7 @@ class TableSettings(TablePolicy):
     positive: str | None = Field(default=None, min_length=1)
     columns: tuple[str, ...] | None = None
     exclude: tuple[str, ...] = ()
+    holdouts: tuple[str, ...] = ()
     numeric: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
     missing: Literal["impute", "refuse"] = "impute"
@@ -148,6 +150,13 @@ class TableSettings(TablePolicy):
         unused = set(self.exclude) & {*self.numeric, *self.categorical}
         if unused:
             raise ValueError(f"{min(unused)!r} is excluded, and listed as numeric or categorical")
+        return self
+
+    @model_validator(mode="after")
+    def _holdouts_are_no_features(self) -> Self:
+        used = set(self.holdouts) & {self.id, self.label, *(self.columns or ()), *self.numeric, *self.categorical}
+        if used:
+            raise ValueError(f"{min(filter(None, used))!r} is listed under holdouts, and has another part too")
         return self
 
 

@@ -132,6 +132,18 @@ class TwiceBlindedIds(Message):
     hashes: Hashes
 
 
+class HeldOutRows(Message):
+    """Tells the other data parties which common rows a column of the label party holds out.
+
+    There is a bit for each row, in the common order; 0 fills a byte.
+    """
+
+    kind = "held-out rows"
+    round = Round.ALIGNMENT
+    item = "held-out"
+    bits: Bytes
+
+
 class AlignedRows(Message):
     """Carries the number of common rows, and a keyed digest of their ids in order."""
 

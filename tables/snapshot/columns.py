@@ -51,6 +51,7 @@ class ChosenColumns:
         label_kind: whether it is read as a number or as a class.
         positive: of two classes the one that becomes 1, if the settings name it.
         columns: the features in their order.
+        holdouts: columns by which rows may be held out, read as texts.
         as_trained: whether a model asks for these columns, and not the settings.
         unlike: how the table differs from the one that the model was trained on, as far as names and types tell.
     """
@@ -62,6 +63,7 @@ class ChosenColumns:
     unlike: tuple[str, ...] = ()
     label_kind: Kind = "numeric"
     positive: str | None = None
+    holdouts: tuple[str, ...] = ()
 
     def canonical(self) -> dict[str, Any]:
         """Give all of it as plain values under fixed keys, for hashing."""
@@ -73,6 +75,7 @@ class ChosenColumns:
             "columns": [[one.name, one.kind, one.declared] for one in self.columns],
             "as trained": self.as_trained,
             "unlike": list(self.unlike),
+            **({"holdouts": list(self.holdouts)} if self.holdouts else {}),
         }
 
     def check_likeness(self, texts: Sequence[str] = ()) -> None:
@@ -93,9 +96,8 @@ class ChosenColumns:
     @property
     def names(self) -> list[str]:
         """All columns to read, each once."""
-        return list(
-            dict.fromkeys([self.id, *([self.label] if self.label else []), *(one.name for one in self.columns)])
-        )
+        label = [self.label] if self.label else []
+        return list(dict.fromkeys([self.id, *label, *self.holdouts, *(one.name for one in self.columns)]))
 
 
 def choose_columns(
@@ -155,8 +157,12 @@ def choose_usable(
             with faults.gather():
                 raise UnusableError("it has no column beside id and label", ALONE, "has no columns")
         chosen = ChosenColumns(settings.id, label, _set_kinds(schema, settings, features, faults))
+    with faults.gather():
+        _must_exist("holdouts", settings.holdouts, schema)
     positive = settings.positive if with_label else None
-    return replace(chosen, label_kind=kind, positive=positive) if settings.id in schema.names else None
+    holdouts = tuple(name for name in settings.holdouts if name in schema.names)
+    chosen = replace(chosen, label_kind=kind, positive=positive, holdouts=holdouts)
+    return chosen if settings.id in schema.names else None
 
 
 def _check_names(schema: pa.Schema) -> None:
@@ -183,7 +189,7 @@ def _choose_expected(schema: pa.Schema, id_: str, label: str | None, expected: M
 
 
 def _features(schema: pa.Schema, settings: TableSettings, faults: TableFaults) -> list[str]:
-    held_back = {settings.id, settings.label}
+    held_back = {settings.id, settings.label, *settings.holdouts}
     features = settings.columns
     if features is None:
         unasked = index_columns(schema) - {*settings.numeric, *settings.categorical}

@@ -33,6 +33,7 @@ class RecordedTable(NamedTuple):
     own_ids: pa.Array | None  # where they are asked for and others than `ids`
     label: Numbers | None
     classes: tuple[str, ...]
+    holdouts: Mapping[str, pa.Array]  # as texts
 
 
 class Recorder:
@@ -60,6 +61,7 @@ class Recorder:
         self._classes: ClassColumn | None = None
         if chosen.label is not None and chosen.label_kind == "categorical":
             self._classes = ClassColumn(decimal=_decimal(source, chosen.label))
+        self._holdouts: dict[str, list[pa.Array]] = {name: [] for name in chosen.holdouts}
         self._finished_ids = pa.array([], pa.large_string())
         self._rows = 0
         self._wrong, self._infinite, self._missing, self._signs, self._truths = (
@@ -111,10 +113,11 @@ class Recorder:
     def finish(self) -> RecordedTable:
         """Give what is kept beside the features, of a table in which nothing is wrong."""
         own_ids = self._ids.own(self._finished_ids)
+        holdouts = {name: pa.concat_arrays(parts) for name, parts in self._holdouts.items()}
         if self._classes is not None:
-            return RecordedTable(self._finished_ids, own_ids, *self._classes.finish())
+            return RecordedTable(self._finished_ids, own_ids, *self._classes.finish(), holdouts)
         label = np.concatenate(self._label) if self._chosen.label is not None else None
-        return RecordedTable(self._finished_ids, own_ids, label, ())
+        return RecordedTable(self._finished_ids, own_ids, label, (), holdouts)
 
     def _finish_ids(self) -> None:
         self._finished_ids = self._ids.finish()
@@ -128,6 +131,9 @@ class Recorder:
         """Return the features of a batch as they are written."""
         with _refuse_not_utf8(self._chosen.id):
             self._ids.add(batch.column(self._chosen.id))
+        for name, parts in self._holdouts.items():
+            with _refuse_not_utf8(name):
+                parts.append(as_texts(batch.column(name)))
         values = {one.name: self._values(one, batch.column(one.name)) for one in self._all}
         if self._chosen.label is not None and self._classes is None:
             self._label.append(values[self._chosen.label].to_numpy(zero_copy_only=False))

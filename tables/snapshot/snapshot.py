@@ -13,8 +13,10 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Self
 
+import msgpack
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -89,6 +91,7 @@ def take_snapshot(
                 found.classes,
                 own_ids=found.own_ids,
                 notes=recorder.notes,
+                holdouts=found.holdouts,
             )
         except BaseException:
             Path(path).unlink()
@@ -109,6 +112,7 @@ class Snapshot:
         label: rows finite float64 values, or None where it was not asked for; of classes their places in `classes`.
         classes: the different classes in the table, sorted; none where the label is a number.
         notes: what its owner should know of it; they name columns.
+        holdouts: as texts, null where missing, the columns by which rows may be held out.
     """
 
     def __init__(  # noqa: PLR0917
@@ -121,6 +125,7 @@ class Snapshot:
         classes: tuple[str, ...] = (),
         *,
         notes: tuple[str, ...] = (),
+        holdouts: Mapping[str, pa.Array] = MappingProxyType({}),
         own_ids: pa.Array | None = None,
         persistent: bool = False,
         checksum: bytes = b"",
@@ -130,7 +135,7 @@ class Snapshot:
         Its `checksum` may be known; with `persistent` it does not go with the snapshot.
         """
         self.name, self.chosen, self.ids, self.label, self.classes = name, chosen, ids, label, classes
-        self.notes = notes
+        self.notes, self.holdouts = notes, holdouts
         self.own_ids = ids if own_ids is None else own_ids
         self.path, self._persistent, self._checksum = path, persistent, checksum
         self._file = pa.memory_map(str(path))
@@ -176,6 +181,10 @@ class Snapshot:
         found.update(pa.py_buffer(np.diff(bounds)))  # which, unlike the offsets, are the same wherever the ids lie
         found.update(memoryview(texts)[bounds[0] : bounds[-1]])
         found.update(b"" if self.label is None else pa.py_buffer(self.label))
+        for values in self.holdouts.values():
+            encoded = values.dictionary_encode()
+            found.update(pa.py_buffer(encoded.indices.fill_null(-1).to_numpy()))
+            found.update(msgpack.packb(encoded.dictionary.to_pylist()))
         found.update(self.checksum)
         return found.digest()
 

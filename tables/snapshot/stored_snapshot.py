@@ -24,7 +24,7 @@ from tercet.tables.core.table import Numbers
 from tercet.tables.snapshot.columns import ChosenColumns
 from tercet.tables.snapshot.snapshot import FORMAT, Snapshot, checksum_of
 
-ID, OWN_ID, LABEL = "id", "own id", "label"  # columns of the second file
+ID, OWN_ID, LABEL, HOLDOUT = "id", "own id", "label", "holdout "  # columns of the second file; the last a prefix
 
 
 class SnapshotProblem(ValueError):
@@ -124,7 +124,7 @@ class SnapshotFolder:
 
     def _opened(self, name: str, facts: SnapshotFacts) -> Snapshot:
         try:
-            ids, own_ids, label = _read_rows(self._rows)
+            ids, own_ids, label, holdouts = _read_rows(self._rows)
             checksum = facts.features.checksum
             snapshot = Snapshot(
                 name,
@@ -135,6 +135,7 @@ class SnapshotFolder:
                 facts.classes,
                 own_ids=own_ids,
                 notes=facts.notes,
+                holdouts=holdouts,
                 persistent=True,
                 checksum=checksum,
             )
@@ -157,6 +158,7 @@ class SnapshotFolder:
 def _write_rows(path: Path, snapshot: Snapshot) -> None:
     columns = {ID: snapshot.ids} | ({} if snapshot.label is None else {LABEL: pa.array(snapshot.label)})
     columns |= {} if snapshot.own_ids is snapshot.ids else {OWN_ID: snapshot.own_ids}
+    columns |= {f"{HOLDOUT}{name}": values for name, values in snapshot.holdouts.items()}
     batch = pa.RecordBatch.from_pydict(columns)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         with pa.ipc.new_file(file, batch.schema) as writer:
@@ -165,13 +167,19 @@ def _write_rows(path: Path, snapshot: Snapshot) -> None:
         os.fsync(file.fileno())
 
 
-def _read_rows(path: Path) -> tuple[pa.LargeStringArray, pa.Array | None, Numbers | None]:
-    """Map the file: ids, these as the table has them if that is kept, and label."""
+def _read_rows(path: Path) -> tuple[pa.LargeStringArray, pa.Array | None, Numbers | None, dict[str, pa.Array]]:
+    """Map the file.
+
+    Returns ids, these as the table has them if that is kept, label, and columns that hold rows out.
+    """
     with pa.memory_map(str(path)) as file:
         batch = pa.ipc.open_file(file).get_batch(0)
     label = batch.column(LABEL).to_numpy() if LABEL in batch.schema.names else None
     own_ids = batch.column(OWN_ID) if OWN_ID in batch.schema.names else None
-    return batch.column(ID), own_ids, label
+    holdouts = {
+        name.removeprefix(HOLDOUT): batch.column(name) for name in batch.schema.names if name.startswith(HOLDOUT)
+    }
+    return batch.column(ID), own_ids, label, holdouts
 
 
 def _check(path: Path, file: StoredFile) -> None:

@@ -51,6 +51,7 @@ from tercet.schemas.messages.kinds import (
     HeldOutLossShare,
     HeldOutMaskOpenings,
     HeldOutNarrowOpening,
+    HeldOutRows,
     HeldOutScoreOpening,
     HeldOutShare,
     HeldOutTerms,
@@ -165,6 +166,7 @@ WHO: dict[type[Message], set[tuple[str, str]]] = {
     BlindedIds: DATA,
     TwiceBlindedIds: DATA,
     AlignedRows: DATA,
+    HeldOutRows: {("label", "other")},  # where the job names a column for that
     Sizes: TO_LABEL,
     Terms: LED,
     OrderConfirmation: DATA,

@@ -40,6 +40,7 @@ from tercet.schemas.messages.kinds import (
     HeldOutInputs,
     HeldOutLabels,
     HeldOutLossShare,
+    HeldOutRows,
     HeldOutShare,
     HeldOutTerms,
     HeldOutWeights,
@@ -799,6 +800,11 @@ def said_rows(heard: Heard, address: Address) -> Message:
     return AlignedRows(rows=len(common), ids=hmac.digest(code.digest(), address.sender.encode(), "sha256"))
 
 
+def said_held_out(heard: Heard, _: Address) -> Message:
+    """A bit for each common row, in one chunk, as tables of tests are small."""
+    return HeldOutRows(bits=np.packbits(heard.label.held_out).tobytes())
+
+
 def said_decision(heard: Heard, address: Address) -> Message:
     """Two bits of each epoch, which follow from what the label party knows."""
     best = best_epochs(heard)
@@ -849,6 +855,7 @@ SAID: Mapping[type[Message], Callable[[Heard, Address], Message]] = {
     Pseudonyms: said_pseudonyms,  # keyed hashes of ids, to the helper alone
     Presence: said_presence,  # one bit for each of one's own
     AlignedRows: said_rows,  # a count and a keyed digest, among data parties
+    HeldOutRows: said_held_out,  # a bit for each common row, among data parties
     EpochDecision: said_decision,  # two bits that every party may know
     ColumnEncoding: said_encoding,  # how columns become numbers, to the label party alone and where all agreed to it
 }

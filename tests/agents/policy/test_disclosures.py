@@ -12,6 +12,7 @@ from tests.agents.scenes import BANK, CARD, NOTARY, job, prediction
 
 SCORED = Evaluation(holdout=0.2, metrics="epoch", split="spring")
 SHOWN = Privacy(helper_sees="scores")
+BY_DATE = Evaluation(holdout_column="applied_on", holdout_from="2026-06-01")
 LOSSES = Evaluation(holdout=0.2, loss=True, held_out_loss=True, loss_to="all")
 CASES: list[tuple[Any, JobFacts]] = [
     (job(privacy=Privacy()), JobFacts(columns={BANK: 0, CARD: 6})),
@@ -24,6 +25,7 @@ CASES: list[tuple[Any, JobFacts]] = [
     (job(model="mlp", network=Network(hidden=(4,), output="softmax"), accept_narrow=True), JobFacts()),
     (job(model="mlp", network=Network(hidden=(4,)), privacy=Privacy()), JobFacts()),
     (job(training=job().training.model_copy(update={"rate": "auto"}), standby=("notary2",)), JobFacts()),
+    (job(evaluation=BY_DATE), JobFacts()),
     (prediction("credit-1"), JobFacts()),
 ]
 

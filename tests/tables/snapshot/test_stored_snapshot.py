@@ -138,6 +138,7 @@ def test_the_digest_is_of_what_is_read_and_not_of_how_it_lies_in_memory(tmp_path
         "unlike": ("it has another label",),
         "label_kind": "categorical",
         "positive": "1",
+        "holdouts": ("day",),
     }.items(),
 )
 def test_the_digest_covers_every_field_of_what_was_chosen(tmp_path, field, value):
@@ -151,7 +152,7 @@ def test_the_digest_covers_every_field_of_what_was_chosen(tmp_path, field, value
 
 def test_the_test_above_knows_every_field():
     """One that is added later must be hashed too."""
-    assert len(fields(ChosenColumns)) == len(ChosenColumns("id", None, ()).canonical()) == 7
+    assert len(fields(ChosenColumns)) == len(ChosenColumns("id", None, (), holdouts=("a",)).canonical()) == 8
     assert len(fields(FeatureColumn)) == 3
 
 
