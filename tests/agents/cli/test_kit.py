@@ -14,6 +14,8 @@ from typer.testing import CliRunner, Result
 from tercet.agents.cli.app import app
 from tercet.schemas.files.settings import read_settings
 
+README = Path(__file__).parents[3] / "README.md"
+
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -64,7 +66,7 @@ def test_what_is_wrong_is_said(here: Path) -> None:
 
 
 def test_kits_are_simulated_as_they_lie(here: Path) -> None:
-    """The command that the kits' last line names, once the tables are there."""
+    """By the README's command, which begins as the kits' last line says; once the tables are there."""
     (here / "consortium.toml").write_text(tercet("--example").stdout)
     last = tercet("consortium.toml").stderr.splitlines()[-1]
     random = np.random.default_rng(5)
@@ -74,9 +76,11 @@ def test_kits_are_simulated_as_they_lie(here: Path) -> None:
         names = {f"column-{number}": column for number, column in enumerate(columns.T)}
         label = {"returned": returned} if path.startswith("shop") else {}
         csv.write_csv(pa.table({"customer": ids, **names, **label}), here / "returns" / path)
-    assert last.startswith("tercet simulate ")
-    done = CliRunner().invoke(app, [*last.split()[1:], "--format", "json"])
+    (command,) = re.findall(r"^tercet simulate .*$", README.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert command.startswith(last)
+    done = CliRunner().invoke(app, [*command.split()[1:], "--format", "json"])
     assert done.exit_code == 0, done.stdout
     result = json.loads(done.stdout)
     assert (result["state"], result["bit_exact"], result["columns"]) == ("done", True, {"shop": 6, "insurer": 6})
     assert result["metrics"]["auc"] > 0.9
+    assert Path(result["reports"]["shop"]).exists()
