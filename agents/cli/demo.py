@@ -5,6 +5,10 @@ in secret order. The second network has ReLU, as the other mode allows. The plai
 in one place, and exist here only.
 """
 
+import os
+import shlex
+import shutil
+import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -169,10 +173,28 @@ def _print(description: TrainingJob, result: dict[str, Any]) -> None:
         f"{prediction['rows']:,} new customers scored in {prediction['seconds']:.1f} s; of what became of them since, "
         f"the scores have an AUC of {prediction['auc']:.4f}.\n"
     )
-    places = {"scores": prediction["scores"], "report": result["reports"], "model part": result["model_parts"]}
-    for what, found in places.items():
-        for party, path in found.items():
-            rendering.out.print(f"{party}'s {what}: {path}", soft_wrap=True)
+    for line in next_steps(description.label, result):
+        rendering.out.print(line, soft_wrap=True)
+
+
+def next_steps(label: str, result: dict[str, Any]) -> list[str]:
+    """Say what there is to open, and what to do next, by commands that run here as they stand."""
+    files = {"scores": result["prediction"]["scores"], "model part": result["model_parts"]}
+    tercet = own_command()
+    return [
+        *(rendering.fit(f"{label}'s {what}: {found[label]}") for what, found in files.items()),
+        f"[bold]Open {label}'s report in a browser:[/] {rendering.fit(result['reports'][label])}",
+        f"[bold]Train on tables of your own:[/] {tercet} kit --example > consortium.toml; change that file, then",
+        f"{tercet} kit consortium.toml",
+    ]
+
+
+def own_command() -> str:
+    """Return how a shell here runs this program: by name, or by path if that leads elsewhere."""
+    program, found = Path(sys.argv[0]).absolute(), shutil.which("tercet")
+    if program.name != "tercet" or (found is not None and Path(found).absolute() == program):
+        return "tercet"
+    return rendering.fit(shlex.quote(os.path.relpath(program)))
 
 
 def trainings(description: TrainingJob, result: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import getpass
 import os
+from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,6 +26,7 @@ from tercet.agents.cli.runner import (
     job_of,
     settings_of,
 )
+from tercet.agents.cli.selection import PAGE, Selection, page_of
 from tercet.agents.cli.timeline import timeline
 from tercet.agents.core.states import TERMINAL, State
 from tercet.schemas.files.invalid import Invalid
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from tercet.schemas.messages.kinds import JobStatus, Pruned, Status
 
 POLL_SECONDS = 0.5
+TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]  # as `--since` takes them, by the clock of this machine
 REPORT_SECONDS = 10.0  # that a report may take after a job is done
 
 jobs = typer.Typer(no_args_is_help=True, help="Submit, watch, approve and cancel jobs through your own party's agent.")
@@ -43,6 +47,13 @@ SettingsOption = Annotated[
     Path, typer.Option("--settings", "-s", envvar="TERCET_SETTINGS", help="your party's settings file")
 ]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="the job's id, as `submit` and `list` print it")]
+
+
+class Kind(StrEnum):
+    """Names the kinds of jobs."""
+
+    TRAINING = "training"
+    PREDICTION = "prediction"
 
 
 @jobs.command()
@@ -77,13 +88,27 @@ def watch(job: JobId, settings: SettingsOption, format: FormatOption = Format.TE
 
 
 @jobs.command("list")
-def list_(settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
-    """List all jobs that the agent knows, the latest first."""
+def list_(
+    settings: SettingsOption,
+    *,
+    state: Annotated[list[State] | None, typer.Option(help="jobs in this state alone; may be repeated")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="jobs of this model, such as mlp; may be repeated")] = None,
+    kind: Annotated[list[Kind] | None, typer.Option(help="training or prediction")] = None,
+    since: Annotated[datetime | None, typer.Option(help="jobs submitted then or later", formats=TIMES)] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help=f"jobs on a page; by default {PAGE}, in JSON all")] = None,
+    page: Annotated[int, typer.Option(min=1, help="which page")] = 1,
+    format: FormatOption = Format.TEXT,  # noqa: A002
+) -> None:
+    """List the jobs that the agent knows, the latest first."""
     status, why = ask_or_recall(settings)
+    found = Selection(state or (), model or (), kind or (), since).choose(status.jobs)
+    shown = page_of(found, page, limit or (PAGE if format is Format.TEXT else None))
     if format is Format.JSON:
-        rendering.print_json([job.model_dump(mode="json") for job in status.jobs])
+        rendering.print_json([job.model_dump(mode="json") for job in shown])
     else:
-        rendering.out.print(rendering.job_table(status.jobs))
+        rendering.out.print(rendering.job_table(shown))
+    if len(shown) < len(found):
+        rendering.remark(f"page {page}: {len(shown)} of {len(found)} jobs; see --page and --limit")
     _end(why)
 
 

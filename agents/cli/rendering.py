@@ -8,21 +8,25 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Column, Table
+from rich.text import Text
 
 from tercet.agents.core.problems import UNDECIDED
-from tercet.agents.core.states import APPROVAL, State
+from tercet.agents.core.states import APPROVAL, TERMINAL, State
 from tercet.schemas.core.visible import escape_invisible
 
 if TYPE_CHECKING:
     from tercet.agents.policy.audit_log import Entry
     from tercet.agents.policy.budget import BudgetEntry
     from tercet.schemas.messages.kinds import JobStatus, Pruned
+
+BAR_WIDTH = 24  # characters
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -59,62 +63,77 @@ def fit_lines(text: str) -> str:
 
 
 class Bar:
-    """Shows live progress of one job on standard error."""
+    """Shows live progress of one job on standard error: bar, count and time, and its state.
+
+    The state is a line of its own, cut where the terminal ends, so the first line is always whole.
+    """
 
     def __init__(self, what: str) -> None:
-        from rich.progress import (  # noqa: PLC0415
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
+        from rich.live import Live  # noqa: PLC0415
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
+        whole = Column(no_wrap=True)
         self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeRemainingColumn(),
-            console=err,
+            TextColumn("[bold]{task.description}", table_column=Column(overflow="ellipsis")),
+            BarColumn(BAR_WIDTH, table_column=whole),
+            MofNCompleteColumn(table_column=whole),
+            TimeRemainingColumn(table_column=whole),
         )
-        self._task = self._progress.add_task(what, total=None, note="")
+        self._task = self._progress.add_task(what, total=None)
+        self._note = ""
+        self._live = Live(get_renderable=self._draw, console=err, refresh_per_second=10)
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        self._live.stop()
 
     def show(self, status: JobStatus) -> None:
         """Draw where the job is."""
-        self._progress.update(self._task, completed=status.step, total=status.steps or None, note=fit(_note(status)))
+        self._progress.update(self._task, completed=status.step, total=status.steps or None)
+        self._note = escape_invisible(_note(status))
+
+    def _draw(self) -> Group:
+        line = self._progress.make_tasks_table(self._progress.tasks)
+        return Group(line, Text(self._note, no_wrap=True, overflow="ellipsis"))
 
 
 def _note(status: JobStatus) -> str:
     parts = [status.state if status.attempt == 1 else f"{status.state} (attempt {status.attempt})"]
+    if status.waits_for:  # first of all, as it may be long, and others matter less
+        parts.append(f"waits for {' and '.join(status.waits_for)}")
     if status.steps and not status.failure:
         parts.append(f"epoch {status.epoch + 1}")
     if status.seconds_per_step:
         parts.append(f"{1 / status.seconds_per_step:.0f} steps/s")
     if status.warnings:
         parts.append(f"{len(status.warnings)} warning{'s' * (len(status.warnings) > 1)}")
-    if status.waits_for:
-        parts.append(f"waits for {' and '.join(status.waits_for)}")
     return ", ".join(parts)
 
 
 def job_table(jobs: Iterable[JobStatus]) -> Table:
-    """Tabulate jobs, one line for each."""
+    """Tabulate jobs: when each was submitted, by this machine's clock, and where it is."""
     # an id that is cut short cannot be copied into the next command
-    table = Table(Column("job", no_wrap=True), "state", "step", "steps/s", "waits for", "submitted")
+    table = Table(Column("job", no_wrap=True), Column("submitted, state", overflow="fold"), box=None, pad_edge=False)
     for job in jobs:
-        speed = f"{1 / job.seconds_per_step:.0f}" if job.seconds_per_step else ""
-        table.add_row(job.job, _state(job), _steps(job), speed, " and ".join(job.waits_for), job.submitted)
+        submitted = datetime.fromisoformat(job.submitted).astimezone()
+        table.add_row(job.job, fit(f"{submitted:%Y-%m-%d %H:%M} {_brief(job)}"))
     return table
+
+
+def _brief(job: JobStatus) -> str:
+    parts = [_state(job)]
+    if job.failure is not None:
+        parts.append(job.failure.code + _cause(job.failure.culprit))
+    if job.step and job.state not in TERMINAL:
+        parts.append(f"step {_steps(job)}")
+    if job.waits_for:
+        parts.append(f"waits for {' and '.join(job.waits_for)}")
+    return ", ".join(parts)
 
 
 def job_details(job: JobStatus) -> Table:

@@ -52,8 +52,8 @@ def _cos_sin(word: np.uint64) -> tuple[float, float]:
 def _turn(words: Words, first: np.uint64, step: np.uint64, cos: Floats, sin: Floats) -> None:
     """Fill cosines and sines of multiples of each word, (multiples, words).
 
-    Multiples are `first` and those that follow it by `step`. Those that are known are turned by the angle between them and the next ones, so each turn
-    doubles their number.
+    Multiples are `first` and those that follow it by `step`. Those that are known are turned by the angle between them
+    and the next ones, so each turn doubles their number.
     """
     count, elements = cos.shape[0], len(words)
     c, s = np.empty(BLOCK), np.empty(BLOCK)
