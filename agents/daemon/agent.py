@@ -66,7 +66,7 @@ class Agent:
         self._standing_queue = StandingQueue(
             settings, identity, broker, handle_partner, self._answer_key_holder, pinger=pinger, spawn=spawn
         )
-        self._tasks: asyncio.TaskGroup | None = None
+        self._tasks = asyncio.TaskGroup()
         self.ready = asyncio.Event()
         self._log = structlog.get_logger()
 
@@ -112,7 +112,7 @@ class Agent:
         await asyncio.to_thread(warm_up)  # before there is a heartbeat or a deadline that it could hold up
         with report_unusable(self.settings.state):
             make_state_folder(self.settings.state)
-        async with asyncio.TaskGroup() as self._tasks:
+        async with self._tasks:
             with report_unusable(self.settings.state):
                 running = self.jobs.recall_records()
             queue = topology.standing_queue(self.me, self.settings.partners)
@@ -151,7 +151,6 @@ class Agent:
             waiting.cancel()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        assert self._tasks is not None
         self._tasks.create_task(work)
 
     async def use_settings(self, settings: Settings) -> None:

@@ -57,7 +57,7 @@ class ConsoleSocket:
                 raise Invalid(f"[console] socket {self._path}: {error.strerror}") from None
             self._log.warning("no console but through the broker", socket=str(self._path), why=error.strerror)
             return self
-        self._server = await asyncio.start_unix_server(self._serve, sock=listening)
+        self._server = await asyncio.start_unix_server(self._accept, sock=listening)
         return self
 
     async def __aexit__(
@@ -72,18 +72,20 @@ class ConsoleSocket:
         if self._conversations:
             await asyncio.wait(self._conversations)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         user = peer_user(writer.get_extra_info("socket"))
+        if len(self._conversations) >= MOST_CONNECTIONS or not self._is_allowed(user):
+            writer.close()
+            return
+        task = asyncio.create_task(self._serve(reader, writer, user))
+        self._conversations[task] = writer
+        task.add_done_callback(self._conversations.pop)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, user: int | None) -> None:
         try:
-            if len(self._conversations) >= MOST_CONNECTIONS or not self._is_allowed(user):
-                return
-            self._conversations[task] = writer
             with suppress(OSError, TimeoutError, asyncio.IncompleteReadError):  # who asked has gone, or is too slow
                 await self._converse(reader, writer, account_name(user))
         finally:
-            self._conversations.pop(task, None)
             writer.close()
 
     def _is_allowed(self, user: int | None) -> bool:

@@ -56,6 +56,8 @@ class Listening:
 class WebServer:
     """Serves one application at one place. Use as an async context manager."""
 
+    _server: asyncio.Server  # once it listens
+
     def __init__(self, app: ASGIApp, place: Listening) -> None:
         self._place, self._state = place, ServerState()
         self._config = Config(
@@ -70,7 +72,6 @@ class WebServer:
             proxy_headers=False,
             h11_max_incomplete_event_size=MOST_REQUEST,
         )
-        self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> Self:
         """Listen.
@@ -97,13 +98,11 @@ class WebServer:
     @property
     def port(self) -> int:
         """Port on which it listens."""
-        assert self._server is not None
         return int(self._server.sockets[0].getsockname()[1])
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._server is not None
         self._server.close()
         answering = tuple(self._state.tasks)
         for task in answering:

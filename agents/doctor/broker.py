@@ -59,12 +59,11 @@ def _why(error: BaseException) -> str:
 async def check_tls(broker: BrokerSettings, now: dt.datetime) -> AsyncIterator[Finding]:
     """Check that traffic to the broker is encrypted, and how long certificates are valid."""
     url = URL(broker.url)
-    if url.scheme == "amqp":
-        yield _plain(url.host or "")
-        return
     try:
         context = tls_context(broker)
-        assert context is not None
+        if context is None:
+            yield _plain(url.host or "")
+            return
         served = await _served(url, context)
     except (Invalid, KeyProblem) as problem:
         yield fail("tls", str(problem), "correct ca, certificate and key under [broker]")

@@ -115,8 +115,7 @@ def compare(  # noqa: PLR0917
 
 def batches(order: NDArray[np.int64], training: Training) -> Iterator[NDArray[np.int64]]:
     """Yield the rows of an epoch, batch by batch."""
-    batch = training.batch
-    assert isinstance(batch, int)
+    batch = int(training.batch)
     starts = list(range(0, len(order), batch))
     if len(starts) > 1 and len(order) - starts[-1] < min(batch, LEAST_ROWS):
         starts.pop()
@@ -126,8 +125,7 @@ def batches(order: NDArray[np.int64], training: Training) -> Iterator[NDArray[np
 
 def rates(training: Training, rows: int) -> Iterator[float]:
     """Compute the rate of each step, counted over the whole job."""
-    rate, last = training.rate, training.epochs * len(list(batches(np.arange(rows), training))) - 1
-    assert not isinstance(rate, str)
+    rate, last = float(training.rate), training.epochs * len(list(batches(np.arange(rows), training))) - 1
     for step in itertools.count():
         match training.schedule:
             case "constant":

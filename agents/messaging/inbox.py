@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tercet.agents.core.problems import DeadlinePassed, JobProblem
 from tercet.agents.messaging.trace import Trace
@@ -53,7 +53,7 @@ class Inbox:
     def __init__(self, me: str, senders: Iterable[str], limits: Limits, latest: Latest | None = None) -> None:
         self._me, self._limits = me, limits
         self._parts: dict[Address, dict[int, bytes]] = {}
-        self._messages: dict[Key, tuple[Message, int]] = {}  # with the size of the body
+        self._messages: dict[Key, tuple[Any, int]] = {}  # each of its key's model, with the size of the body
         self._consumed: Latest = {}
         self._latest: Latest = {} if latest is None else latest  # of control messages, in all attempts
         self._held_bytes: dict[str, int] = dict.fromkeys(senders, 0)
@@ -162,8 +162,8 @@ class Inbox:
             self.trace.note("wait", wait.stage, since, step=step, whom=whom)
 
     def _take_message(self, key: Key, model: type[M]) -> M:
+        message: M
         message, size = self._messages.pop(key)
-        assert isinstance(message, model)
         _, sender, epoch, step = key
         self._consumed[model, sender] = (epoch, step)
         self._held_bytes[sender] -= size

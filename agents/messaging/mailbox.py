@@ -103,14 +103,12 @@ class Mailbox(Inbox):
         """
         receivers, since = tuple(receivers), time.perf_counter()
         self._note_companions(message, along, len(receivers))
-        body = None if self._tap else await _encode(message, along)
+        body = b"" if self._tap else await _encode(message, along)
         for receiver in receivers:
             address = self._message_address(message, epoch, step, receiver)
-            sent = body or await _encode(
-                self._apply_tap(Companion(message, epoch, step), receiver).message,
-                [self._apply_tap(companion, receiver) for companion in along],
-            )
-            for envelope in self._envelopes(address, message, sent):
+            if self._tap:
+                body = await _encode(*self._tapped(self._tap, Companion(message, epoch, step), along, receiver))
+            for envelope in self._envelopes(address, message, body):
                 await self._outbox.post(
                     envelope,
                     topology.lane(message.round),
@@ -118,7 +116,7 @@ class Mailbox(Inbox):
                     name=deadline.name,
                     required=required,
                 )
-                if len(sent) > LARGE:
+                if len(body) > LARGE:
                     await asyncio.sleep(0)  # sealing many parts in one go would hold up heartbeats
         index = self._trace_step(message.round, message.kind, epoch, step)
         self.trace.note("send", message.kind, since, step=index, whom=receivers)
@@ -160,9 +158,14 @@ class Mailbox(Inbox):
         mine = self._template
         return Address(mine.job, mine.attempt, message.round, message.item, epoch, step, mine.sender, receiver)
 
-    def _apply_tap(self, what: Companion, receiver: str) -> Companion:
-        assert self._tap is not None
-        return what._replace(message=self._tap(self._message_address(*what, receiver), what.message))
+    def _tapped(
+        self, tap: Tap, message: Companion, along: Sequence[Companion], receiver: str
+    ) -> tuple[Message, list[Companion]]:
+        """Let a test look at, or change, what one receiver gets."""
+        first, *others = (
+            one._replace(message=tap(self._message_address(*one, receiver), one.message)) for one in (message, *along)
+        )
+        return first.message, others
 
     def _envelopes(self, address: Address, message: Message, body: bytes) -> Iterable[Envelope]:
         size = self._limits.part_bytes

@@ -131,14 +131,11 @@ class FullModel:
         counts = np.cumsum([len(block) for block in self.blocks])[:-1]
         for columns, block, part in zip(about.columns, self.blocks, np.hsplit(encoded, counts), strict=True):
             z = z + decode(encode_features(part, columns.norm, about.fx), about.fx) @ block
-        for layer, bias in zip(self.upper, self.biases[1:], strict=True):
-            z = self._activation(z) @ layer + bias
+        if about.network is not None:
+            link = HIDDEN[about.network.activation]
+            for layer, bias in zip(self.upper, self.biases[1:], strict=True):
+                z = decode(encode(link.phi(z) + link.centre, about.fx), about.fx) @ layer + bias
         return z if about.label_scaling is None else about.label_scaling.restore(z)
-
-    def _activation(self, z: Floats) -> Floats:
-        assert self.description.network is not None
-        link = HIDDEN[self.description.network.activation]
-        return decode(encode(link.phi(z) + link.centre, self.description.fx), self.description.fx)
 
 
 def _find_array(arrays: Mapping[str, NDArray[Any]], name: str, shape: tuple[int, int]) -> Floats:

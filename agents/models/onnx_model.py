@@ -95,10 +95,11 @@ def _add_forward_pass(graph: Graph, model: FullModel) -> str:
         features = _round(graph, _clip(graph, part, columns.norm, len(block), about.fx), about.fx)
         sums = graph("Add", sums, graph("MatMul", features, block))
         start = stop
-    for layer, bias in zip(model.upper, model.biases[1:], strict=True):
-        assert about.network is not None
-        activation = _round(graph, HIDDEN_NODES[about.network.activation](graph, sums), about.fx)
-        sums = graph("Add", graph("MatMul", activation, layer), bias)
+    if about.network is not None:
+        activate = HIDDEN_NODES[about.network.activation]
+        for layer, bias in zip(model.upper, model.biases[1:], strict=True):
+            activation = _round(graph, activate(graph, sums), about.fx)
+            sums = graph("Add", graph("MatMul", activation, layer), bias)
     return sums
 
 

@@ -88,7 +88,7 @@ def entries(content: bytes) -> Iterator[Entry]:
         entry = _parse(number, line)
         if entry.seq != number or entry.previous != previous:
             raise BrokenLog(f"line {number} does not follow the one before it: lines were removed, added or moved")
-        if number == 1 or entry.event in KEYS:
+        if key is None or entry.event in KEYS:
             key = _key_of(number, entry)
         _check_signature(number, entry, key)
         previous = entry.hash
@@ -117,13 +117,12 @@ def _key_of(number: int, entry: Entry) -> PublicIdentity:
         raise BrokenLog(f"line {number} does not name the party's key, which it would if it were the first") from None
 
 
-def _check_signature(number: int, entry: Entry, key: PublicIdentity | None) -> None:
+def _check_signature(number: int, entry: Entry, key: PublicIdentity) -> None:
     if (entry.event in SIGNED) != bool(entry.signature):
         raise BrokenLog(f"line {number} {'lacks its signature' if entry.event in SIGNED else 'should not be signed'}")
     if not entry.signature:
         return
     try:
-        assert key is not None
         key.verify(bytes.fromhex(entry.signature), _statement(entry.content))
     except (Forged, ValueError):
         raise BrokenLog(
