@@ -20,7 +20,9 @@ CHUNK = 2**23  # rows in a message: 1 MiB
 Flags = NDArray[np.bool_]
 
 
-async def hold_out_by_column(context: JobContext, table: Snapshot, rows: NDArray[np.int64]) -> Flags:
+async def hold_out_by_column(
+    context: JobContext, table: Snapshot, rows: NDArray[np.int64], column: str, first: float | str | None
+) -> Flags:
     """Mark the held-out rows among the common `rows`; every data party marks the same.
 
     Raises:
@@ -28,20 +30,19 @@ async def hold_out_by_column(context: JobContext, table: Snapshot, rows: NDArray
     """
     if not context.is_label_party:
         return await _receive(context, len(rows))
-    marks = await context.compute(_own_marks, context, table, rows)
+    marks = await context.compute(_own_marks, context, table, rows, column, first)
     for number, start in enumerate(range(0, len(marks), CHUNK)):
         bits = np.packbits(marks[start : start + CHUNK]).tobytes()
         await context.mailbox.send(HeldOutRows(bits=bits), context.partners, context.deadline("fit"), step=number)
     return marks
 
 
-def _own_marks(context: JobContext, table: Snapshot, rows: NDArray[np.int64]) -> Flags:
-    evaluation = context.training.evaluation
-    column = evaluation.holdout_column
-    assert column is not None
+def _own_marks(
+    context: JobContext, table: Snapshot, rows: NDArray[np.int64], column: str, first: float | str | None
+) -> Flags:
     try:
         with problems_of(table.name, column):
-            return mark_held_out(column, table.holdouts[column].take(pa.array(rows)), evaluation.holdout_from)
+            return mark_held_out(column, table.holdouts[column].take(pa.array(rows)), first)
     except TableProblem as problem:
         raise unusable_table(context, problem) from None
 

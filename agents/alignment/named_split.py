@@ -6,8 +6,8 @@ part in it. Each keeps it on its own disk, and sends a proof of it and never the
 
 import hashlib
 import hmac
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +18,7 @@ from tercet.agents.core.problems import JobProblem
 from tercet.agents.session.context import JobContext
 from tercet.mpc.randomness.secret_order import derive_subkey
 from tercet.schemas.core.strict import Name, Strict
+from tercet.schemas.files.job import TrainingJob
 from tercet.schemas.messages.kinds import SplitKey
 from tercet.schemas.messages.message import Digest
 from tercet.tables.core.durable import write_durably
@@ -137,6 +138,27 @@ class NamedSplit:
             me = self._context.me
             public = f"{me} cannot write the key of the split {self._name!r} to its disk"
             raise JobProblem("disk.write", me, public, f"{self._path}: {error.strerror}") from None
+
+
+@asynccontextmanager
+async def agree_on_split_key(context: JobContext, alignment_key: bytes) -> AsyncIterator[bytes]:
+    """Agree on the key of held-out rows; it counts once the body has found the rows.
+
+    Without a split it is that of the alignment.
+
+    Raises:
+        JobProblem: as `NamedSplit` does.
+    """
+    job = context.description
+    name = job.evaluation.split if isinstance(job, TrainingJob) else None
+    if name is None:
+        yield alignment_key
+        return
+    split = NamedSplit(context, name)
+    with split.reserve():
+        key = await split.agree(alignment_key)
+        yield key
+        split.confirm(key)  # a partner that has found its rows had stored the key before
 
 
 def read_key(path: Path) -> StoredKey | None:

@@ -35,19 +35,19 @@ async def check_common(context: JobContext, ids: pa.Array, count: int) -> None:
     )
 
 
-def check_split(context: JobContext, trained_on: int, held_out: int) -> None:
+def check_split(context: JobContext, choice: str, trained_on: int, held_out: int) -> None:
     """Check that rows to train on and held-out rows are as many as this party asks for.
 
     Raises:
         JobProblem: one kind has too few rows, although enough rows are in common.
     """
-    limits, me, evaluation = context.settings.limits, context.me, context.training.evaluation
+    limits, me = context.settings.limits, context.me
     common = trained_on + held_out
     if trained_on < limits.min_rows:
         raise JobProblem(
             "job.holdout",
             context.job.submitter,
-            f"{evaluation.choice} leaves fewer rows to train on than {me} asks for, though enough are in common: "
+            f"{choice} leaves fewer rows to train on than {me} asks for, though enough are in common: "
             f"hold out fewer in the job, bring more rows, or let {me} lower [limits] min_rows",
             f"{common} rows are in common and {held_out} of them are held out, which leaves {trained_on} to train on; "
             f"[limits] min_rows is {limits.min_rows}",

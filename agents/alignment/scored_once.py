@@ -3,61 +3,37 @@
 It refuses rows of another job before a score leaves. A later attempt of the same run may score its rows again.
 """
 
+from typing import Self
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tercet.agents.alignment.aligned_table import AlignedTable
-from tercet.agents.alignment.scored_ids import IdMarks, ScoredIds, UnusableMarks, model_of
+from tercet.agents.alignment.scored_ids import IdMarks, ScoredIds, UnusableMarks
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.session.context import JobContext
 
 
 class ScoredOnce:
-    """Checks the rows that one job scores; the label party, which learns scores, skips it."""
+    """Checks the rows that one job scores under one model; the label party skips it."""
 
-    def __init__(self, context: JobContext) -> None:
-        self._context = context
-        self._scored: ScoredIds | None = None
-        self._marks: IdMarks = np.empty(0, np.uint64)
+    def __init__(self, context: JobContext, scored: ScoredIds, marks: IdMarks) -> None:
+        self._context, self._scored, self._marks = context, scored, marks
 
-    async def check(self, model: tuple[str, str], own: AlignedTable) -> None:
-        """Check that no other job has scored any of the common rows under a model.
-
-        `model` is the training job and its run in hexadecimal.
+    @classmethod
+    async def check(cls, context: JobContext, scored: ScoredIds, ids: pa.Array, rows: NDArray[np.int64]) -> Self:
+        """Check that no other job has scored any of these rows of the table.
 
         Raises:
             JobProblem: another job has, and this party's settings forbid it; or the marks cannot be read.
         """
-        context = self._context
-        if context.is_label_party:
-            return
-        self._scored = ScoredIds(context.settings.state, model, context.job.run)
-        await self._check(own, own.rows)
-
-    async def check_held_out(self, own: AlignedTable, chosen: NDArray[np.bool_]) -> None:
-        """Note the chosen common rows as scored under the model that this training makes.
-
-        Raises:
-            JobProblem: the disk cannot be written.
-        """
-        if self._context.is_label_party or not chosen.any():
-            return
-        self._scored = model_of(self._context.settings.state, self._context.job)
-        await self._check(own, own.rows[chosen])
-        await self.note_scored()
-
-    async def _check(self, own: AlignedTable, rows: NDArray[np.int64]) -> None:
         try:
-            again = await self._context.compute(self._look_up, own.table.ids, rows)
+            found = cls(context, scored, await context.compute(scored.mark_ids, ids, rows))
+            again = 0 if found._permitted else await context.compute(scored.repeated, found._marks)
         except (UnusableMarks, OSError) as problem:
-            raise self._unusable(problem) from None
-        self._refuse(again)
-
-    def _look_up(self, ids: pa.Array, rows: NDArray[np.int64]) -> int:
-        assert self._scored is not None
-        self._marks = self._scored.mark_ids(ids, rows)
-        return 0 if self._permitted else self._scored.repeated(self._marks)
+            raise _unusable(context.me, problem) from None
+        found._refuse(again)
+        return found
 
     async def note_scored(self) -> None:
         """Store on the disk that the rows are scored, before a score leaves.
@@ -65,12 +41,10 @@ class ScoredOnce:
         Raises:
             JobProblem: another job has scored some of them since, or the disk cannot be written.
         """
-        if self._scored is None:
-            return
         try:
             again = await self._context.compute(self._scored.note, self._marks, repeat=self._permitted)
         except (UnusableMarks, OSError) as problem:
-            raise self._unusable(problem) from None
+            raise _unusable(self._context.me, problem) from None
         self._refuse(again)
 
     @property
@@ -92,8 +66,8 @@ class ScoredOnce:
                 f"job resume`, or ask {me} whether it writes rescoring = true under [tables.{self._table}]",
             )
 
-    def _unusable(self, problem: UnusableMarks | OSError) -> JobProblem:
-        me = self._context.me
-        detail = str(problem) if isinstance(problem, UnusableMarks) else f"{problem.filename}: {problem.strerror}"
-        public = f"{me} cannot note which rows a model has scored, and lets none be scored without that note"
-        return JobProblem("disk.write", me, public, detail)
+
+def _unusable(me: str, problem: UnusableMarks | OSError) -> JobProblem:
+    detail = str(problem) if isinstance(problem, UnusableMarks) else f"{problem.filename}: {problem.strerror}"
+    public = f"{me} cannot note which rows a model has scored, and lets none be scored without that note"
+    return JobProblem("disk.write", me, public, detail)

@@ -30,9 +30,9 @@ def unusable_login(context: JobContext, problem: Exception) -> JobProblem:
     return JobProblem("table.unusable", context.me, public, str(problem))
 
 
-def unfit_label(context: JobContext, problem: UnfitLabel | LabelProblem) -> JobProblem:
+def unfit_label(context: JobContext, link: str, problem: UnfitLabel | LabelProblem) -> JobProblem:
     """Blame this party for labels that do not fit the job's model."""
-    table, link = context.description.table_of(context.me), context.training.link
+    table = context.description.table_of(context.me)
     detail = str(problem) if isinstance(problem, UnfitLabel) else f"the label of table {table!r}: {problem}"
     public = f"at {context.me} the label of table {table!r} does not fit a {link} model"
     return JobProblem("table.label", context.me, public, detail)

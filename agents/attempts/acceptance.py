@@ -4,14 +4,14 @@ Each has decided by itself already (`deciding`), and tells two entropies of its 
 refuses what would expose a record; the others hear whom all wait for.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.messaging.inbox import Deadline
 from tercet.agents.roles.exposure_profile import check_profiles
 from tercet.agents.session.context import JobContext
-from tercet.schemas.messages.kinds import Accept, Approvers, Received
+from tercet.schemas.messages.kinds import Accept, Approvers, Profile, Received
 
 
 class Range(NamedTuple):
@@ -24,50 +24,55 @@ class Range(NamedTuple):
         return f"{self.lowest}" if self.lowest == self.highest else f"{self.lowest} to {self.highest}"
 
 
-async def accept_job(context: JobContext) -> None:
+class Accepted(NamedTuple):
+    """Holds what all have accepted a job by."""
+
+    approvers: tuple[str, ...]  # the parties at which a person was asked
+    version: int  # the label party's choice; elsewhere this party's own highest, until the label party says `Start`
+
+
+async def accept_job(context: JobContext, profile: Profile | None) -> Accepted:
     """Accept the job together with everybody else; this party's own policy allows it already.
 
-    Afterwards `context.approvers` are the parties that asked a person, and at the label party `context.version` is the
-    version to speak.
+    `profile` is of this party's own table, if it may be told.
 
     Raises:
         JobProblem: a person did not approve in time, or the parties have no version in common.
         Overdue: somebody did not answer in time.
     """
-    await (_collect(context) if context.is_label_party else _answer(context))
+    return await (_collect(context, profile) if context.is_label_party else _answer(context, profile))
 
 
-async def _answer(context: JobContext) -> None:
+async def _answer(context: JobContext, profile: Profile | None) -> Accepted:
     mailbox, label, deadline = context.mailbox, context.label, context.deadline("accept")
     lowest, highest = context.versions
-    received = Received(lowest=lowest, highest=highest, asks=context.approval.is_required, profile=context.profile)
+    received = Received(lowest=lowest, highest=highest, asks=context.approval.is_required, profile=profile)
     await mailbox.send(received, [label], deadline)
     approvers = (await mailbox.receive(Approvers, [label], context.deadline("start")))[label]
-    context.approvers = approvers.parties
     await context.approval.wait_for_approval(context.deadline("approve"))
     await mailbox.send(Accept(), [label], deadline)
+    return Accepted(approvers.parties, highest)
 
 
-async def _collect(context: JobContext) -> None:
+async def _collect(context: JobContext, profile: Profile | None) -> Accepted:
     mailbox, others, deadline = context.mailbox, context.others, context.deadline("accept")
     received = await mailbox.receive(Received, others, deadline)
-    check_profiles(
-        context, {context.me: context.profile} | {party: received[party].profile for party in context.partners}
-    )
+    check_profiles(context, {context.me: profile} | {party: received[party].profile for party in context.partners})
     ranges = {party: Range(message.lowest, message.highest) for party, message in received.items()}
-    context.version = common_version({context.me: Range(*context.versions), **ranges})
+    version = common_version({context.me: Range(*context.versions), **ranges})
     asking = tuple(party for party in others if received[party].asks)
-    context.approvers = (*asking, context.me) if context.approval.is_required else asking
-    await mailbox.send(Approvers(parties=context.approvers), others, deadline)
+    approvers = (*asking, context.me) if context.approval.is_required else asking
+    await mailbox.send(Approvers(parties=approvers), others, deadline)
     await mailbox.receive(Accept, [party for party in others if party not in asking], deadline)
     await context.approval.wait_for_approval(context.deadline("approve"))
-    await mailbox.receive(Accept, asking, after_approval(context, "accept"))
+    await mailbox.receive(Accept, asking, after_approval(context, approvers, "accept"))
+    return Accepted(approvers, version)
 
 
-def after_approval(context: JobContext, name: str) -> Deadline:
+def after_approval(context: JobContext, approvers: Sequence[str], name: str) -> Deadline:
     """Make the deadline for an event after acceptance, while persons are still asked."""
     deadline = context.deadline(name)
-    if not context.approvers:
+    if not approvers:
         return deadline
     return Deadline("approve", context.deadline("approve").seconds + deadline.seconds)
 

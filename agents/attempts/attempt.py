@@ -8,13 +8,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import structlog
 
-from tercet.agents.attempts import phases
 from tercet.agents.attempts.admission import check_admission
+from tercet.agents.attempts.phases import run_phases
 from tercet.agents.core.problems import JobProblem
+from tercet.agents.core.states import State
 from tercet.agents.messaging.inbox import Latest
 from tercet.agents.messaging.mailbox import Mailbox, Tap
 from tercet.agents.policy.approval import Approval
@@ -32,14 +32,13 @@ from tercet.agents.session.table_snapshot import SnapshotStore
 from tercet.broker.interface.base import Broker
 from tercet.broker.interface.outbox import Outbox
 from tercet.broker.sealing.identity import Identity, parse_public
+from tercet.schemas.files.job import PredictionJob, TrainingJob
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.address import Address, Round
-from tercet.schemas.messages.kinds import LOWEST_VERSION, PROTOCOL_VERSION, Job, Message
+from tercet.schemas.messages.kinds import LOWEST_VERSION, PROTOCOL_VERSION, Job, Message, Profile
 
 LEAVE_SECONDS = 1.0  # a thread that is longer at something at an attempt's end is not waited for
 EARLY_BYTES = 2**23  # what a faster party may have sent for alignment before our handshake is done
-
-AnyRole = HelperRole | DataPartyRole | PredictionRole
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +76,12 @@ class Attempt:
 
     def __init__(self, job: Job, services: Services, number: int, helper: str, hooks: Hooks) -> None:
         self.number, self.helper, self._services, self._hooks = number, helper, services, hooks
-        self.role: AnyRole | None = None  # once the policy has found that it fits
+        self.reached: object = None  # what the last phase has returned
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"maths {job.id}")
         self.outbox = Outbox(services.broker, max_bytes=services.settings.limits.in_flight_mib * 2**20)
         self.mailbox = self._make_mailbox(job)
         self.context = self._make_context(job)
-        self._decision: asyncio.Task[None] | None = None
+        self._decision: asyncio.Task[Profile | None] | None = None
 
     def _make_mailbox(self, job: Job) -> Mailbox:
         services, hooks = self._services, self._hooks
@@ -107,16 +106,16 @@ class Attempt:
     def _make_context(self, job: Job) -> JobContext:
         services, hooks = self._services, self._hooks
         return JobContext(
-            job,
-            services.settings,
-            services.identity,
-            self.mailbox,
-            self._executor,
-            structlog.get_logger(),
-            FixedRandomness(checkpoint_folder(services.settings.state, job.id), services.contribute),
-            hooks.common_checkpoint,
-            self.number,
-            self.helper,
+            job=job,
+            description=job.description.helped_by(self.helper),
+            settings=services.settings,
+            identity=services.identity,
+            mailbox=self.mailbox,
+            executor=self._executor,
+            log=structlog.get_logger(),
+            randomness=FixedRandomness(checkpoint_folder(services.settings.state, job.id), services.contribute),
+            common_checkpoint=hooks.common_checkpoint,
+            attempt=self.number,
             approval=hooks.approval,
             audit=hooks.audit,
             snapshots=hooks.snapshots,
@@ -128,8 +127,8 @@ class Attempt:
         """Tell whether this party takes part, and is no helper that stands by."""
         return self.context.me in self.context.description.parties
 
-    async def run(self, enter_state: phases.EnterState) -> Path | None:
-        """Run the whole attempt; return the hidden folder of its result, if any.
+    async def run(self, enter_state: Callable[[State], None]) -> None:
+        """Run the whole attempt.
 
         A helper that stands by never returns.
 
@@ -140,24 +139,36 @@ class Attempt:
         self._decision = asyncio.create_task(self._run_policy())
         self._decision.add_done_callback(lambda done: done.cancelled() or done.exception())  # whoever still asks
         # An end that another party tells meanwhile does not end it: `own_refusal` has what this party would say.
-        await asyncio.shield(self._decision)
+        profile = await asyncio.shield(self._decision)
         if not self.takes_part:
             await asyncio.Event().wait()
-        role = self.role = self._make_role()
-        return await phases.run_phases(self.context, role, enter_state)
 
-    async def _run_policy(self) -> None:
+        def enter(state: State, reached: object) -> None:
+            self.reached = reached
+            enter_state(state)
+
+        context = self.context
+        match context.description:
+            case _ if self._services.settings.role == "helper":
+                await run_phases(context, HelperRole(context), profile, enter)
+            case TrainingJob() as job:
+                await run_phases(context, DataPartyRole(context, job), profile, enter)
+            case PredictionJob() as job:
+                await run_phases(context, PredictionRole(context, job), profile, enter)
+
+    async def _run_policy(self) -> Profile | None:
         """Decide whether to let the job in, and tell the audit log.
 
-        Raises JobProblem if it is refused.
+        Returns what may be told of this party's table. Raises JobProblem if the job is refused.
         """
         audit = self._hooks.audit
         try:
-            self.context.profile = await check_admission(self.context, self._services.budget)
+            profile = await check_admission(self.context, self._services.budget)
         except JobProblem as problem:
             audit.note_decision(problem)
             raise
         audit.note_decision()
+        return profile
 
     async def own_refusal(self) -> JobProblem | None:
         """Wait for this party's decision, and give its refusal, if it refuses."""
@@ -167,12 +178,6 @@ class Attempt:
                 return problem
         return None
 
-    def _make_role(self) -> AnyRole:
-        if self._services.settings.role == "helper":
-            return HelperRole(self.context)
-        training = self.context.description.kind == "training"
-        return DataPartyRole(self.context) if training else PredictionRole(self.context)
-
     async def release_resources(self) -> None:
         """Give back the thread and the working files; a busy thread removes its own later.
 
@@ -181,13 +186,13 @@ class Attempt:
         self.mailbox.closed = True
         try:
             async with asyncio.timeout(LEAVE_SECONDS):
-                if isinstance(self.role, DataPartyRole):
-                    await self.role.wait_until_idle()
+                if self.context.writing:  # a late thread would restore a removed folder
+                    await asyncio.wait(self.context.writing)
                 await self.context.compute(lambda: None)
         except TimeoutError:
-            self._executor.submit(self._close_role)
+            self._executor.submit(self._close_files)
         else:
-            self._close_role()
+            self._close_files()
         self._executor.shutdown(wait=False)
         discard(self.context.work_folder)
 
@@ -195,8 +200,7 @@ class Attempt:
         """Say nothing more."""
         await self.outbox.close()
 
-    def _close_role(self) -> None:
-        if self.role is not None:
-            self.role.close()
+    def _close_files(self) -> None:
+        self.context.files.close()
         with suppress(OSError):  # not there, or in use by another run of the same job
             self.context.work_folder.rmdir()

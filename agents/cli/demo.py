@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow.compute as pc
@@ -25,10 +25,11 @@ from tercet.agents.cli.runner import JOB_FAILED, Format
 from tercet.agents.core.shipped_files import shipped
 from tercet.agents.evaluation import baseline_network, baselines
 from tercet.agents.session.training_defaults import with_planned_numbers
-from tercet.agents.simulation.exactness import first_weights, row_order
+from tercet.agents.simulation.exactness import first_weights, label_party, row_order
 from tercet.agents.simulation.simulate import Simulation, data_roles, simulate_job, summary
 from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.mpc.reference.network import release
+from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.job import PredictionJob, TrainingJob, read_job
 from tercet.schemas.files.settings import Settings, read_settings
 
@@ -36,15 +37,16 @@ JOINT = "tercet"
 SHOWN = "helper_sees_scores"  # the second training
 SEES = {True: "nothing", False: "scores in secret order"}  # the helper, by whether the job is blind
 
+J = TypeVar("J", TrainingJob, PredictionJob)
+
 JOBS = {"logistic": "job.toml", "mlp": "mlp.toml"}  # by model
 
 
 async def run_demo(out: Path, output: Format, model: str = "logistic") -> None:
     """Match, train, compare, score new customers, print."""
     folder = shipped("credit")
-    training, prediction = read_job(folder / JOBS[model]), read_job(folder / "predict.toml")
-    assert isinstance(training, TrainingJob)
-    assert isinstance(prediction, PredictionJob)
+    training = _read(TrainingJob, folder / JOBS[model])
+    prediction = _read(PredictionJob, folder / "predict.toml")
     prediction = prediction.model_copy(update={"of": training.id})
     settings = {party: read_settings(folder / f"{party}.toml") for party in training.parties}
     introduction(training)
@@ -58,6 +60,13 @@ async def run_demo(out: Path, output: Format, model: str = "logistic") -> None:
         rendering.print_json(result)
     else:
         _print(training, result)
+
+
+def _read(kind: type[J], path: Path) -> J:
+    job = read_job(path)
+    if not isinstance(job, kind):
+        raise Invalid(f"{path} is not the demo's {kind.__name__}")
+    return job
 
 
 def shown(training: TrainingJob) -> TrainingJob:
@@ -102,20 +111,18 @@ def introduction(description: TrainingJob) -> None:
 
 def compare(simulation: Simulation) -> dict[str, float]:
     """Compute held-out AUC of each party alone, of Tercet, and of all columns pooled."""
-    roles = data_roles(simulation)
-    label = roles[simulation.description.label]
-    assert label.labels.centred is not None
-    held_out, y = label.held_out, label.labels.centred[:, 0] + 0.5
+    label, labels = label_party(simulation)
+    held_out, y, plan = label.held_out, labels.centred[:, 0] + 0.5, label.context.plan
     x = {}
-    for party, role in roles.items():
-        words = role.own.words
-        x[party] = decode(words.read_rows(np.arange(words.shape[0])), role.context.ready_plan.fx)
+    for party, trained in data_roles(simulation).items():
+        words = trained.all_words
+        x[party] = decode(words.read_rows(np.arange(words.shape[0])), plan.fx)
     alone = baselines.compare(
         {party: columns[~held_out] for party, columns in x.items()},
         {party: columns[held_out] for party, columns in x.items()},
         y[~held_out],
         y[held_out],
-        partial(_fit, with_planned_numbers(label.context)),
+        partial(_fit, with_planned_numbers(label.context.description, plan)),
         _train_pooled(simulation),
     )
     return alone | {JOINT: label.context.history.last_metrics["auc"]}
@@ -126,16 +133,15 @@ def _train_pooled(simulation: Simulation) -> baselines.Fit | None:
 
     With others it would end some thousandths apart.
     """
-    roles, job = list(data_roles(simulation).values()), simulation.description
-    assert isinstance(job, TrainingJob)
-    order = row_order(simulation)
-    if job.network is None or order is None:
+    context = label_party(simulation)[0].context
+    job, order = context.description, row_order(simulation)
+    if job.network is None:
         return None
-    begin = release(first_weights(simulation), roles[0].context.ready_plan, 0)
+    begin = release(first_weights(simulation), context.plan, 0)
     weights, biases = [np.vstack(begin.blocks), *begin.upper], [bias[0] for bias in begin.biases]
     model = baseline_network.FittedNetwork(weights, biases, job.network.activation)
     start = baseline_network.Start(model, order.permutation)
-    training = with_planned_numbers(roles[0].context).training
+    training = with_planned_numbers(job, context.plan).training
     return partial(baseline_network.sgd, training=training, network=job.network, start=start)
 
 

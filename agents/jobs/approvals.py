@@ -3,20 +3,17 @@
 Only the party's own console gets here; what follows from the answer is the run's business.
 """
 
-from dataclasses import replace
 from typing import NamedTuple
 
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.jobs.columns_used import column_sentences, columns_used, own_model_part
 from tercet.agents.models.manifest import ModelPart
 from tercet.agents.policy.disclosures import Revelation, revelations
-from tercet.agents.policy.known_job import AppliedModel, JobFacts
+from tercet.agents.policy.known_job import AppliedModel
 from tercet.agents.runs.run import JobRun
-from tercet.agents.session.context import JobContext
+from tercet.agents.session.findings import NO_FINDINGS, Findings
 from tercet.broker.sealing.identity import parse_public
 from tercet.broker.sealing.key_problem import KeyProblem
-from tercet.mpc.plan.plan import Plan
-from tercet.mpc.plan.planner import exposure_refusals
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.kinds import Decide, Failure, Job, JobStatus
 
@@ -38,14 +35,11 @@ class Summary(NamedTuple):
     fingerprints: dict[str, str]
 
 
-def summarize_job(job: Job, settings: Settings, context: JobContext | None = None) -> Summary:
-    """Describe a job; `context` is of a run under way. The further that is, the more is known."""
+def summarize_job(job: Job, settings: Settings, findings: Findings = NO_FINDINGS) -> Summary:
+    """Describe a job; `findings` are of a run under way. The further that is, the more is known."""
     description, part = job.description, own_model_part(job, settings)
-    used = columns_used(job, settings, context, part)
-    known = JobFacts.of(description, None if context is None else context.terms)
-    known = known._replace(columns=used.counts, model=known.model or _applied_model(description.kind, part))
-    if context is not None and context.plan is not None:
-        known = known._replace(exposed=_narrow_exposure(context.plan))
+    used, facts = columns_used(job, settings, findings, part), findings.facts
+    known = facts._replace(columns=used.counts, model=facts.model or _applied_model(description.kind, part))
     return Summary(
         job.submitter,
         description.purpose,
@@ -55,9 +49,9 @@ def summarize_job(job: Job, settings: Settings, context: JobContext | None = Non
     )
 
 
-def summarize_revelations(job: Job, settings: Settings, context: JobContext | None = None) -> tuple[str, ...]:
+def summarize_revelations(job: Job, settings: Settings, findings: Findings = NO_FINDINGS) -> tuple[str, ...]:
     """Describe a job in sentences: purpose, columns, and who learns what."""
-    summary = summarize_job(job, settings, context)
+    summary = summarize_job(job, settings, findings)
     return (
         f"submitted by {summary.submitter}; purpose: {summary.purpose or 'none given'}",
         *summary.columns,
@@ -78,11 +72,6 @@ def _applied_model(kind: str, part: ModelPart | None) -> AppliedModel | None:
     if part is None or kind == "training":
         return None
     return AppliedModel(part.link, part.release, part.network is not None, part.is_blind)
-
-
-def _narrow_exposure(plan: Plan) -> str:
-    """Give the planner's reason against a narrow table that the job accepts, if any."""
-    return "; ".join(one.reason for one in exposure_refusals(replace(plan.request, accept_narrow=False)))
 
 
 def decide_approval(me: str, run: JobRun | None, status: JobStatus | None, request: Decide) -> str | None:

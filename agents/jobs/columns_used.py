@@ -9,8 +9,7 @@ from typing import NamedTuple
 
 from tercet.agents.models import model_part
 from tercet.agents.models.model_part import ModelPart, ModelPartProblem
-from tercet.agents.policy.known_job import JobFacts
-from tercet.agents.session.context import JobContext
+from tercet.agents.session.findings import Findings
 from tercet.schemas.files.job import PredictionJob, TrainingJob
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.kinds import Job
@@ -39,21 +38,21 @@ def own_model_part(job: Job, settings: Settings) -> ModelPart | None:
     return part if isinstance(description, PredictionJob) or part.run == job.run.hex() else None
 
 
-def columns_used(job: Job, settings: Settings, context: JobContext | None, part: ModelPart | None) -> UsedColumns:
-    """Collect what the job, the settings, a run under way and a model part say."""
+def columns_used(job: Job, settings: Settings, known: Findings, part: ModelPart | None) -> UsedColumns:
+    """Collect what the job, the settings, a run's findings and a model part say."""
     description, me = job.description, settings.party
     named = {party: description.columns_of(party) for party in description.data_parties}
     table = settings.tables.get(description.table_of(me)) if me in named else None
     if table is not None and named[me] is None:
         named[me] = table.columns
-    if context is not None and context.own_columns is not None:
-        named[me] = context.own_columns
+    if known.own_columns is not None:
+        named[me] = known.own_columns
     names = {party: columns for party, columns in named.items() if columns is not None}
     if part is not None:
         encodings = {me: part.encoding} | part.encodings
         names |= {party: tuple(encoding.kinds) for party, encoding in encodings.items()}
         return UsedColumns(names, dict(zip(part.parties, part.columns_of, strict=True)))
-    return UsedColumns(names, JobFacts.of(description, None if context is None else context.terms).columns)
+    return UsedColumns(names, known.facts.columns)
 
 
 def column_sentences(job: TrainingJob | PredictionJob, used: UsedColumns) -> Iterator[str]:

@@ -19,6 +19,7 @@ from tercet.agents.jobs.registry import Jobs, now
 from tercet.agents.policy.check import check_policy
 from tercet.agents.policy.signature import signature_problem
 from tercet.agents.runs.run import Services
+from tercet.agents.session.findings import NO_FINDINGS
 from tercet.broker.interface.dead_letters import BURST, EVERY_SECONDS
 from tercet.broker.interface.rate_limiter import RateLimiter
 from tercet.schemas.files.settings import Settings
@@ -154,7 +155,9 @@ class RequestHandler:
         asked = self._jobs.last_run.get(request.job or "") if request.reveals else None
         run = self._jobs.runs.get(request.job or "")
         reveals = (
-            () if asked is None else summarize_revelations(asked, self._settings, None if run is None else run.context)
+            ()
+            if asked is None
+            else summarize_revelations(asked, self._settings, NO_FINDINGS if run is None else run.context.findings)
         )
         return Status(
             jobs=jobs,

@@ -7,18 +7,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from tercet.agents.core.problems import JobProblem
+from tercet.agents.session.agreed import TrainingContext
 from tercet.agents.session.context import JobContext
 from tercet.agents.session.mapped_rows import MappedRows
 
 
 def row_stores(
-    context: JobContext, what: str, names: Mapping[int, str], rows: int, *, checks: int = 0, lasting: bool = False
+    context: TrainingContext, what: str, names: Mapping[int, str], rows: int, *, checks: int = 0, lasting: bool = False
 ) -> dict[int, MappedRows]:
     """Make files for words of so many rows of these parties, by their numbers.
 
     `checks` are columns beside the parties' own. `lasting` ones are found again by a later attempt.
     """
-    columns, make = context.ready_plan.columns, lasting_rows if lasting else mapped_rows
+    columns, make = context.plan.columns, lasting_rows if lasting else mapped_rows
     return {number: make(context, f"{what}-{name}", rows, columns[number] + checks) for number, name in names.items()}
 
 

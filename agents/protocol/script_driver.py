@@ -11,7 +11,8 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 from tercet.agents.messaging.inbox import Deadline
 from tercet.agents.messaging.trace import LAYERED
 from tercet.agents.protocol.checkpointing import CheckpointWriter
-from tercet.agents.protocol.flow_control import StepCounter
+from tercet.agents.protocol.flow_control import StepCounter, largest_batch
+from tercet.agents.session.agreed import TrainingContext
 from tercet.agents.session.context import JobContext
 from tercet.mpc.interface.script import HELPER, Await, Event, Receive, Reply, Script, Send, Signal
 from tercet.mpc.plan.schedule import Step
@@ -145,11 +146,20 @@ class ScriptDriver:
         kinds: The message for each kind of tensor.
         layout: Of the model.
         rows: Of the largest batch: all steps of a role run in one and the same thread.
-        saver: At a data party in training: what labels say of checkpoints.
+        checkpoints: At a data party in training: what labels say of checkpoints.
+        first_step, steps_per_epoch: Of a training.
     """
 
     def __init__(
-        self, context: JobContext, kinds: Kinds, layout: Widths, rows: int, checkpoints: CheckpointWriter | None = None
+        self,
+        context: JobContext,
+        kinds: Kinds,
+        layout: Widths,
+        rows: int,
+        *,
+        checkpoints: CheckpointWriter | None = None,
+        first_step: int = 0,
+        steps_per_epoch: int = 1,
     ) -> None:
         self._context, self._kinds, self._checkpoints = context, kinds, checkpoints
         self._deadline = context.deadline("step")
@@ -157,8 +167,8 @@ class ScriptDriver:
         self._words = rows * (sum(layout.columns) + ELEMENT * sum(layout.widths))
         self._names = {HELPER: context.description.helper} | dict(enumerate(context.description.data_parties))
         self._numbers = {name: number for number, name in self._names.items()}
-        first = context.first_step if kinds is TRAINING or kinds is BLIND else 0
-        self.counts: dict[str, StepCounter] = defaultdict(lambda: StepCounter(first))
+        self._steps_per_epoch = steps_per_epoch
+        self.counts: dict[str, StepCounter] = defaultdict(lambda: StepCounter(first_step))
 
     async def run(self, script: Script[T], step: Step, deadline: Deadline | None = None) -> T:
         """Drive a script to its end; what it returns.
@@ -214,7 +224,7 @@ class ScriptDriver:
 
     def _for_other_step(self, index: int, kind: str, words: Words) -> Companion:
         """Make a message of another step of the training, of a kind that says nothing but words."""
-        epoch, position = divmod(index, self._context.ready_plan.steps_per_epoch)
+        epoch, position = divmod(index, self._steps_per_epoch)
         make: Callable[..., Message] = self._kinds[kind]
         return Companion(make(words=words), epoch, position)
 
@@ -239,6 +249,17 @@ class ScriptDriver:
             self._checkpoints.mark_due(step)
         words = mail.checked_words(letters, lambda sender: event.shapes[self._numbers[sender]])
         return {self._numbers[sender]: value for sender, value in words.items()}
+
+
+def training_driver(
+    context: TrainingContext, kinds: Kinds, layout: Widths, checkpoints: CheckpointWriter | None = None
+) -> ScriptDriver:
+    """Make the driver of a training's steps, from the first step of this attempt on."""
+    per_epoch, rows = context.plan.steps_per_epoch, largest_batch(context.plan)
+    context.trace.steps_per_epoch = per_epoch
+    return ScriptDriver(
+        context, kinds, layout, rows, checkpoints=checkpoints, first_step=context.first_step, steps_per_epoch=per_epoch
+    )
 
 
 class _Advance:

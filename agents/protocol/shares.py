@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from tercet.agents.models.model_part import BIAS, INTERCEPT, SHARE, UPPER, ModelPart
+from tercet.agents.session.agreed import TrainingContext
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.arithmetic.ring import Words
@@ -70,9 +71,9 @@ def shares_from_part(context: JobContext, part: ModelPart, arrays: Mapping[str, 
     return _from_arrays(context, arrays, part.steps, layers)
 
 
-def shares_from_checkpoint(context: JobContext, arrays: Mapping[str, NDArray[Any]], steps: int) -> AnyShares:
+def shares_from_checkpoint(context: TrainingContext, arrays: Mapping[str, NDArray[Any]], steps: int) -> AnyShares:
     """Read all shares from a checkpoint, after so many steps."""
-    network = context.training.network
+    network = context.description.network
     return _from_arrays(context, arrays, steps, 0 if network is None else len(network.hidden))
 
 

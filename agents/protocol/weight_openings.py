@@ -15,6 +15,7 @@ from tercet.agents.core.problems import JobProblem
 from tercet.agents.messaging.inbox import Deadline
 from tercet.agents.models.manifest import OPENED, OPENED_UPPER, SEED, Arrays, ModelPart
 from tercet.agents.protocol.shares import AnyShares
+from tercet.agents.session.agreed import AgreedContext, TrainingContext
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.ring import Words, total
 from tercet.mpc.network.forward import NetworkShares
@@ -83,13 +84,13 @@ def needs_helper(job: TrainingJob) -> bool:
 # --- in a training, when the last step is done
 
 
-def make_commitments(context: JobContext, exponent: int) -> ModelCommitments:
+def make_commitments(context: AgreedContext, exponent: int) -> ModelCommitments:
     """Make the helper's message about a model: score bound and commitments."""
     masks = context.data_party_masks(PURPOSE)
     return ModelCommitments(exponent=exponent, seeds=tuple(commitment(model_seed(one)) for one in masks.values()))
 
 
-def model_masks(context: JobContext) -> dict[int, WeightMasks]:
+def model_masks(context: AgreedContext) -> dict[int, WeightMasks]:
     """Make the masks of the model's weights at the training's helper, by data party."""
     parties = context.description.data_parties
     return {number: ModelMasks(model_seed(one), parties) for number, one in context.data_party_masks(PURPOSE).items()}
@@ -105,7 +106,7 @@ async def receive_bound(context: JobContext) -> int:
     return min(letter.exponent for letter in letters.values())
 
 
-async def receive_commitments(context: JobContext, known: int | None) -> ModelCommitments:
+async def receive_commitments(context: AgreedContext, known: int | None) -> ModelCommitments:
     """Receive the helper's commitments; `known` is the score bound of an earlier attempt.
 
     Raises:
@@ -123,18 +124,18 @@ async def receive_commitments(context: JobContext, known: int | None) -> ModelCo
     return found
 
 
-async def open_model(context: JobContext, shares: AnyShares, commitments: ModelCommitments) -> ModelOpenings:
+async def open_model(context: TrainingContext, shares: AnyShares, commitments: ModelCommitments) -> ModelOpenings:
     """Open the chosen model's weights under masks, once for all its predictions."""
     seed, openings = _seed(context), None
-    if needs_helper(context.training):
+    if needs_helper(context.description):
         models = ModelOpening, ModelUpperOpening
         openings = await _exchange(
-            context, context.ready_plan, shares, ModelMasks(seed, context.description.data_parties), models
+            context, context.plan, shares, ModelMasks(seed, context.description.data_parties), models
         )
     return ModelOpenings(commitments.exponent, commitments.seeds, seed, openings)
 
 
-def _seed(context: JobContext) -> bytes:
+def _seed(context: AgreedContext) -> bytes:
     return model_seed(context.masks(context.description.helper, PURPOSE))
 
 

@@ -17,26 +17,25 @@ from tercet.agents.evaluation.metrics import class_probabilities, curves, expect
 from tercet.agents.models import model_part
 from tercet.agents.models.model_part import INTERCEPT
 from tercet.agents.reports.report import ReportData, render
-from tercet.agents.roles.data_party import DataPartyRole
-from tercet.agents.roles.helper import HelperRole
-from tercet.agents.roles.prediction import PredictionRole
+from tercet.agents.roles.data_party import Trained
+from tercet.agents.roles.helper import Helped
+from tercet.agents.roles.prediction import Scored
+from tercet.agents.session.agreed import AgreedContext, ScoringContext, TrainingContext
 from tercet.agents.session.context import JobContext
-from tercet.agents.session.plan_warnings import warnings_of
 from tercet.mpc.arithmetic.fixed import Floats
-from tercet.schemas.files.job import TrainingJob
 from tercet.tables.encoding.encoding import Encoding
 
 ARROW = "\N{RIGHTWARDS ARROW}"
 
-AnyRole = DataPartyRole | PredictionRole | HelperRole
+Result = Trained | Scored | Helped
 
 
-async def try_write_report(context: JobContext, role: AnyRole | None, folder: Path | None) -> Path | None:
+async def try_write_report(context: JobContext, result: object, folder: Path | None) -> Path | None:
     """Write a finished job's page if the settings ask for it; a failure does not harm the job."""
-    if role is None or not context.settings.report:
+    if not isinstance(result, Result) or not context.settings.report:
         return None
     try:
-        return await context.compute(write_report, context, role, folder)
+        return await context.compute(write_report, result, folder)
     except OSError as error:
         context.log.warning("no report could be written", why=error.strerror)
     except Exception:
@@ -44,13 +43,13 @@ async def try_write_report(context: JobContext, role: AnyRole | None, folder: Pa
     return None
 
 
-def write_report(context: JobContext, role: AnyRole, folder: Path | None) -> Path:
+def write_report(result: Result, folder: Path | None) -> Path:
     """Write a finished job's page for this user only; `folder` holds its model part.
 
     Raises:
         OSError: the disk cannot be written.
     """
-    page = render(report_data(context, role, folder))
+    page, context = render(report_data(result, folder)), result.context
     place = context.settings.state / "reports"
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = place / f"{context.job.id}.html"
@@ -58,15 +57,15 @@ def write_report(context: JobContext, role: AnyRole, folder: Path | None) -> Pat
     return path
 
 
-def report_data(context: JobContext, role: AnyRole, folder: Path | None) -> ReportData:
+def report_data(result: Result, folder: Path | None) -> ReportData:
     """Collect the data of this party's report."""
-    return ReportData(**(_common(context) | _of_role(context, role, folder)))
+    context = result.context
+    of_kind = _training(context) if isinstance(context, TrainingContext) else _prediction(context)
+    return ReportData(**(_common(context) | of_kind | _of_result(result, folder)))
 
 
-def _common(context: JobContext) -> dict[str, Any]:
+def _common(context: AgreedContext) -> dict[str, Any]:
     job, statistics, terms, sent = context.description, context.statistics, context.terms, context.mailbox.sent
-    assert terms is not None
-    plan = context.plan
     return {
         "job": context.job.id,
         "kind": job.kind,
@@ -82,11 +81,8 @@ def _common(context: JobContext) -> dict[str, Any]:
         "rows": terms.rows,
         "held_out": terms.held_out,
         "columns": dict(zip(job.data_parties, terms.columns, strict=True)),
-        "preprocessing": tuple(context.notes),
-        "planning": warnings_of(context),
-        "notes": () if plan is None else plan.notes,
-        "fx": None if plan is None else plan.fx,
-        "f": None if plan is None else plan.f,
+        "preprocessing": tuple(context.findings.notes),
+        "planning": context.findings.warnings,
         "stage_seconds": statistics.stage_seconds,
         "round_seconds": context.mailbox.waited_seconds,
         "sent_messages": {kind: count.messages for kind, count in sent.items()},
@@ -94,14 +90,17 @@ def _common(context: JobContext) -> dict[str, Any]:
         "steps": statistics.step,
         "seconds_per_step": statistics.seconds_per_step,
         "processor_seconds": statistics.processor_seconds,
-        **(_training(context, job) if isinstance(job, TrainingJob) else _prediction(context, job.of)),
     }
 
 
-def _training(context: JobContext, job: TrainingJob) -> dict[str, Any]:
+def _training(context: TrainingContext) -> dict[str, Any]:
+    job, plan = context.description, context.plan
     scored = job.evaluation.metrics if job.scorings else ""
     opened = {"training": job.evaluation.loss, "held-out": job.evaluation.held_out_loss}
     return {
+        "notes": plan.notes,
+        "fx": plan.fx,
+        "f": plan.f,
         "model": job.model,
         "network": job.network,
         "release": job.release,
@@ -116,10 +115,8 @@ def _training(context: JobContext, job: TrainingJob) -> dict[str, Any]:
     }
 
 
-def _prediction(context: JobContext, of: str) -> dict[str, Any]:
-    assert context.terms is not None
-    scoring = context.terms.scoring
-    assert scoring is not None
+def _prediction(context: ScoringContext) -> dict[str, Any]:
+    scoring = context.scoring
     helped = scoring.release != "owners" or scoring.network is not None  # else each party scores its own columns
     sees = "scores" if helped and not scoring.blind else "nothing"
     return {
@@ -127,33 +124,30 @@ def _prediction(context: JobContext, of: str) -> dict[str, Any]:
         "network": scoring.network,
         "release": scoring.release,
         "helper_sees": sees,
-        "of": of,
+        "of": context.description.of,
     }
 
 
-def _of_role(context: JobContext, role: AnyRole, folder: Path | None) -> dict[str, Any]:
-    match role:
-        case DataPartyRole():
-            return _of_data_party(context, role, folder)
-        case PredictionRole():
-            part = role.part
-            own = {"table_rows": context.statistics.table_rows, "raw_columns": len(part.encoding.kinds)}
-            return {"model": part.model, "network": part.network, **own} | (
-                {} if role.scores is None else _describe_predictions(part, role.scores)
-            )
-        case HelperRole():
+def _of_result(result: Result, folder: Path | None) -> dict[str, Any]:
+    match result:
+        case Trained():
+            return _of_training(result, folder)
+        case Scored(part=part, scores=scores):
+            own = {"table_rows": result.context.statistics.table_rows, "raw_columns": len(part.encoding.kinds)}
+            spread = {} if scores is None else _describe_predictions(part, scores)
+            return {"model": part.model, "network": part.network, **own, **spread}
+        case Helped():
             return {}
 
 
 def _describe_predictions(part: model_part.ModelPart, scores: Floats) -> dict[str, Any]:
     """Describe the spread of predictions."""
+    if part.classes is not None:
+        names, rows = part.classes.names, np.bincount(scores.argmax(axis=1), minlength=scores.shape[1]).tolist()
+        spread = class_probabilities(part.link, scores).max(axis=1)
+        named = {"classes": names, "predicted": dict(zip(names, rows, strict=True))}
+        return named | {"predictions": histogram(spread)}
     match part.link:
-        case "softmax" | "one-vs-rest":
-            assert part.classes is not None
-            rows = np.bincount(scores.argmax(axis=1), minlength=scores.shape[1]).tolist()
-            spread = class_probabilities(part.link, scores).max(axis=1)
-            named = {"classes": part.classes.names, "predicted": dict(zip(part.classes.names, rows, strict=True))}
-            return named | {"predictions": histogram(spread)}
         case "logistic":
             return {"predictions": histogram(probabilities(scores[:, 0]))}
         case "linear":
@@ -161,25 +155,25 @@ def _describe_predictions(part: model_part.ModelPart, scores: Floats) -> dict[st
     return {"predictions": histogram(expected(scores[:, 0]))}
 
 
-def _of_data_party(context: JobContext, role: DataPartyRole, folder: Path | None) -> dict[str, Any]:
-    assert role.encoding is not None
-    history = context.history
+def _of_training(trained: Trained, folder: Path | None) -> dict[str, Any]:
+    context, labels, history = trained.context, trained.labels, trained.context.history
     known: dict[str, Any] = {
         "table_rows": context.statistics.table_rows,
-        "raw_columns": len(role.encoding.kinds),
+        "raw_columns": len(trained.encoding.kinds),
     }
-    release = context.training.release
+    release = context.description.release
     if folder is not None and (release == "owners" or (release == "label" and context.is_label_party)):
         known |= _weights(folder)
-    if role.labels.classes is not None:
-        known["classes"] = role.labels.classes.names
-    if context.is_label_party:
-        known |= {"metrics": history.metrics, "shortfall": history.shortfall}
-        if history.scores is not None and history.labels is not None:
-            known["curves"] = curves(context.training.link, history.labels, history.scores)
-            from tercet.agents.reports.solo_baseline import alone  # noqa: PLC0415 - scikit-learn and scipy
+    if labels is None:
+        return known
+    if labels.classes is not None:
+        known["classes"] = labels.classes.names
+    known |= {"metrics": history.metrics, "shortfall": history.shortfall}
+    if history.scores is not None and history.labels is not None:
+        known["curves"] = curves(labels.link, history.labels, history.scores)
+        from tercet.agents.reports.solo_baseline import alone  # noqa: PLC0415 - scikit-learn and scipy
 
-            known["alone"] = alone(context, role)
+        known["alone"] = alone(trained, labels)
     return known
 
 

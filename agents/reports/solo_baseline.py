@@ -7,8 +7,8 @@ import numpy as np
 
 from tercet.agents.evaluation import baseline_network, baselines
 from tercet.agents.evaluation.metrics import metrics
-from tercet.agents.roles.data_party import DataPartyRole
-from tercet.agents.session.context import JobContext
+from tercet.agents.roles.data_party import Trained
+from tercet.agents.roles.own_labels import OwnLabels
 from tercet.agents.session.training_defaults import with_planned_numbers
 from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.mpc.functions.links import LINKS
@@ -18,24 +18,23 @@ CENTRED = {"logistic", "one-vs-rest"}  # links whose labels are -1/2 and 1/2, fo
 MOST_WORDS = 2**25  # 256 MiB; a larger table has no comparison
 
 
-def alone(context: JobContext, role: DataPartyRole) -> dict[str, float]:
+def alone(trained: Trained, labels: OwnLabels) -> dict[str, float]:
     """Measure a model of this party's columns alone, trained by the job's own schedule.
 
     It scores the held-out rows of the joint model. A table that is too large or has no columns gives no metrics.
     """
-    words = role.own.words
-    labels = role.labels.centred
-    if not 0 < words.shape[0] * words.shape[1] <= MOST_WORDS or labels is None or context.history.labels is None:
+    context, words, held_out = trained.context, trained.all_words, trained.held_out
+    if not 0 < words.shape[0] * words.shape[1] <= MOST_WORDS or context.history.labels is None:
         return {}
-    x = decode(words.read_rows(np.arange(words.shape[0])), context.ready_plan.fx)
-    held_out, job = role.held_out, with_planned_numbers(context)
-    y = labels + (0.5 if job.link in CENTRED else 0.0)
+    x = decode(words.read_rows(np.arange(words.shape[0])), context.plan.fx)
+    job = with_planned_numbers(context.description, context.plan)
+    y = labels.centred + (0.5 if job.link in CENTRED else 0.0)
     y = y if LINKS[job.link].classes else y[:, 0]
     best = context.history.best_epoch  # as many epochs as the joint model
     scores = _fit(job, x[~held_out], y[~held_out], None if best is None else best + 1).scores(x[held_out])
     if not np.isfinite(scores).all():  # the rate fits the joint model, and may be too large for fewer columns
         return {}
-    return metrics(job.link, context.history.labels, role.labels.to_label_scale(scores))
+    return metrics(job.link, context.history.labels, labels.to_label_scale(scores))
 
 
 def _fit(job: TrainingJob, x: Floats, y: Floats, epochs: int | None) -> baselines.Model:

@@ -21,7 +21,7 @@ from tercet.mpc.functions.links import LINKS
 from tercet.mpc.plan.architecture import Network
 from tercet.mpc.plan.plan import PlanRefused, Request, refuse_all
 from tercet.mpc.plan.planner import exposure_refusals, nonsense_refusals
-from tercet.schemas.files.job import TrainingJob
+from tercet.schemas.files.job import PredictionJob, TrainingJob
 from tercet.schemas.messages.kinds import Profile
 from tercet.tables.core.table import Kind
 from tercet.tables.encoding.label import UnfitLabel
@@ -47,7 +47,7 @@ async def own_profile(context: JobContext) -> tuple[Profile | None, list[JobProb
     if context.me not in job.data_parties:
         return None, []
     if not isinstance(job, TrainingJob):
-        return None, await context.compute(_prediction_problems, context) if context.attempt == 1 else []
+        return None, await context.compute(_prediction_problems, context, job) if context.attempt == 1 else []
     if not context.is_label_party and not context.audit.may_judge(job.columns_of(context.me)):
         return None, []
     kind = label_kind(job)
@@ -57,7 +57,7 @@ async def own_profile(context: JobContext) -> tuple[Profile | None, list[JobProb
     if read is None or read.preview is None:
         return None, problems
     first = read.preview
-    context.own_columns = first.names
+    context.findings.own_columns = first.names
     problems += collect_problem(context.audit.bound_score_bits, first.bits.record)
     if job.scorings:
         problems += collect_problem(check_numbers, context, has_numbers=first.has_numbers)
@@ -70,13 +70,13 @@ def round_up(bits: float) -> float:
     return max(1.0, float(math.ceil(bits)))
 
 
-def _prediction_problems(context: JobContext) -> list[JobProblem]:
+def _prediction_problems(context: JobContext, job: PredictionJob) -> list[JobProblem]:
     """List all for which this party refuses a prediction, by its part and its first rows."""
     try:
-        part = read_manifest(context)
+        part = read_manifest(context, job)
     except JobProblem as problem:
         return [problem]
-    problems = collect_problem(check_parties, context, part)
+    problems = collect_problem(check_parties, context, job, part)
     problems += collect_problem(check_numbers, context, has_numbers=part.encoding.has_numbers)
     return problems + _look(context, expected=part.encoding.kinds)[1]
 
@@ -129,7 +129,7 @@ def _check_classes(context: JobContext, name: str, read: PreviewResult) -> None:
         try:
             check_two_classes(read.classes, read.positive, name)
         except UnfitLabel as problem:
-            raise unfit_label(context, problem) from None
+            raise unfit_label(context, job.link, problem) from None
 
 
 def check_numbers(context: JobContext, *, has_numbers: bool) -> None:
@@ -162,7 +162,7 @@ def check_profiles(context: JobContext, profiles: Mapping[str, Profile | None]) 
     known = [profile for party in job.data_parties if (profile := profiles.get(party)) is not None]
     if not isinstance(job, TrainingJob) or len(known) < len(job.data_parties):
         return
-    _refusal(context, exposure_refusals(_request(context, known)))
+    _refusal(context, exposure_refusals(_request(context, job, known)))
 
 
 def check_sense(context: JobContext) -> None:
@@ -171,14 +171,13 @@ def check_sense(context: JobContext) -> None:
     Raises:
         JobProblem: saying what makes no sense; whoever wrote the job can mend it.
     """
-    if isinstance(context.description, TrainingJob):
-        anything = Profile(columns=1, bits=1.0, record_bits=1.0)
-        _refusal(context, nonsense_refusals(_request(context, [anything] * len(context.description.data_parties))))
+    job, anything = context.description, Profile(columns=1, bits=1.0, record_bits=1.0)
+    if isinstance(job, TrainingJob):
+        _refusal(context, nonsense_refusals(_request(context, job, [anything] * len(job.data_parties))))
 
 
-def _request(context: JobContext, profiles: Sequence[Profile]) -> Request:
+def _request(context: JobContext, job: TrainingJob, profiles: Sequence[Profile]) -> Request:
     """Make a plan request while rows are unknown; "auto" becomes the smallest batch."""
-    job = context.training
     training = resolve_defaults(job, 0, ()).model_dump()
     return Request(
         model=job.link,

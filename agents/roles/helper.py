@@ -4,7 +4,7 @@ It holds no table, takes no part in the secret order, and keeps nothing of a ste
 """
 
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
 
 from tercet.agents.alignment.matching import help_align
 from tercet.agents.core.states import State
@@ -16,25 +16,31 @@ from tercet.agents.protocol.weight_openings import (
     receive_bound,
     receive_seeds,
 )
-from tercet.agents.roles.prediction import scoring_numbers
+from tercet.agents.roles.terms import agree_on_plan, agree_on_scoring
 from tercet.agents.scoring.batches import scoring_batch
 from tercet.agents.scoring.blind_held_out import HeldOutDealer
 from tercet.agents.scoring.held_out_loss import answer_held_out_loss
 from tercet.agents.scoring.narrowing import deal_narrow_shares
 from tercet.agents.scoring.scoring_pass import answer_pass
+from tercet.agents.session.agreed import ScoringContext, Session, TrainingContext
 from tercet.agents.session.context import JobContext
 from tercet.agents.training.blind_training import BlindHelperTraining
 from tercet.agents.training.delegated_training import DelegatedHelperTraining, delegated_helper
 from tercet.mpc.scoring.linear import scoring_steps
 from tercet.mpc.scoring.openings import WeightMasks, blind_exponent, guard_exponent
-from tercet.schemas.files.job import TrainingJob
-from tercet.schemas.messages.kinds import EpochDecision, ScoringTerms
+from tercet.schemas.files.job import PredictionJob, TrainingJob
+from tercet.schemas.messages.kinds import EpochDecision
+
+
+@dataclass(frozen=True, slots=True)
+class Helped:
+    """Holds what a helper knows of a job: what all have agreed on."""
+
+    context: TrainingContext | ScoringContext
 
 
 class HelperRole:
     """Plays `phases.Role` for the helper, in training and in prediction."""
-
-    scoring: ScoringTerms | None = None
 
     def __init__(self, context: JobContext) -> None:
         self._context = context
@@ -43,55 +49,51 @@ class HelperRole:
     async def prepare(self) -> None:
         """Do nothing: a helper has no table."""
 
-    async def align(self) -> None:
+    async def align(self, _table: None) -> None:
         """Match pseudonyms, if the job wants that."""
         await help_align(self._context)
 
-    async def fit(self) -> None:
-        """Do nothing: a helper brings no rows."""
+    async def set_up(self, _rows: None, session: Session) -> Helped:
+        """Agree on terms, and receive a training's first step; the order stays unknown here."""
+        match self._context.description:
+            case TrainingJob() as job:
+                return Helped((await receive_start(await agree_on_plan(self._context, job, session, None)))[0])
+            case PredictionJob() as job:
+                return Helped(await agree_on_scoring(self._context, job, session, None, None))
 
-    async def set_up(self) -> None:
-        """Receive the first step; a helper has no part in the order of the rows."""
-        if isinstance(self._context.description, TrainingJob):
-            await receive_start(self._context)
-
-    async def run_steps(self) -> None:
+    async def run_steps(self, helped: Helped) -> Helped:
         """Run all steps."""
-        if isinstance(self._context.description, TrainingJob):
-            await _Training(self._context).run()
-        else:
-            await self._predict()
+        match helped.context:
+            case TrainingContext() as context:
+                await _Training(context).run()
+            case ScoringContext() as context:
+                await _predict(context)
+        return helped
 
-    async def release(self) -> Path | None:
-        """Return nothing: a helper keeps nothing."""
-        return None
+    async def release(self, helped: Helped) -> None:
+        """Do nothing: a helper keeps nothing."""
 
-    def close(self) -> None:
-        """Do nothing: a helper has no files."""
 
-    async def _predict(self) -> None:
-        terms = self._context.terms
-        assert terms is not None
-        assert terms.scoring is not None
-        if terms.scoring.release == "owners" and terms.scoring.network is None:
-            return  # the parties' scores add up without it
-        numbers = scoring_numbers(self._context, terms.scoring)
-        steps = list(scoring_steps(terms.rows, scoring_batch(numbers), 0, terms.scoring.alpha))
-        self._context.statistics.steps = len(steps)
-        masks, limit = await receive_seeds(self._context, terms.scoring), 2.0**terms.scoring.exponent
-        await answer_pass(
-            self._context, numbers, steps, purpose="prediction", limit=limit, weight_masks=masks, first="fit"
-        )  # fmt: skip
+async def _predict(context: ScoringContext) -> None:
+    terms, scoring, numbers = context.terms, context.scoring, context.numbers
+    if scoring.release == "owners" and scoring.network is None:
+        return  # the parties' scores add up without it
+    steps = list(scoring_steps(terms.rows, scoring_batch(numbers), 0, scoring.alpha))
+    context.statistics.steps = len(steps)
+    masks, limit = await receive_seeds(context, scoring), 2.0**scoring.exponent
+    await answer_pass(
+        context, numbers, steps, purpose="prediction", limit=limit, weight_masks=masks, first="fit"
+    )  # fmt: skip
 
 
 class _Training:
     """Runs the helper's steps of one training job."""
 
-    def __init__(self, context: JobContext) -> None:
-        self._context, self._job = context, context.training
+    def __init__(self, context: TrainingContext) -> None:
+        self._context, self._job = context, context.description
         self._dealer: HeldOutDealer | None = None  # of held-out rows, where this party sees no score
-        self._model_steps = context.best_steps or context.ready_plan.steps_total  # steps of the model that is kept
-        self._helper = None if context.ready_plan.is_blind else delegated_helper(context)
+        self._model_steps = context.best_steps or context.plan.steps_total  # steps of the model that is kept
+        self._helper = None if context.plan.is_blind else delegated_helper(context)
 
     async def run(self) -> None:
         """Run all steps, and the job's evaluation between epochs and at the end."""
@@ -115,16 +117,15 @@ class _Training:
     def _exponent(self) -> int:
         """Choose the bound of later scores: by the largest so far, or by the range of words."""
         if self._helper is None:
-            return blind_exponent(self._context.ready_plan.fz)
+            return blind_exponent(self._context.plan.fz)
         return guard_exponent(self._helper.largest)
 
     # --- between two epochs
 
     async def _on_epoch_end(self, epoch: int) -> bool:
-        context, job, done = self._context, self._job, (epoch + 1) * self._context.ready_plan.steps_per_epoch
+        context, job, done = self._context, self._job, (epoch + 1) * self._context.plan.steps_per_epoch
         if job.evaluation.held_out_loss:
-            assert context.terms is not None
-            if context.ready_plan.is_blind:
+            if context.plan.is_blind:
                 if self._dealer is None:
                     self._dealer = await context.compute(HeldOutDealer, context, context.terms.held_out)
                 await self._dealer.deal(epoch, done)
@@ -142,8 +143,7 @@ class _Training:
     async def _validate(
         self, epoch: int, done: int, exponent: int, weight_masks: Mapping[int, WeightMasks] | None = None
     ) -> None:
-        context, plan = self._context, self._context.ready_plan
-        assert context.terms is not None
+        context, plan = self._context, self._context.plan
         alpha = await context.compute(plan.alpha_after, done)
         if weight_masks is None:
             await deal_narrow_shares(context, epoch)

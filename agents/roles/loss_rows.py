@@ -14,20 +14,22 @@ from tercet.agents.core.problems import JobProblem
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.functions.links import LINKS
+from tercet.schemas.files.job import TrainingJob
 
 
-def check_loss_rows(context: JobContext, labels: Floats, held_out: NDArray[np.bool_]) -> None:
+def check_loss_rows(context: JobContext, job: TrainingJob, labels: Floats, held_out: NDArray[np.bool_]) -> None:
     """Check, at the label party, that each opened loss is over enough rows of each label.
 
     Args:
         context: The job at this party.
+        job: The same job.
         labels: (rows,), 0 and 1, numbers of classes, or other numbers, as the link has it.
         held_out: (rows,), which of them are not trained on.
 
     Raises:
         JobProblem: they are too few; whoever wrote the job or holds the label can mend it.
     """
-    evaluation, link = context.training.evaluation, context.training.link
+    evaluation, link = job.evaluation, job.link
     least = context.settings.limits.min_loss_rows
     for asked, name, what, among in (
         (evaluation.loss, "loss", "training", labels[~held_out]),

@@ -18,6 +18,7 @@ from tercet.agents.models.model_part import Arrays, ModelPart
 from tercet.agents.protocol.shares import AnyShares, array_name, share_arrays, to_floats, upper_entries, upper_shares
 from tercet.agents.protocol.weight_openings import ModelOpenings
 from tercet.agents.roles.release_to_label import Encodings, receive_model, send_model
+from tercet.agents.session.agreed import TrainingContext
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.ring import total
 from tercet.mpc.linear.shares import Shares
@@ -31,9 +32,9 @@ from tercet.tables.encoding.label import Classes, LabelScaling
 OpenedShare = WeightShare | InterceptShare | UpperShare
 
 
-async def open_model_parts(context: JobContext, shares: AnyShares, encoding: Encoding) -> tuple[Arrays, Encodings]:
+async def open_model_parts(context: TrainingContext, shares: AnyShares, encoding: Encoding) -> tuple[Arrays, Encodings]:
     """Open the arrays of this party's model part, and any encodings that it learns."""
-    release, own_shares = context.training.release, share_arrays(context, shares)
+    release, own_shares = context.description.release, share_arrays(context, shares)
     if release == "owners":
         owned = await _opened_to_owners(context, shares)
         # A network is applied by its shares even so.
@@ -46,9 +47,9 @@ async def open_model_parts(context: JobContext, shares: AnyShares, encoding: Enc
     return own_shares, {}
 
 
-async def _opened_to_owners(context: JobContext, shares: AnyShares) -> Arrays:
+async def _opened_to_owners(context: TrainingContext, shares: AnyShares) -> Arrays:
     """Open each block to its owner, and the layers above to the label party."""
-    plan, mail, deadline = context.ready_plan, context.mailbox, context.deadline("release")
+    plan, mail, deadline = context.plan, context.mailbox, context.deadline("release")
     model: type[OpenedShare] = InterceptShare if isinstance(shares, Shares) else UpperShare
     entries = upper_entries(plan)
     mine = pack(entries, upper_shares(shares))
@@ -73,14 +74,14 @@ async def _receive_sum(context: JobContext, model: type[OpenedShare], own: Words
 
 
 async def save_part(  # noqa: PLR0917
-    context: JobContext,
+    context: TrainingContext,
     encoding: Encoding,
     label: tuple[LabelScaling | None, Classes | None],
     opened: tuple[Arrays, Encodings],
     openings: ModelOpenings,
     steps: int,
-) -> Path:
-    """Write the part, as it is after so many steps, to its hidden folder and return that.
+) -> None:
+    """Write the part, as it is after so many steps, to its hidden folder.
 
     `label` is the label party's own scaling and classes. `opened` is the result of `open_model_parts`; `openings` are
     for predictions. A save that fails or is cancelled leaves nothing there.
@@ -88,7 +89,7 @@ async def save_part(  # noqa: PLR0917
     Raises:
         JobProblem: the disk does not take it.
     """
-    job, plan, (arrays, encodings) = context.training, context.ready_plan, opened
+    job, plan, (arrays, encodings) = context.description, context.plan, opened
     part = ModelPart(
         job=context.job.id,
         run=context.job.run.hex(),
@@ -114,7 +115,6 @@ async def save_part(  # noqa: PLR0917
     )
     folder = hidden_folder(context)
     await write_hidden(context, folder, lambda: model_part.save(folder, part, {**arrays, **openings.arrays(context)}))
-    return folder
 
 
 async def write_hidden(context: JobContext, folder: Path, save: Callable[[], object]) -> None:

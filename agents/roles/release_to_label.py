@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.models.model_part import WEIGHTS, Arrays
 from tercet.agents.protocol.shares import AnyShares, array_name, block_shares, to_floats, upper_entries, upper_shares
+from tercet.agents.session.agreed import TrainingContext
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.ring import Words, total
 from tercet.mpc.plan.architecture import Entry, pack, unpack
@@ -29,7 +30,7 @@ MOST_ENTRIES = 2**21  # of an encoding: twice what whitening has at most; each m
 Encodings = Mapping[str, Encoding]
 
 
-async def send_model(context: JobContext, shares: AnyShares, encoding: Encoding) -> None:
+async def send_model(context: TrainingContext, shares: AnyShares, encoding: Encoding) -> None:
     """Send the label party this party's shares of everything, and its encoding."""
     mail, label, deadline = context.mailbox, context.label, context.deadline("release")
     await mail.send(ModelShare(words=pack_shares(context, shares)), [label], deadline)
@@ -77,7 +78,7 @@ def check_declared(context: JobContext, encoding: Encoding, columns: Iterable[Fe
         raise JobProblem("table.unusable", context.me, f"at {context.me} the table {table!r} {UNSAID}", detail)
 
 
-async def receive_model(context: JobContext, shares: AnyShares) -> tuple[Arrays, Encodings]:
+async def receive_model(context: TrainingContext, shares: AnyShares) -> tuple[Arrays, Encodings]:
     """Receive the whole model in float64 at the label party, and the others' encodings.
 
     Raises:
@@ -100,14 +101,14 @@ def model_entries(plan: Plan) -> tuple[Entry, ...]:
     return (*columns, *upper_entries(plan))
 
 
-def pack_shares(context: JobContext, shares: AnyShares) -> Words:
+def pack_shares(context: TrainingContext, shares: AnyShares) -> Words:
     """Pack this party's share of the whole model into one row."""
     owned = {(BLOCK, i): words for i, words in block_shares(context, shares).items()}
-    return pack(model_entries(context.ready_plan), owned | upper_shares(shares))
+    return pack(model_entries(context.plan), owned | upper_shares(shares))
 
 
-def _open_words(context: JobContext, words: Words, steps: int) -> Arrays:
-    plan, parties = context.ready_plan, context.description.data_parties
+def _open_words(context: TrainingContext, words: Words, steps: int) -> Arrays:
+    plan, parties = context.plan, context.description.data_parties
 
     def place(name: str, k: int) -> str:
         return WEIGHTS + parties[k] if name == BLOCK else array_name(name, k)
@@ -121,7 +122,7 @@ def _entries(text: bytes) -> int:
     return sum(map(text.count, (b",", b"[", b"{")))
 
 
-def _read_encoding(context: JobContext, party: str, message: ColumnEncoding) -> Encoding:
+def _read_encoding(context: TrainingContext, party: str, message: ColumnEncoding) -> Encoding:
     """Parse a partner's encoding, and check its columns against the announced number."""
     if _entries(message.encoding) > MOST_ENTRIES:
         raise _bad_encoding(context, party)
@@ -129,7 +130,7 @@ def _read_encoding(context: JobContext, party: str, message: ColumnEncoding) -> 
         encoding = Encoding.model_validate_json(message.encoding)
     except ValidationError:
         raise _bad_encoding(context, party) from None
-    columns = context.ready_plan.columns[context.number(party)]
+    columns = context.plan.columns[context.number(party)]
     if not len(set(encoding.names)) == len(encoding.names) == columns or len(encoding.kinds) != len(encoding.columns):
         raise _bad_encoding(context, party)
     return encoding

@@ -7,7 +7,7 @@ from pathlib import Path
 import structlog
 
 from tercet.agents.alignment.scored_ids import model_of
-from tercet.agents.attempts.attempt import AnyRole, Services
+from tercet.agents.attempts.attempt import Services
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.core.states import APPROVAL, TERMINAL, State
 from tercet.agents.machine.blame import culprits
@@ -102,9 +102,9 @@ class JobRun:
         return self._shell.attempt.context
 
     @property
-    def role(self) -> AnyRole | None:
-        """Of the attempt that counts."""
-        return self._shell.attempt.role
+    def reached(self) -> object:
+        """The result of the last phase, in the attempt that counts."""
+        return self._shell.attempt.reached
 
     @property
     def state(self) -> State:

@@ -261,7 +261,7 @@ class Shell:
             self._report_problem(own_error(me))
 
     def _enter_phase(self, state: State) -> None:
-        self.feed(events.PhaseEntered(state, self.attempt.context.first_step))
+        self.feed(events.PhaseEntered(state, self.attempt.context.statistics.checkpoint))
 
     async def _watch_outbox(self, attempt: Attempt) -> None:
         try:
@@ -310,5 +310,5 @@ class Shell:
 
     async def _write_report(self) -> None:
         attempt = self.attempt
-        self.results.report = await try_write_report(attempt.context, attempt.role, self.results.model_part)
+        self.results.report = await try_write_report(attempt.context, attempt.reached, self.results.model_part)
         self.feed(events.ReportWritten())

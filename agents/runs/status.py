@@ -9,8 +9,6 @@ from typing import Any, Final
 from tercet.agents.core.states import TERMINAL, State
 from tercet.agents.session.context import JobContext
 from tercet.agents.session.history import History
-from tercet.agents.session.plan_warnings import warnings_of
-from tercet.agents.session.training_defaults import with_planned_numbers
 from tercet.broker.interface.clock import loop_time
 from tercet.schemas.files.job import TrainingJob
 from tercet.schemas.messages.kinds import EpochStatus, JobStatus, PartyStatus, Progress
@@ -46,7 +44,7 @@ def job_status(context: JobContext, state: State, heard: ProgressByParty) -> Job
         processor_seconds=statistics.processor_seconds,
         sent_bytes={kind: count.bytes for kind, count in sent.items()},
         sent_messages={kind: count.messages for kind, count in sent.items()},
-        warnings=(*_first(context.notes), *warnings_of(context)),
+        warnings=(*_first(context.findings.notes), *context.findings.warnings),
         stage_seconds={name: round(seconds, 3) for name, seconds in statistics.stage_seconds.items()},
         metrics=context.history.last_metrics,
         loss=context.history.losses[-1] if context.history.losses else None,
@@ -60,7 +58,7 @@ def job_status(context: JobContext, state: State, heard: ProgressByParty) -> Job
 
 def _training_numbers(context: JobContext, job: TrainingJob) -> dict[str, Any]:
     """Tell how long and how fast a job trains; what is "auto" only once there is a plan."""
-    training = (job if context.plan is None else with_planned_numbers(context)).training
+    training = context.findings.training or job.training
     best = context.history.best_epoch
     auto = {name: None if getattr(training, name) == "auto" else getattr(training, name) for name in ("batch", "rate")}
     return {"epochs": training.epochs, "l2": training.l2, "best_epoch": None if best is None else best + 1, **auto}

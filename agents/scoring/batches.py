@@ -11,6 +11,7 @@ import numpy as np
 
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.protocol.script_driver import SCORING, ScriptDriver
+from tercet.agents.session.agreed import ScoringContext
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.linear.helper import Diverged
@@ -114,5 +115,5 @@ def range_problem(context: JobContext, diverged: Diverged) -> JobProblem:
 
 def note_scored_step(context: JobContext, step: Step) -> None:
     """Note a step of a prediction; held-out rows are no steps of the training."""
-    if context.plan is None:
+    if isinstance(context, ScoringContext):
         context.note_finished_step(step)

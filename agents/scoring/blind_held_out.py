@@ -8,7 +8,7 @@ from tercet.agents.protocol.script_driver import Kinds, ScriptDriver
 from tercet.agents.protocol.shares import AnyShares
 from tercet.agents.scoring.batches import scoring_batch
 from tercet.agents.scoring.held_out_loss import open_mean_loss
-from tercet.agents.session.context import JobContext
+from tercet.agents.session.agreed import TrainingContext
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.blind.forward import BlindForward
 from tercet.mpc.blind.held_out import BlindHeldOut
@@ -48,16 +48,16 @@ KINDS: Kinds = {
 }
 
 
-def _order(context: JobContext, rows: int) -> Order:
+def _order(context: TrainingContext, rows: int) -> Order:
     return Order(derive_subkey(context.shape_digest, "order of a blind held-out loss"), rows)
 
 
-def _steps(context: JobContext, rows: int, epoch: int, alpha: float) -> list[Step]:
-    return list(scoring_steps(rows, scoring_batch(context.ready_plan), epoch, alpha))
+def _steps(context: TrainingContext, rows: int, epoch: int, alpha: float) -> list[Step]:
+    return list(scoring_steps(rows, scoring_batch(context.plan), epoch, alpha))
 
 
-def _scripts(context: JobContext, steps: list[Step]) -> ScriptDriver:
-    plan = context.ready_plan
+def _scripts(context: TrainingContext, steps: list[Step]) -> ScriptDriver:
+    plan = context.plan
     return ScriptDriver(context, KINDS, BlindLayout(plan), max(step.rows for step in steps))
 
 
@@ -70,8 +70,8 @@ class HeldOutParty:
         labels: At the label party those rows' centred labels; elsewhere None.
     """
 
-    def __init__(self, context: JobContext, rows: FeatureSource, labels: Floats | None) -> None:
-        self._context, self._rows, plan = context, rows.shape[0], context.ready_plan
+    def __init__(self, context: TrainingContext, rows: FeatureSource, labels: Floats | None) -> None:
+        self._context, self._rows, plan = context, rows.shape[0], context.plan
         self._order, masks = _order(context, self._rows), context.masks(context.description.helper, PURPOSE)
         partners = {context.number(party): party for party in context.partners}
         stores = row_stores(context, "held-out", partners, self._rows)
@@ -86,7 +86,7 @@ class HeldOutParty:
 
     async def loss(self, epoch: int, shares: AnyShares) -> float | None:
         """Run a pass; give the mean where this party may know it."""
-        context, plan = self._context, self._context.ready_plan
+        context, plan = self._context, self._context.plan
         steps = _steps(context, self._rows, epoch, await context.compute(plan.alpha_after, shares.step))
         await context.compute(self._order.permutation, epoch)  # sorting many rows takes long
         loss, scripts = self._party.begin_pass(steps), _scripts(context, steps)
@@ -99,16 +99,16 @@ class HeldOutParty:
 class HeldOutDealer:
     """Plays the helper in the passes of a training over so many rows."""
 
-    def __init__(self, context: JobContext, rows: int) -> None:
+    def __init__(self, context: TrainingContext, rows: int) -> None:
         self._context, self._rows, self._order = context, rows, _order(context, rows)
         names = dict(enumerate(context.description.data_parties))
         self._stores = row_stores(context, "held-out", names, rows)
-        self._labels = mapped_rows(context, "held-out-labels", rows, context.ready_plan.outputs)
+        self._labels = mapped_rows(context, "held-out-labels", rows, context.plan.outputs)
         self._first = FirstUse(rows)
 
     async def deal(self, epoch: int, done: int) -> None:
         """Deal a pass, after so many steps of the training."""
-        context, plan = self._context, self._context.ready_plan
+        context, plan = self._context, self._context.plan
         steps = _steps(context, self._rows, epoch, await context.compute(plan.alpha_after, done))
         await context.compute(self._order.permutation, epoch)
         helper = BlindHelper(

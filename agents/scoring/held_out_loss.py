@@ -11,7 +11,7 @@ from tercet.agents.protocol.script_driver import Kinds, ScriptDriver
 from tercet.agents.protocol.shares import AnyShares
 from tercet.agents.protocol.weight_openings import open_for_pass
 from tercet.agents.scoring.batches import range_problem, scoring_batch
-from tercet.agents.session.context import JobContext
+from tercet.agents.session.agreed import TrainingContext
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.interface.script import Script
@@ -58,7 +58,7 @@ KINDS: Kinds = {
 
 
 async def held_out_loss(
-    context: JobContext, rows: FeatureSource, labels: Floats | None, shares: AnyShares, *, key: bytes, epoch: int
+    context: TrainingContext, rows: FeatureSource, labels: Floats | None, shares: AnyShares, *, key: bytes, epoch: int
 ) -> float | None:
     """Play a data party in an epoch's held-out loss; give the mean where it may know it.
 
@@ -73,7 +73,7 @@ async def held_out_loss(
     Raises:
         JobProblem: a tensor of a wrong shape came.
     """
-    plan, count = context.ready_plan, rows.shape[0]
+    plan, count = context.plan, rows.shape[0]
     alpha = await context.compute(plan.alpha_after, shares.step)
     steps = _steps(plan, count, epoch, alpha)
     order = Order(key, count, PURPOSE, context.noise_attempt)
@@ -93,13 +93,13 @@ async def held_out_loss(
     return await open_mean_loss(context, HeldOutLossShare, party.share(), party.numbers, epoch)
 
 
-async def answer_held_out_loss(context: JobContext, rows: int, *, epoch: int, done: int) -> None:
+async def answer_held_out_loss(context: TrainingContext, rows: int, *, epoch: int, done: int) -> None:
     """Play the helper in the loss of so many rows, after so many steps.
 
     Raises:
         JobProblem: a score left the range, or a share has a wrong shape.
     """
-    plan = context.ready_plan
+    plan = context.plan
     steps = _steps(plan, rows, epoch, await context.compute(plan.alpha_after, done))
     masks = context.data_party_masks(PURPOSE)
     weight_masks = {number: PassMasks(one, steps[0]) for number, one in masks.items()}
@@ -112,10 +112,10 @@ async def answer_held_out_loss(context: JobContext, rows: int, *, epoch: int, do
 
 
 async def open_mean_loss(
-    context: JobContext, model: type[LossShare | HeldOutLossShare], share: Words, numbers: LossNumbers, epoch: int
+    context: TrainingContext, model: type[LossShare | HeldOutLossShare], share: Words, numbers: LossNumbers, epoch: int
 ) -> float | None:
     """Send this party's share of a loss; give the mean where this party may know it."""
-    deadline, everybody = context.deadline("step"), context.training.evaluation.loss_to == "all"
+    deadline, everybody = context.deadline("step"), context.description.evaluation.loss_to == "all"
     knowing = context.description.data_parties if everybody else (context.label,)
     receivers = [party for party in knowing if party != context.me]
     await context.mailbox.send(model(words=share), receivers, deadline, epoch=epoch)
@@ -131,8 +131,8 @@ async def _run_steps(scripts: ScriptDriver, script: Callable[[Step], Script[None
         await scripts.run(script(step), step)
 
 
-def _scripts(context: JobContext, steps: Sequence[Step]) -> ScriptDriver:
-    return ScriptDriver(context, KINDS, Layout(context.ready_plan), max(step.rows for step in steps))
+def _scripts(context: TrainingContext, steps: Sequence[Step]) -> ScriptDriver:
+    return ScriptDriver(context, KINDS, Layout(context.plan), max(step.rows for step in steps))
 
 
 def _steps(plan: Plan, rows: int, epoch: int, alpha: float) -> list[Step]:
@@ -140,7 +140,7 @@ def _steps(plan: Plan, rows: int, epoch: int, alpha: float) -> list[Step]:
 
 
 def _scorer(
-    context: JobContext,
+    context: TrainingContext,
     rows: FeatureSource,
     shares: AnyShares,
     alpha: float,
@@ -149,7 +149,7 @@ def _scorer(
     order: Order,
     key: bytes,
 ) -> Scorer | NetworkScorer:
-    me, plan, zero_masks = context.number(context.me), context.ready_plan, context.zero_masks(PURPOSE)
+    me, plan, zero_masks = context.number(context.me), context.plan, context.zero_masks(PURPOSE)
     helper_masks = context.masks(context.description.helper, PURPOSE)
     if isinstance(shares, NetworkShares):
         return NetworkScorer(

@@ -5,7 +5,7 @@ The helper deals, and receives nothing. What is sent is in `mpc.dealing.narrowin
 
 from tercet.agents.protocol.script_driver import Kinds, ScriptDriver
 from tercet.agents.protocol.shares import AnyShares
-from tercet.agents.session.context import JobContext
+from tercet.agents.session.agreed import TrainingContext
 from tercet.mpc.dealing.narrowing import deal_narrowing, narrow
 from tercet.mpc.dealing.sizes import BlindLayout
 from tercet.mpc.network.forward import NetworkShares
@@ -19,14 +19,14 @@ NARROWING = "narrowing"  # the purpose of its masks
 KINDS: Kinds = {"weight opening": NarrowingOpening, "dealt": NarrowingDealtShares}
 
 
-async def narrow_shares(context: JobContext, shares: AnyShares, epoch: int) -> AnyShares:
+async def narrow_shares(context: TrainingContext, shares: AnyShares, epoch: int) -> AnyShares:
     """Truncate upper weights as rows are scored by them, and as they are kept.
 
     A linear model has none.
 
     `epoch` is the address: the one before a pass, and the number of epochs for the model that is kept.
     """
-    plan = context.ready_plan
+    plan = context.plan
     if not (plan.is_blind and isinstance(shares, NetworkShares)):
         return shares
     step, masks = narrowing_step(epoch), context.masks(context.description.helper, NARROWING)
@@ -34,9 +34,9 @@ async def narrow_shares(context: JobContext, shares: AnyShares, epoch: int) -> A
     return await scripts.run(narrow(context.number(context.me), plan, shares, masks, step), step)
 
 
-async def deal_narrow_shares(context: JobContext, epoch: int) -> None:
+async def deal_narrow_shares(context: TrainingContext, epoch: int) -> None:
     """Play the helper in a narrowing."""
-    plan = context.ready_plan
+    plan = context.plan
     if not plan.is_blind or plan.network is None:
         return
     step, scripts = narrowing_step(epoch), ScriptDriver(context, KINDS, BlindLayout(plan), 1)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from tercet.agents.protocol.shares import AnyShares
 from tercet.agents.protocol.weight_openings import open_for_pass
 from tercet.agents.scoring.batches import AnyScorer, AnyScoringHelper, answer_batches, score_batches
-from tercet.agents.session.context import JobContext
+from tercet.agents.session.agreed import AgreedContext
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.dealing.sizes import BlindNumbers
 from tercet.mpc.interface.feature_source import FeatureSource
@@ -27,7 +27,7 @@ from tercet.mpc.scoring.openings import Openings, PassMasks, WeightMasks
 
 
 async def score_rows(
-    context: JobContext,
+    context: AgreedContext,
     plan: BlindNumbers,
     rows: FeatureSource,
     shares: AnyShares,
@@ -82,7 +82,7 @@ async def score_rows(
 
 
 def own_noise(
-    context: JobContext, private: bytes, purpose: str, *, blind_shares: AnyShares | None = None
+    context: AgreedContext, private: bytes, purpose: str, *, blind_shares: AnyShares | None = None
 ) -> ScoreNoise | None:
     """Make this party's noise on the scores of a pass; the label party adds none.
 
@@ -100,7 +100,7 @@ def own_noise(
 
 
 async def answer_pass(
-    context: JobContext,
+    context: AgreedContext,
     plan: BlindNumbers,
     steps: Sequence[Step],
     *,

@@ -52,6 +52,13 @@ class Checkpoint:
     arrays: Mapping[str, NDArray[Any]] = field(repr=False)
     facts: Mapping[str, JsonValue]
 
+    def number(self, name: str) -> int | None:
+        """Give a fact that is a whole number, if it is one."""
+        match self.facts.get(name):
+            case int() as number:
+                return number
+        return None
+
 
 class CheckpointFolder:
     """Stores checkpoints of one job, bound to one run, order and set of rows.

@@ -6,8 +6,9 @@ Roles and phases read it; nothing here decides.
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import ExitStack
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,18 +20,16 @@ from tercet.agents.messaging.mailbox import Mailbox
 from tercet.agents.messaging.trace import Trace
 from tercet.agents.policy.approval import Approval
 from tercet.agents.policy.job_audit import JobAudit
+from tercet.agents.session.findings import Findings
 from tercet.agents.session.fixed_randomness import FixedRandomness
 from tercet.agents.session.history import History
 from tercet.agents.session.statistics import Statistics
 from tercet.agents.session.table_snapshot import SnapshotStore
-from tercet.broker.sealing.handshake import SessionSecrets
 from tercet.broker.sealing.identity import Identity
-from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import Step
-from tercet.mpc.randomness.masks import PairMasks
-from tercet.schemas.files.job import PredictionJob, TrainingJob, canonical_digest
+from tercet.schemas.files.job import PredictionJob, TrainingJob
 from tercet.schemas.files.settings import Settings
-from tercet.schemas.messages.kinds import LOWEST_VERSION, PROTOCOL_VERSION, Job, Profile, Terms
+from tercet.schemas.messages.kinds import LOWEST_VERSION, PROTOCOL_VERSION, Job
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -44,11 +43,12 @@ def system_randomness() -> bytes:
     return secrets.token_bytes(32)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobContext:
-    """Holds the means of one job at one party."""
+    """Holds the means of one job at one party, from the attempt's beginning on."""
 
     job: Job
+    description: TrainingJob | PredictionJob  # with this attempt's helper; all agreed to `job.description`
     settings: Settings
     identity: Identity
     mailbox: Mailbox
@@ -57,50 +57,20 @@ class JobContext:
     randomness: FixedRandomness  # what this party adds to the secret order, and first weights
     common_checkpoint: Callable[[], int]  # steps done at the last checkpoint of all data parties; -1 if they differ
     attempt: int
-    helper: str  # who helps in this attempt
+    approval: Approval
+    audit: JobAudit
+    snapshots: SnapshotStore  # of this party, as the run's first attempt found it
+    versions: tuple[int, int] = (LOWEST_VERSION, PROTOCOL_VERSION)  # of the protocol that this agent speaks
     statistics: Statistics = field(default_factory=Statistics)
     history: History = field(default_factory=History)
-    plan: Plan | None = None  # in a training job, once there are terms
-    terms: Terms | None = None
-    profile: Profile | None = None  # of this party's own table, once it has let the job in
-    own_columns: tuple[str, ...] | None = None  # of the table, once it was looked at
-    secrets: SessionSecrets | None = None
-    approval: Approval = field(kw_only=True)
-    audit: JobAudit = field(kw_only=True)
-    snapshots: SnapshotStore = field(kw_only=True)  # of this party, as the run's first attempt found it
-    versions: tuple[int, int] = (LOWEST_VERSION, PROTOCOL_VERSION)  # of the protocol that this agent speaks
-    version: int = PROTOCOL_VERSION  # that all speak in this job, once it starts
-    approvers: tuple[str, ...] = ()  # the parties at which a person was asked
-    first_step: int = 0  # the step that this attempt begins with
-    all_steps_done: bool = False  # whether nothing is left to train
-    _description: TrainingJob | PredictionJob = field(init=False)
-    notes: list[str] = field(default_factory=list)  # what this party's operator should know; for nobody else
-    best_steps: int = 0  # steps of the best epoch's model so far, where an attempt goes on and the job stops early
-
-    def __post_init__(self) -> None:
-        self._description = self.job.description.helped_by(self.helper)
+    findings: Findings = field(default_factory=Findings)  # for this party's operator; for nobody else
+    files: ExitStack = field(default_factory=ExitStack)  # closes working files when the attempt has ended
+    writing: set[asyncio.Task[None]] = field(default_factory=set)  # what the attempt's end waits for
 
     @property
     def me(self) -> str:
         """This party."""
         return self.settings.party
-
-    @property
-    def description(self) -> TrainingJob | PredictionJob:
-        """Task of the job with this attempt's helper; all agreed to `job.description`."""
-        return self._description
-
-    @property
-    def training(self) -> TrainingJob:
-        """The description of a training job."""
-        assert isinstance(self._description, TrainingJob)
-        return self._description
-
-    @property
-    def prediction(self) -> PredictionJob:
-        """The description of a prediction job."""
-        assert isinstance(self._description, PredictionJob)
-        return self._description
 
     @property
     def noise_attempt(self) -> int:
@@ -109,7 +79,7 @@ class JobContext:
         Its own where a network's roundings are drawn anew, since old noise would cancel in what the helper sees twice;
         else the first one's, as the values under it are the same.
         """
-        job = self._description
+        job = self.description
         return self.attempt if isinstance(job, TrainingJob) and job.network is not None else 1
 
     @property
@@ -137,16 +107,6 @@ class JobContext:
         """Tell whether this is the label party."""
         return self.description.label == self.me
 
-    @property
-    def ready_plan(self) -> Plan:
-        """The plan, once there are terms."""
-        assert self.plan is not None
-        return self.plan
-
-    def steps(self) -> Iterator[Step]:
-        """Yield the steps of this attempt."""
-        return self.ready_plan.steps(self.first_step)
-
     def number(self, party: str) -> int:
         """Give a data party's number in the protocol."""
         return self.description.data_parties.index(party)
@@ -165,49 +125,10 @@ class JobContext:
             seconds /= 2
         return Deadline(name, seconds)
 
-    @property
-    def run_digest(self) -> bytes:
-        """Of this run of the job: description, random run id and the keys of its parties."""
-        members, described = [member.model_dump() for member in self.job.members], self.job.description.model_dump()
-        return canonical_digest("tercet run", [self.job.id, self.job.run, members, described, self.version])
-
-    @property
-    def shape_digest(self) -> bytes:
-        """Of all that shapes the model: description, sizes and plan. Two runs of one job share it.
-
-        So the commitments to masks of weights, which are new in each training run, are not in it; all compare these.
-        """
-        assert self.terms is not None
-        terms = self.terms.model_dump(exclude={"scoring": {"seeds"}} | ({} if self.plan else {"plan": True}))
-        return canonical_digest("tercet job shape", [self.job.description.model_dump(), terms])
-
-    def masks(self, partner: str, purpose: str = "training") -> PairMasks:
-        """Make the masks shared with another party in this attempt, by purpose."""
-        assert self.secrets is not None
-        parties = self.description.parties  # in order, the helper last: the same at both ends
-        sender, receiver = sorted((self.me, partner), key=parties.index)
-        return PairMasks(
-            self.secrets.pairs[partner],
-            transcript=self.secrets.transcript,
-            job=canonical_digest("tercet job", [self.run_digest, self.shape_digest]),
-            attempt=self.attempt,
-            sender=sender,
-            receiver=receiver,
-            purpose=purpose,
-        )
-
-    def zero_masks(self, purpose: str = "training") -> dict[int, PairMasks]:
-        """Make the masks shared with each other data party, by its number."""
-        return {self.number(party): self.masks(party, purpose) for party in self.partners}
-
-    def data_party_masks(self, purpose: str = "training") -> dict[int, PairMasks]:
-        """Make the masks that the helper shares with each data party, by its number."""
-        return {number: self.masks(party, purpose) for number, party in enumerate(self.description.data_parties)}
-
     def note(self, text: str) -> None:
         """Tell this party's operator something about its own table: in log, status and report."""
         self.log.warning("table", note=text)
-        self.notes.append(text)
+        self.findings.notes.append(text)
 
     @property
     def trace(self) -> Trace:
@@ -231,15 +152,6 @@ class JobContext:
         result = await asyncio.get_running_loop().run_in_executor(self.executor, call)
         self._trace_maths(function, args, since, "thread")
         return result
-
-    async def compute_step(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a step's maths: in place if it takes less than a millisecond, else in the thread.
-
-        For small steps the thread costs more than the maths: at 1024 x 100 a fifth of an agent's processor time.
-        """
-        request = self.ready_plan.request
-        words = min(request.batch, request.rows) * sum(request.columns) * self.ready_plan.outputs
-        return await self.compute_if_heavy(words, function, *args, **kwargs)
 
     async def compute_if_heavy(self, words: int, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Run maths over so many words of features, in place where they are few."""

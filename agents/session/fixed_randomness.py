@@ -7,6 +7,7 @@ another contribution to a later attempt: signs and noise must not meet two table
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgpack
 from pydantic import Field, ValidationError
@@ -28,7 +29,7 @@ class StoredRandomness(Strict):
 
 
 class FixedRandomness:
-    """Gives contributions of 32 bytes each, the same ones in each attempt.
+    """Gives each attempt of a run the same draws.
 
     Args:
         folder: where they are kept, readable for this user only.
@@ -37,54 +38,19 @@ class FixedRandomness:
 
     def __init__(self, folder: Path, source: Callable[[], bytes]) -> None:
         self._path, self._source = folder / FILE, source
-        self._stored: StoredRandomness | None = None
-        self._next = 0
 
-    def start_attempt(self, rows: bytes) -> bool:
-        """Start an attempt; tell whether the table's digest is that of earlier attempts.
+    def start_attempt(self, rows: bytes) -> "Draws | None":
+        """Start an attempt with a table of this digest; None if earlier attempts had another one.
 
         Raises:
             OSError: the disk does not let them be read or written.
         """
-        self._next, found = 0, self._read()
-        self._stored = found or StoredRandomness(rows=rows)
-        if found is None:
-            self._write(self._stored)
-        return self._stored.rows == rows
-
-    def __call__(self) -> bytes:
-        """Give the next contribution.
-
-        Raises:
-            OSError: it cannot be kept.
-        """
-        stored = self._current
-        if self._next == len(stored.draws):
-            stored = self._write(stored.model_copy(update={"draws": (*stored.draws, self._source())}))
-        self._next += 1
-        return stored.draws[self._next - 1]
-
-    def matches_commitment(self, partner: str, commitment: bytes) -> bool:
-        """Tell whether a partner commits to the same contribution as in earlier attempts.
-
-        Raises:
-            OSError: it cannot be kept.
-        """
-        stored = self._current
-        if partner not in stored.partners:
-            self._write(stored.model_copy(update={"partners": {**stored.partners, partner: commitment}}))
-        return stored.partners.get(partner, commitment) == commitment
-
-    @property
-    def _current(self) -> StoredRandomness:
-        assert self._stored is not None
-        return self._stored
-
-    def _write(self, stored: StoredRandomness) -> StoredRandomness:
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_durably(self._path, msgpack.packb(stored.model_dump()))
-        self._stored = stored
-        return stored
+        found = self._read()
+        if found is not None:
+            return Draws(self._path, self._source, found) if found.rows == rows else None
+        draws = Draws(self._path, self._source, StoredRandomness(rows=rows))
+        draws.save()
+        return draws
 
     def _read(self) -> StoredRandomness | None:
         try:
@@ -92,3 +58,46 @@ class FixedRandomness:
                 return StoredRandomness.model_validate(msgpack.unpackb(file.read(MOST_BYTES), use_list=False))
         except (FileNotFoundError, ValidationError, ValueError, msgpack.UnpackException):
             return None
+
+
+class Draws:
+    """Gives one attempt contributions of 32 bytes each, in the order of the first attempt."""
+
+    def __init__(self, path: Path, source: Callable[[], bytes], stored: StoredRandomness) -> None:
+        self._path, self._source, self._stored = path, source, stored
+        self._next = 0
+
+    def __call__(self) -> bytes:
+        """Give the next contribution.
+
+        Raises:
+            OSError: it cannot be kept.
+        """
+        if self._next == len(self._stored.draws):
+            self._change(draws=(*self._stored.draws, self._source()))
+        self._next += 1
+        return self._stored.draws[self._next - 1]
+
+    def matches_commitment(self, partner: str, commitment: bytes) -> bool:
+        """Tell whether a partner commits to the same contribution as in earlier attempts.
+
+        Raises:
+            OSError: it cannot be kept.
+        """
+        partners = self._stored.partners
+        if partner not in partners:
+            self._change(partners={**partners, partner: commitment})
+        return partners.get(partner, commitment) == commitment
+
+    def _change(self, **fields: Any) -> None:
+        self._stored = self._stored.model_copy(update=fields)
+        self.save()
+
+    def save(self) -> None:
+        """Write everything drawn so far to the disk.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_durably(self._path, msgpack.packb(self._stored.model_dump()))

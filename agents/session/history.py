@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tercet.schemas.files.job import METRICS, EarlyStopping, TrainingJob
+from tercet.schemas.files.job import METRICS, EarlyStopping
 
 Floats = NDArray[np.float64]
 
@@ -82,10 +82,9 @@ class History:
 class EarlyStopper:
     """Finds the best epoch so far, and decides whether to go on, at the label party."""
 
-    def __init__(self, job: TrainingJob) -> None:
-        assert job.early_stopping is not None
-        self._rule: EarlyStopping = job.early_stopping
-        self._more_is_better = METRICS[job.link].get(self._rule.on, False)
+    def __init__(self, rule: EarlyStopping, link: str) -> None:
+        self.rule = rule
+        self._more_is_better = METRICS[link].get(rule.on, False)
         self._best: float | None = None  # of what may be kept
         self._seen: float | None = None  # of all: a model that is still worthless may be on its way
         self._without_gain = 0
@@ -96,7 +95,7 @@ class EarlyStopper:
         self._best = value if best else self._best
         self._seen = value if gained else self._seen
         self._without_gain = 0 if best or gained else self._without_gain + 1
-        return best, self._without_gain < self._rule.patience
+        return best, self._without_gain < self.rule.patience
 
     def to_checkpoint(self) -> list[float | int | None]:
         """Give the state that `restore` takes."""
@@ -112,4 +111,4 @@ class EarlyStopper:
         if best is None:
             return True
         gain = value - best if self._more_is_better else best - value
-        return gain > self._rule.least_gain
+        return gain > self.rule.least_gain

@@ -5,9 +5,9 @@ It needs sizes that all parties have told, and reads nothing.
 
 from collections.abc import Sequence
 
-from tercet.agents.session.context import JobContext
 from tercet.mpc.plan.blind import Blind, choose_series
 from tercet.mpc.plan.defaults import auto_batch, auto_rate
+from tercet.mpc.plan.plan import Plan
 from tercet.schemas.files.job import Training, TrainingJob
 from tercet.tables.encoding.encoding import Encoding
 
@@ -42,8 +42,8 @@ def announced_spread(job: TrainingJob, encoding: Encoding) -> float:
     return encoding.spread if needed else 1.0
 
 
-def with_planned_numbers(context: JobContext) -> TrainingJob:
+def with_planned_numbers(job: TrainingJob, plan: Plan) -> TrainingJob:
     """Give the job as its plan has it, with numbers in the place of "auto"."""
-    request, job = context.ready_plan.request, context.training
+    request = plan.request
     training = job.training.model_copy(update={"batch": request.batch, "rate": request.rate})
     return job.model_copy(update={"training": training})

@@ -11,7 +11,8 @@ import numpy as np
 
 from tercet.agents.core.states import State
 from tercet.agents.models import model_part
-from tercet.agents.roles.data_party import DataPartyRole
+from tercet.agents.roles.data_party import Trained
+from tercet.agents.roles.own_labels import OwnLabels
 from tercet.agents.runs.run import JobRun
 from tercet.agents.scoring.narrowing import NARROWING, narrowing_step
 from tercet.agents.training.blind_training import chosen_bundles, public_order
@@ -72,7 +73,7 @@ def whole_exact(simulation: Simulation) -> bool:
     part, whole = parts[label]
     if not part.whole:
         return True
-    plan = data_roles(simulation)[label].context.ready_plan
+    plan = data_roles(simulation)[label].context.plan
 
     def opened(name: str) -> Floats:
         bits = plan.finished_bits if name.startswith(model_part.UPPER) else plan.fw
@@ -90,26 +91,35 @@ def same(some: Iterable[Words], others: Iterable[Words]) -> bool:
 
 def oracle_words(simulation: Simulation) -> linear.Weights:
     """Run the same training in plaintext."""
-    label = data_roles(simulation)[simulation.description.label]
-    assert label.labels.centred is not None
-    assert label.order is not None
-    assert label.shares is not None
-    plan, y = label.context.ready_plan, label.labels.centred[~label.held_out]
-    if plan.is_blind:
-        return blind.train(blind_run(simulation, y), label.shares.step)
-    return linear.train(training_words(simulation), y, plan, label.order, label.shares.step)
+    label, labels = label_party(simulation)
+    if label.context.plan.is_blind:
+        return blind.train(blind_run(simulation), label.shares.step)
+    return linear.train(
+        training_words(simulation), labels.trained_on, label.context.plan, label.order, label.shares.step
+    )
 
 
-def blind_run(simulation: Simulation, y: Floats) -> blind.BlindRun:
+def label_party(simulation: Simulation) -> tuple[Trained, OwnLabels]:
+    """Give the label party's side of a finished training, and its labels.
+
+    Raises:
+        LookupError: the job is no training, or it has not come to its end.
+    """
+    match data_roles(simulation).get(simulation.description.label):
+        case Trained(labels=OwnLabels() as labels) as label:
+            return label, labels
+    raise LookupError(f"the label party of {simulation.description.id} has finished no training")
+
+
+def blind_run(simulation: Simulation) -> blind.BlindRun:
     """Collect the arguments of a blind training's oracle.
 
     It is rounded by this run's dealt masks.
     """
-    roles = list(data_roles(simulation).values())
-    label = data_roles(simulation)[simulation.description.label]
+    label, labels = label_party(simulation)
     context, helper = label.context, label.context.description.helper
-    plan, order, first = context.ready_plan, public_order(context), context.first_step
-    masks = {i: role.context.masks(helper) for i, role in enumerate(roles)}
+    plan, order, first = context.plan, public_order(context), context.first_step
+    masks = {i: party.context.masks(helper) for i, party in enumerate(data_roles(simulation).values())}
     layout, bundles = BlindLayout(plan), chosen_bundles(context, label.key)
 
     def dealt(name: str, k: int, step: Step) -> Words:
@@ -118,7 +128,7 @@ def blind_run(simulation: Simulation, y: Floats) -> blind.BlindRun:
         return dealt_mask(layout, name, step, k, sums)
 
     begin = first_weights(simulation)
-    return blind.BlindRun(training_words(simulation), y, plan, order.permutation, dealt, first, begin)
+    return blind.BlindRun(training_words(simulation), labels.trained_on, plan, order.permutation, dealt, first, begin)
 
 
 def _sum_blocks(shares: Sequence[Shares | NetworkShares]) -> tuple[Words, ...]:
@@ -130,37 +140,32 @@ def _sum_blocks(shares: Sequence[Shares | NetworkShares]) -> tuple[Words, ...]:
 
 def first_weights(simulation: Simulation) -> network.NetworkWeights:
     """Add up the shares that the last attempt began with, by layer."""
-    starts = [role.start for role in data_roles(simulation).values()]
-    return opened_shares([to_layers(start) for start in starts if start is not None])
+    return opened_shares([to_layers(party.start) for party in data_roles(simulation).values()])
 
 
-def row_order(simulation: Simulation) -> Order | None:
+def row_order(simulation: Simulation) -> Order:
     """Return the order of the rows that were trained on."""
-    role = data_roles(simulation)[simulation.description.label]
-    return public_order(role.context) if role.context.ready_plan.is_blind else role.order
+    label, _ = label_party(simulation)
+    return public_order(label.context) if label.context.plan.is_blind else label.order
 
 
 def training_words(simulation: Simulation) -> list[Words]:
     """Collect each data party's encoded rows that were trained on."""
-    words = []
-    for role in data_roles(simulation).values():
-        assert role.words is not None
-        words.append(role.words.read_rows(np.arange(role.words.shape[0])))
-    return words
+    views = [party.words for party in data_roles(simulation).values()]
+    return [words.read_rows(np.arange(words.shape[0])) for words in views]
 
 
-def data_roles(simulation: Simulation) -> dict[str, DataPartyRole]:
-    """List the data parties' roles, in the job's order."""
-    roles = {party: simulation.runs[party].role for party in simulation.description.data_parties}
-    return {party: role for party, role in roles.items() if isinstance(role, DataPartyRole)}
+def data_roles(simulation: Simulation) -> dict[str, Trained]:
+    """List what the data parties have at the end of a training, in the job's order."""
+    found = {party: simulation.runs[party].reached for party in simulation.description.data_parties}
+    return {party: trained for party, trained in found.items() if isinstance(trained, Trained)}
 
 
 def joint_words(simulation: Simulation) -> tuple[list[Words], Words]:
     """Add up each block of weights and the intercept, in words, from the parts on disk."""
     parties, label = simulation.description.data_parties, simulation.description.label
     arrays = {party: model_part.load(_folder(simulation, party))[1] for party in parties}
-    assert isinstance(simulation.description, TrainingJob)
-    if simulation.description.release == "owners":
+    if label_party(simulation)[0].context.description.release == "owners":
         return [arrays[party]["weight_words"] for party in parties], arrays[label]["intercept_words"]
     blocks = [total(arrays[j][f"shares/{i}"] for j in parties) for i in parties]
     return blocks, total(arrays[j]["shares/intercept"] for j in parties)
@@ -178,12 +183,9 @@ def network_words(simulation: Simulation) -> list[Words]:
 
 def network_oracle(simulation: Simulation) -> list[Words]:
     """Run the same network training in plaintext, rounded by this run's dealt masks."""
-    label = data_roles(simulation)[simulation.description.label]
-    assert label.shares is not None
-    assert label.labels.centred is not None
-    if label.context.ready_plan.is_blind:
-        run = blind_run(simulation, label.labels.centred[~label.held_out])
-        weights = _narrowed(simulation, blind.train_network(run, label.shares.step))
+    label, _ = label_party(simulation)
+    if label.context.plan.is_blind:
+        weights = _narrowed(simulation, blind.train_network(blind_run(simulation), label.shares.step))
     else:
         weights = network.train(network_arguments(simulation), label.shares.step)
     return [*weights.blocks, *weights.upper, *weights.biases]
@@ -191,11 +193,10 @@ def network_oracle(simulation: Simulation) -> list[Words]:
 
 def _narrowed(simulation: Simulation, weights: network.NetworkWeights) -> network.NetworkWeights:
     """Truncate a blind network's upper weights as those of the kept model were."""
-    roles, description = data_roles(simulation), simulation.description
-    assert isinstance(description, TrainingJob)
-    plan = roles[description.label].context.ready_plan
-    step, layout = narrowing_step(description.training.epochs), BlindLayout(plan)
-    masks = {j: role.context.masks(description.helper, NARROWING) for j, role in enumerate(roles.values())}
+    parties, context = data_roles(simulation), label_party(simulation)[0].context
+    plan, job = context.plan, context.description
+    step, layout = narrowing_step(job.training.epochs), BlindLayout(plan)
+    masks = {j: party.context.masks(job.helper, NARROWING) for j, party in enumerate(parties.values())}
     upper = []
     for k, layer in enumerate(weights.upper):
         mask = weights_mask(layout, step, k, mask_sums(layout, masks))
@@ -205,12 +206,9 @@ def _narrowed(simulation: Simulation, weights: network.NetworkWeights) -> networ
 
 def network_arguments(simulation: Simulation) -> network.TrainingRun:
     """Collect the network oracle's arguments, but for the number of steps."""
-    roles = list(data_roles(simulation).values())
-    label = data_roles(simulation)[simulation.description.label]
-    assert label.labels.centred is not None
-    assert label.order is not None
-    plan, y = label.context.ready_plan, label.labels.centred[~label.held_out]
-    layout, masks = Layout(plan), [role.context.masks(simulation.description.helper) for role in roles]
+    parties, (label, labels) = data_roles(simulation).values(), label_party(simulation)
+    plan, begin = label.context.plan, label.context.first_step  # of the last attempt; the shares say of earlier ones
+    layout, masks = Layout(plan), [party.context.masks(simulation.description.helper) for party in parties]
 
     def dealt(name: str, k: int, step: Step) -> Words:
         shape = layout.upper(k) if name == "rw" else layout.elements(k, step.rows)
@@ -218,8 +216,9 @@ def network_arguments(simulation: Simulation) -> network.TrainingRun:
 
     first = first_weights(simulation)
     elements = Elements(label.key, attempt=label.context.noise_attempt)
-    begin = label.context.first_step  # of the last attempt; how earlier ones have rounded is in its first shares
-    return network.TrainingRun(training_words(simulation), y, plan, label.order, elements, first, dealt, begin)
+    return network.TrainingRun(
+        training_words(simulation), labels.trained_on, plan, label.order, elements, first, dealt, begin
+    )
 
 
 def opened_shares(shares: Sequence[NetworkShares]) -> network.NetworkWeights:
@@ -230,6 +229,5 @@ def opened_shares(shares: Sequence[NetworkShares]) -> network.NetworkWeights:
 
 
 def _folder(simulation: Simulation, party: str) -> Path:
-    folder = simulation.runs[party].model_part
-    assert folder is not None
-    return folder
+    run = simulation.runs[party]
+    return run.context.settings.state / "models" / run.job.id

@@ -13,11 +13,12 @@ from tercet.agents.core.problems import UNDECIDED, JobProblem
 from tercet.agents.messaging.inbox import Deadline
 from tercet.agents.messaging.trace import loop
 from tercet.agents.protocol.checkpointing import CheckpointWriter
-from tercet.agents.protocol.flow_control import StepCounter, largest_batch, look_ahead_steps
+from tercet.agents.protocol.flow_control import StepCounter, look_ahead_steps
 from tercet.agents.protocol.row_files import lasting_rows, mapped_rows, row_stores
-from tercet.agents.protocol.script_driver import BLIND, ScriptDriver
-from tercet.agents.session.context import JobContext
+from tercet.agents.protocol.script_driver import BLIND, training_driver
+from tercet.agents.session.agreed import TrainingContext
 from tercet.agents.training.dealing_check import compare_dealing, opened_problem
+from tercet.agents.training.earlier_training import EarlierTraining, first_shares
 from tercet.agents.training.epoch_evaluation import Evaluation
 from tercet.agents.training.sent_rows import find_rows, receive_row_masks, row_masks
 from tercet.mpc.arithmetic.fixed import Floats, decode
@@ -27,7 +28,6 @@ from tercet.mpc.blind.forward import BlindForward
 from tercet.mpc.blind.helper import BlindHelper
 from tercet.mpc.blind.loss import BlindLoss
 from tercet.mpc.blind.sent_rows import rows_before, steps_before
-from tercet.mpc.blind.start import AnyShares
 from tercet.mpc.dealing.bundles import Bundles, ChosenBundles
 from tercet.mpc.dealing.received import WrongDealing
 from tercet.mpc.dealing.row_checks import RowChecks
@@ -35,41 +35,37 @@ from tercet.mpc.dealing.sizes import BlindLayout
 from tercet.mpc.functions.series import Series
 from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.linear.epoch_sums import EpochSums
-from tercet.mpc.linear.shares import first_shares
-from tercet.mpc.network.start import first_shares as first_network_shares
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.masks import Masks
 from tercet.mpc.randomness.score_noise import spread_noise
 from tercet.mpc.randomness.secret_order import Order, derive_subkey
 from tercet.schemas.messages.kinds import SpreadShare, StepsDone
-from tercet.schemas.messages.tensor import Words
 
 REPORTS = 4  # of the steps that the helper deals ahead: how often it is told how far the parties are
 HELPERS_PATIENCE = 2.0  # in units of a data party's deadline for a step
 MOST_REACH = 2.0 / 3.0  # of the series' reach: scores whose root mean square is beyond run away
 
 
-def public_order(context: JobContext) -> Order:
+def public_order(context: TrainingContext) -> Order:
     """Make the order of rows of a blind training, which the helper may know: it sees no row."""
-    return Order(derive_subkey(context.shape_digest, "order of a blind training"), context.ready_plan.request.rows)
+    return Order(derive_subkey(context.shape_digest, "order of a blind training"), context.plan.request.rows)
 
 
-def chosen_bundles(context: JobContext, key: bytes) -> ChosenBundles:
+def chosen_bundles(context: TrainingContext, key: bytes) -> ChosenBundles:
     """Choose the bundles of this attempt that are opened, by the key of the secret order."""
-    bundles = Bundles(context.ready_plan, context.first_step)
+    bundles = Bundles(context.plan, context.first_step)
     return ChosenBundles(bundles, derive_subkey(key, f"opened bundles of attempt {context.attempt}"))
 
 
 def blind_party(
-    context: JobContext,
+    context: TrainingContext,
     rows: FeatureSource,
     labels: Floats | None,
     key: bytes,
     *,
     order_key: bytes,
-    shares: AnyShares | None,
-    so_far: Words | None,
-    digests: Mapping[int, bytes] | None,
+    draw: Callable[[], bytes],
+    earlier: EarlierTraining,
 ) -> BlindParty:
     """Make this party for a blind training, from these shares or from the first ones.
 
@@ -79,27 +75,25 @@ def blind_party(
         labels: At the label party, centred.
         key: Of the masks on both.
         order_key: Of the secret order, which data parties alone have.
-        shares: Of an earlier attempt.
-        so_far: This party's share of an unfinished epoch's loss.
-        digests: Of the helper's dealing, where an earlier attempt was.
+        draw: Gives the seed of a network's first weights.
+        earlier: What earlier attempts have left.
     """
-    plan, order = context.ready_plan, public_order(context)
+    plan, order = context.plan, public_order(context)
     masks, label = context.masks(context.description.helper), context.number(context.label)
     numbers = {context.number(party): party for party in context.partners}
     me, own_masks, checks = context.number(context.me), row_masks(context, context.me, key), plan.request.checks
     stores = row_stores(context, "training", numbers, plan.request.rows, checks=checks, lasting=True)
-    row_checks = RowChecks(me, plan, masks, count=checks, key=order_key, attempt=context.attempt, digests=digests)
+    row_checks = RowChecks(
+        me, plan, masks, count=checks, key=order_key, attempt=context.attempt, digests=earlier.digests
+    )
     forward = BlindForward(
         me, plan, rows, order=order, helper_masks=masks, stores=stores, row_masks=own_masks,
         first_use=rows_before(plan, order, context.first_step), bundles=chosen_bundles(context, order_key),
         checks=row_checks,
     )  # fmt: skip
-    if shares is None:
-        linear = plan.network is None
-        shares = first_shares(me, plan) if linear else first_network_shares(me, plan, context.randomness())
-    loss = None
-    if context.training.evaluation.loss:
-        sums = EpochSums(plan.steps_per_epoch, context.first_step, so_far)
+    shares, loss = earlier.shares or first_shares(me, plan, draw), None
+    if context.description.evaluation.loss:
+        sums = EpochSums(plan.steps_per_epoch, context.first_step, earlier.loss)
         store = lasting_rows(context, "labels", plan.request.rows, plan.outputs)
         loss = BlindLoss(
             forward, label, plan.loss_bits, labels, store=store, helper_masks=masks, row_masks=own_masks, sums=sums
@@ -107,22 +101,17 @@ def blind_party(
     return BlindParty(forward, label, labels, zero_masks=context.zero_masks(), shares=shares, loss=loss)
 
 
-def _scripts(context: JobContext, checkpoints: CheckpointWriter | None = None) -> ScriptDriver:
-    plan = context.ready_plan
-    context.trace.steps_per_epoch = plan.steps_per_epoch
-    return ScriptDriver(context, BLIND, BlindLayout(plan), largest_batch(plan), checkpoints)
-
-
 class BlindTraining:
     """Trains at a data party."""
 
     def __init__(
-        self, context: JobContext, party: BlindParty, evaluation: Evaluation, checkpoints: CheckpointWriter
+        self, context: TrainingContext, party: BlindParty, evaluation: Evaluation, checkpoints: CheckpointWriter
     ) -> None:
         self._context, self._party, self._evaluation, self._checkpoints = context, party, evaluation, checkpoints
-        self._scripts, self._plan = _scripts(context, checkpoints), context.ready_plan
+        self._plan, layout = context.plan, BlindLayout(context.plan)
+        self._scripts = training_driver(context, BLIND, layout, checkpoints)
         self._ahead = look_ahead_steps(self._plan, context.settings.limits)
-        self._may_stop = context.training.early_stopping is not None
+        self._may_stop = context.description.early_stopping is not None
         self._order = public_order(context)
 
     async def run(self) -> None:
@@ -202,7 +191,7 @@ class BlindTraining:
                 raise _out_of_range(context, step.epoch, cosine, numbers.series, hidden=k < party.layout.output)
 
 
-def _differs(context: JobContext, epoch: int, others: Sequence[str]) -> JobProblem:
+def _differs(context: TrainingContext, epoch: int, others: Sequence[str]) -> JobProblem:
     """Blame nobody alone.
 
     Whoever told two parties different words may not be among those that differ.
@@ -220,7 +209,7 @@ def least_cosine(series: Series) -> float:
     return math.cos(2.0 * math.pi * MOST_REACH * min(-series.low, series.high) / series.period)
 
 
-def _out_of_range(context: JobContext, epoch: int, cosine: float, series: Series, *, hidden: bool) -> JobProblem:
+def _out_of_range(context: TrainingContext, epoch: int, cosine: float, series: Series, *, hidden: bool) -> JobProblem:
     """Say that scores are about to leave their series, and what to change.
 
     How large they are is a detail.
@@ -239,9 +228,9 @@ def _out_of_range(context: JobContext, epoch: int, cosine: float, series: Series
 class _Reports:
     """Says after which steps the helper is told how far a data party is."""
 
-    def __init__(self, context: JobContext) -> None:
-        self._first, self._last = context.first_step, context.ready_plan.steps_total
-        self.ahead = look_ahead_steps(context.ready_plan, context.settings.limits)
+    def __init__(self, context: TrainingContext) -> None:
+        self._first, self._last = context.first_step, context.plan.steps_total
+        self.ahead = look_ahead_steps(context.plan, context.settings.limits)
         self._every = max(1, self.ahead // REPORTS)
 
     def is_due(self, done: int) -> bool:
@@ -259,10 +248,10 @@ class BlindHelperTraining:
     `on_epoch_end` does what the job asks of the helper between two epochs, and tells whether to go on.
     """
 
-    def __init__(self, context: JobContext, on_epoch_end: Callable[[int], Awaitable[bool]]) -> None:
-        self._context, self._plan, self._on_epoch_end = context, context.ready_plan, on_epoch_end
+    def __init__(self, context: TrainingContext, on_epoch_end: Callable[[int], Awaitable[bool]]) -> None:
+        self._context, self._plan, self._on_epoch_end = context, context.plan, on_epoch_end
         self._names = dict(enumerate(context.description.data_parties))
-        self._scripts, self._reports = _scripts(context), _Reports(context)
+        self._scripts, self._reports = training_driver(context, BLIND, BlindLayout(self._plan)), _Reports(context)
         self._order, self._done = public_order(context), context.first_step
 
     async def run(self) -> None:
@@ -291,7 +280,7 @@ class BlindHelperTraining:
     def _make_helper(self, masks: Mapping[int, Masks]) -> BlindHelper:
         context, plan, rows = self._context, self._plan, self._plan.request.rows
         stores, labels = row_stores(context, "training", self._names, rows, checks=plan.request.checks), None
-        if context.training.evaluation.loss:
+        if context.description.evaluation.loss:
             labels = mapped_rows(context, "training-labels", rows, plan.outputs)
         helper = BlindHelper(
             plan, context.number(context.label), context.data_party_masks(), order=self._order, stores=stores,

@@ -8,14 +8,14 @@ import secrets
 from collections.abc import Mapping
 
 from tercet.agents.core.problems import JobProblem
-from tercet.agents.session.context import JobContext
+from tercet.agents.session.agreed import TrainingContext
 from tercet.mpc.linear.checks import commitment, commits
 from tercet.schemas.messages.kinds import CheckCommitment, CheckOpening
 
 SALT_BYTES = 32
 
 
-async def compare_dealing(context: JobContext, digests: Mapping[int, bytes], epoch: int) -> None:
+async def compare_dealing(context: TrainingContext, digests: Mapping[int, bytes], epoch: int) -> None:
     """Exchange commitments to digests with each data party, then compare the digests.
 
     `digests` are those of this party and each other one, by number; empty where nothing is checked.
@@ -39,7 +39,7 @@ async def compare_dealing(context: JobContext, digests: Mapping[int, bytes], epo
             raise dealing_problem(context)
 
 
-def opened_problem(context: JobContext) -> JobProblem:
+def opened_problem(context: TrainingContext) -> JobProblem:
     """Blame the helper for an opened bundle.
 
     Naming the wrong words would tell where it is looked at.
@@ -53,12 +53,12 @@ def opened_problem(context: JobContext) -> JobProblem:
     )
 
 
-def dealing_problem(context: JobContext) -> JobProblem:
+def dealing_problem(context: TrainingContext) -> JobProblem:
     """Blame the helper; naming the wrong shares would tell it of the projections."""
     helper = context.description.helper
     wrong = (
         "the model would be wrong"
-        if context.ready_plan.is_blind
+        if context.plan.is_blind
         else "it could have read columns; the check kept it from that"
     )
     return JobProblem(

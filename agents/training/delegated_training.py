@@ -6,19 +6,18 @@ these, each party of a model says itself.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.messaging.trace import loop
 from tercet.agents.protocol.checkpointing import CheckpointWriter
-from tercet.agents.protocol.flow_control import StepCounter, largest_batch, look_ahead_steps
-from tercet.agents.protocol.script_driver import TRAINING, ScriptDriver
-from tercet.agents.session.context import JobContext
+from tercet.agents.protocol.flow_control import StepCounter, look_ahead_steps
+from tercet.agents.protocol.script_driver import TRAINING, training_driver
+from tercet.agents.session.agreed import TrainingContext
 from tercet.agents.training.dealing_check import compare_dealing
+from tercet.agents.training.earlier_training import EarlierTraining, first_shares
 from tercet.agents.training.epoch_evaluation import Evaluation
 from tercet.mpc.arithmetic.fixed import Floats
-from tercet.mpc.arithmetic.ring import Words
-from tercet.mpc.blind.start import AnyShares
 from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.interface.script import Script
 from tercet.mpc.linear.checks import Checks, Projections
@@ -27,9 +26,7 @@ from tercet.mpc.linear.helper import Diverged, LinearHelper
 from tercet.mpc.linear.loss import LossHelper, LossParty
 from tercet.mpc.linear.shares import Shares
 from tercet.mpc.network.data_party import NetworkParty
-from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.network.helper import NetworkHelper
-from tercet.mpc.network.start import first_shares
 from tercet.mpc.plan.schedule import LookAhead, Step
 from tercet.mpc.randomness.elements import Elements
 from tercet.mpc.randomness.secret_order import Order
@@ -38,22 +35,21 @@ DelegatedParty = LinearParty | NetworkParty
 DelegatedHelper = LinearHelper | NetworkHelper
 
 
-def look_ahead(context: JobContext) -> LookAhead:
+def look_ahead(context: TrainingContext) -> LookAhead:
     """Say how far ahead this party sends; nothing of an epoch before that is certain."""
-    plan, may_stop = context.ready_plan, context.training.early_stopping is not None
+    plan, may_stop = context.plan, context.description.early_stopping is not None
     return LookAhead(look_ahead_steps(plan, context.settings.limits), plan.steps_per_epoch if may_stop else 0)
 
 
 def delegated_party(
-    context: JobContext,
+    context: TrainingContext,
     rows: FeatureSource,
     labels: Floats | None,
     order: Order,
     *,
     key: bytes,
-    shares: AnyShares | None,
-    so_far: Words | None,
-    digests: Mapping[int, bytes] | None,
+    draw: Callable[[], bytes],
+    earlier: EarlierTraining,
 ) -> DelegatedParty:
     """Make this party for a training, from these shares or from the first ones.
 
@@ -63,38 +59,42 @@ def delegated_party(
         labels: At the label party, centred.
         order: The secret order.
         key: Of the secret order.
-        shares: Of an earlier attempt.
-        so_far: This party's share of an unfinished epoch's loss.
-        digests: Of the helper's dealing, where an earlier attempt was.
+        draw: Gives the seed of a network's first weights.
+        earlier: What earlier attempts have left.
     """
-    me, label, plan = context.number(context.me), context.number(context.label), context.ready_plan
+    me, label, plan = context.number(context.me), context.number(context.label), context.plan
     helper, zero_masks, loss, checks = context.description.helper, context.zero_masks(), None, None
     masks = context.masks(helper)
-    if context.training.evaluation.loss:
+    if context.description.evaluation.loss:
         loss_masks = context.masks(helper, "loss")
         loss = LossParty(
-            me, label, plan, labels, order=order, helper_masks=loss_masks, first=context.first_step, so_far=so_far
+            me,
+            label,
+            plan,
+            labels,
+            order=order,
+            helper_masks=loss_masks,
+            first=context.first_step,
+            so_far=earlier.loss,
         )
     if plan.request.checks:
-        checks = Checks(me, plan.checks, Projections(key, plan.checks, context.attempt), masks, digests)
-    if plan.network is None:
-        assert not isinstance(shares, NetworkShares)
+        checks = Checks(me, plan.checks, Projections(key, plan.checks, context.attempt), masks, earlier.digests)
+    shares = earlier.shares or first_shares(me, plan, draw)
+    if isinstance(shares, Shares):
         return LinearParty(
             me, label, plan, rows, labels, order=order, helper_masks=masks, zero_masks=zero_masks, shares=shares,
             checks=checks, loss=loss, look_ahead=look_ahead(context),
         )  # fmt: skip
-    assert not isinstance(shares, Shares)
     return NetworkParty(
         me, label, plan, rows, labels, order=order, elements=Elements(key, attempt=context.noise_attempt),
-        helper_masks=masks, zero_masks=zero_masks, shares=shares or first_shares(me, plan, context.randomness()),
-        checks=checks, loss=loss,
+        helper_masks=masks, zero_masks=zero_masks, shares=shares, checks=checks, loss=loss,
     )  # fmt: skip
 
 
-def delegated_helper(context: JobContext) -> DelegatedHelper:
+def delegated_helper(context: TrainingContext) -> DelegatedHelper:
     """Make the helper of a training."""
-    label, plan, loss = context.number(context.label), context.ready_plan, None
-    if context.training.evaluation.loss:
+    label, plan, loss = context.number(context.label), context.plan, None
+    if context.description.evaluation.loss:
         loss = LossHelper(plan, label, context.data_party_masks("loss"), context.first_step)
     make = LinearHelper if plan.network is None else NetworkHelper
     return make(plan, label, context.data_party_masks(), first=context.first_step, loss=loss)
@@ -105,17 +105,16 @@ class DelegatedTraining:
 
     def __init__(
         self,
-        context: JobContext,
+        context: TrainingContext,
         party: DelegatedParty,
         order: Order,
         evaluation: Evaluation,
         checkpoints: CheckpointWriter,
     ) -> None:
         self._context, self._party, self._order, self._evaluation = context, party, order, evaluation
-        self._plan, self._checkpoints = context.ready_plan, checkpoints
-        self._scripts = ScriptDriver(context, TRAINING, party.layout, largest_batch(self._plan), checkpoints)
+        self._plan, self._checkpoints = context.plan, checkpoints
+        self._scripts = training_driver(context, TRAINING, party.layout, checkpoints)
         self._look_ahead = look_ahead(context)
-        context.trace.steps_per_epoch = self._plan.steps_per_epoch
 
     async def run(self) -> None:
         """Run all steps, or as many as the job goes on for."""
@@ -164,13 +163,12 @@ class DelegatedHelperTraining:
     """
 
     def __init__(
-        self, context: JobContext, helper: DelegatedHelper, on_epoch_end: Callable[[int], Awaitable[bool]]
+        self, context: TrainingContext, helper: DelegatedHelper, on_epoch_end: Callable[[int], Awaitable[bool]]
     ) -> None:
         self._context, self._helper, self._on_epoch_end = context, helper, on_epoch_end
-        self._plan = context.ready_plan
-        self._scripts = ScriptDriver(context, TRAINING, helper.layout, largest_batch(self._plan))
+        self._plan = context.plan
+        self._scripts = training_driver(context, TRAINING, helper.layout)
         self._ahead = look_ahead_steps(self._plan, context.settings.limits)
-        context.trace.steps_per_epoch = self._plan.steps_per_epoch
 
     async def run(self) -> None:
         """Run all steps, or as many as the job goes on for."""

@@ -19,7 +19,7 @@ from tercet.agents.scoring.blind_held_out import HeldOutParty
 from tercet.agents.scoring.held_out_loss import held_out_loss, open_mean_loss
 from tercet.agents.scoring.narrowing import narrow_shares
 from tercet.agents.scoring.scoring_pass import own_noise, score_rows
-from tercet.agents.session.context import JobContext
+from tercet.agents.session.agreed import TrainingContext
 from tercet.agents.session.history import EarlyStopper
 from tercet.agents.training.worth import Constant, shortfall, worthless_model
 from tercet.mpc.arithmetic.fixed import Floats
@@ -39,14 +39,20 @@ def strip_prefix(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, N
     return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
+class HeldOutLabels(NamedTuple):
+    """Holds the labels of rows that are not trained on."""
+
+    compared: Floats  # (rows,), as `evaluation.metrics` has them
+    centred: Floats  # (rows, outputs), as a loss has them
+    to_label: Callable[[Floats], Floats]  # from scores, (rows, outputs), to what the labels are compared with
+
+
 class HeldOut(NamedTuple):
     """Holds the rows that are not trained on."""
 
     words: FeatureView
-    labels: Floats | None  # (rows,), at the label party: as `evaluation.metrics` has them
-    centred: Floats | None  # (rows, outputs), at the label party: as a loss has them
     private: bytes  # this party's own secret, which its noise on scores is made of
-    to_label: Callable[[Floats], Floats]  # from scores, (rows, outputs), to what the labels are compared with
+    labels: HeldOutLabels | None  # at the label party
 
 
 AnyLoss = LossParty | BlindLoss
@@ -56,17 +62,18 @@ class Evaluation:
     """Evaluates one training; `loss` is fed by steps, `best` are the best epoch's shares."""
 
     def __init__(
-        self, context: JobContext, key: bytes, held_out: HeldOut, loss: AnyLoss | None, constant: Constant | None
+        self, context: TrainingContext, key: bytes, held_out: HeldOut, loss: AnyLoss | None, constant: Constant | None
     ) -> None:
-        job = context.training
+        job = context.description
         self._constant = constant  # at the label party
         self._context, self._key, self._held_out = context, key, held_out
-        self._stopping = EarlyStopper(job) if context.is_label_party and job.early_stopping is not None else None
+        rule = job.early_stopping if context.is_label_party else None
+        self._stopping = None if rule is None else EarlyStopper(rule, job.link)
         self.loss = loss
         self._blind_held_out: HeldOutParty | None = None
         self.best: AnyShares | None = None
         self._since = time.perf_counter()
-        self._rates = context.ready_plan.request.rates()
+        self._rates = context.plan.request.rates()
         self._steps_passed = 0  # of these rates
 
     async def on_epoch_end(self, epoch: int, shares: Callable[[], AnyShares]) -> bool:
@@ -79,15 +86,15 @@ class Evaluation:
 
     def _first_rate(self, epoch: int) -> float:
         """Give the learning rate of an epoch's first step; epochs come in order."""
-        first = epoch * self._context.ready_plan.steps_per_epoch
+        first = epoch * self._context.plan.steps_per_epoch
         rate = next(itertools.islice(self._rates, first - self._steps_passed, None))
         self._steps_passed = first + 1
         return rate
 
     async def _evaluate_epoch(self, epoch: int, shares: Callable[[], AnyShares]) -> bool:
-        job = self._context.training
+        job = self._context.description
         if self.loss is not None:
-            await self._open_loss(epoch)
+            await self._open_loss(epoch, self.loss)
         if job.evaluation.held_out_loss:
             await self._open_held_out_loss(epoch, shares())
         if job.scored_after(epoch):
@@ -107,7 +114,7 @@ class Evaluation:
         Raises:
             JobProblem: no epoch's was better than a constant.
         """
-        if self._context.training.early_stopping is None:
+        if self._context.description.early_stopping is None:
             return last
         if self.best is None:
             raise worthless_model(self._context)
@@ -118,7 +125,7 @@ class Evaluation:
 
         By what of its weights is opened once for all predictions, where there is such.
         """
-        job, history = self._context.training, self._context.history
+        job, history = self._context.description, self._context.history
         if job.scorings and job.evaluation.metrics == "end":
             await self._validate(job.training.epochs - 1, shares, openings)
             history.keep_scores()
@@ -150,10 +157,9 @@ class Evaluation:
 
     # --- losses
 
-    async def _open_loss(self, epoch: int) -> None:
-        context, loss = self._context, self.loss
-        assert loss is not None
-        mean = await open_mean_loss(context, LossShare, loss.share(epoch), context.ready_plan, epoch)
+    async def _open_loss(self, epoch: int, loss: AnyLoss) -> None:
+        context = self._context
+        mean = await open_mean_loss(context, LossShare, loss.share(epoch), context.plan, epoch)
         if mean is not None:
             context.history.losses.append(mean * self._loss_unit)
 
@@ -163,8 +169,8 @@ class Evaluation:
         return 1.0 if self._constant is None else self._constant.unit
 
     async def _open_held_out_loss(self, epoch: int, shares: AnyShares) -> None:
-        words, labels = self._held_out.words, self._held_out.centred
-        if self._context.ready_plan.is_blind:
+        words, labels = self._held_out.words, None if self._held_out.labels is None else self._held_out.labels.centred
+        if self._context.plan.is_blind:
             if self._blind_held_out is None:
                 self._blind_held_out = await self._context.compute(HeldOutParty, self._context, words, labels)
             mean = await self._blind_held_out.loss(epoch, shares)
@@ -176,7 +182,7 @@ class Evaluation:
     # --- held-out rows
 
     async def _validate(self, epoch: int, shares: AnyShares, openings: Openings | None = None) -> None:
-        context, plan, held_out = self._context, self._context.ready_plan, self._held_out
+        context, plan, held_out = self._context, self._context.plan, self._held_out
         if openings is None:  # else they are of the model that is kept, which is narrow already
             shares = await narrow_shares(context, shares, epoch)
         rows, alpha = held_out.words.shape[0], await context.compute(plan.alpha_after, shares.step)
@@ -187,12 +193,12 @@ class Evaluation:
             openings=openings,
         )  # fmt: skip
         if scores is not None and held_out.labels is not None:
-            await context.compute(self._measure, epoch, held_out.to_label(scores), held_out.labels)
+            await context.compute(self._measure, epoch, scores, held_out.labels)
 
-    def _measure(self, epoch: int, scores: Floats, labels: Floats) -> None:
-        history = self._context.history
-        history.metrics[epoch] = metrics(self._context.training.link, labels, scores)
-        history.latest, history.labels = scores, labels
+    def _measure(self, epoch: int, scores: Floats, labels: HeldOutLabels) -> None:
+        history, scores = self._context.history, labels.to_label(scores)
+        history.metrics[epoch] = metrics(self._context.description.link, labels.compared, scores)
+        history.latest, history.labels = scores, labels.compared
 
     # --- early stopping
 
@@ -206,9 +212,7 @@ class Evaluation:
         return decision
 
     def _decide(self, epoch: int, stopping: EarlyStopper) -> EpochDecision:
-        context, job = self._context, self._context.training
-        assert job.early_stopping is not None
-        on = job.early_stopping.on
+        context, job, on = self._context, self._context.description, stopping.rule.on
         if on in METRICS[job.link] and not job.scored_after(epoch):
             return EpochDecision(best=False, go_on=True)
         value = context.history.value(epoch, on)

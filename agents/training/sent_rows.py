@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from tercet.agents.protocol.script_driver import ScriptDriver
-from tercet.agents.session.context import JobContext
+from tercet.agents.session.agreed import TrainingContext
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.blind.sent_rows import SentRows, steps_before
@@ -24,7 +24,7 @@ SLICE: Final = 2**14  # rows that are digested at a time
 
 
 def row_key(
-    context: JobContext, private: bytes, rows: FeatureSource, check_columns: Words, labels: Floats | None
+    context: TrainingContext, private: bytes, rows: FeatureSource, check_columns: Words, labels: Floats | None
 ) -> bytes:
     """Derive the key of the masks on this party's rows and check columns.
 
@@ -35,24 +35,24 @@ def row_key(
         digest.update(rows.read_rows(np.arange(start, min(start + SLICE, rows.shape[0]))).data)
     if labels is not None:
         digest.update(np.ascontiguousarray(labels).data)
-    return derive_key(private, digest.digest(), (DOMAIN, context.run_digest, context.shape_digest))
+    return derive_key(private, digest.digest(), (DOMAIN, context.session.run_digest, context.shape_digest))
 
 
-def row_masks(context: JobContext, party: str, key: bytes) -> PairMasks:
+def row_masks(context: TrainingContext, party: str, key: bytes) -> PairMasks:
     """Make the masks on a party's rows, the same ones in each attempt.
 
     The party shares them with whoever helps.
     """
     return PairMasks(
-        key, transcript=b"", job=context.run_digest, attempt=0, sender=party, receiver="helper", purpose="rows"
+        key, transcript=b"", job=context.session.run_digest, attempt=0, sender=party, receiver="helper", purpose="rows"
     )
 
 
 async def agree_on_row_key(
-    context: JobContext, private: bytes, rows: FeatureSource, labels: Floats | None, *, order_key: bytes
+    context: TrainingContext, private: bytes, rows: FeatureSource, labels: Floats | None, *, order_key: bytes
 ) -> bytes:
     """Derive the key of the masks on this party's rows, and tell the helper."""
-    plan, me = context.ready_plan, context.number(context.me)
+    plan, me = context.plan, context.number(context.me)
     columns = check_columns(plan.columns, plan.request.checks, order_key)[me]
     key: bytes = await context.compute(row_key, context, private, rows, columns, labels)
     if not context.all_steps_done:
@@ -60,16 +60,16 @@ async def agree_on_row_key(
     return key
 
 
-async def receive_row_masks(context: JobContext) -> dict[int, PairMasks]:
+async def receive_row_masks(context: TrainingContext) -> dict[int, PairMasks]:
     """Receive, as the helper, the keys of all data parties' row masks."""
     parties = context.description.data_parties
     letters = await context.mailbox.receive(RowMaskKey, parties, context.deadline("fit"))
     return {context.number(party): row_masks(context, party, letters[party].secret) for party in parties}
 
 
-async def find_rows(context: JobContext, scripts: ScriptDriver, rows: SentRows) -> None:
+async def find_rows(context: TrainingContext, scripts: ScriptDriver, rows: SentRows) -> None:
     """Find again what earlier attempts have sent, or have every data party send it anew."""
-    steps = list(steps_before(context.ready_plan, context.first_step))
+    steps = list(steps_before(context.plan, context.first_step))
     if not steps:
         return
     mine, deadline = SentRowDigests(digests=await context.compute(rows.digests, steps)), context.deadline("fit")

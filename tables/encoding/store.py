@@ -40,6 +40,10 @@ class FeatureView:
         """Rows of the view, columns."""
         return len(self.index), self.stored.shape[1]
 
+    def choose(self, marks: NDArray[np.bool_]) -> "FeatureView":
+        """Make a view of the marked rows of this one, bool (rows of the view,)."""
+        return FeatureView(self.stored, self.index[marks])
+
     def read_rows(self, rows: RowNumbers) -> Words:
         """Read rows of the view, in this order: uint64 (len(rows), columns).
 

@@ -11,6 +11,7 @@ from itertools import combinations, permutations
 import numpy as np
 from scipy.stats import chi2
 
+from tercet.agents.reports.build import Result
 from tercet.broker.interface.base import Envelope
 from tercet.broker.sealing.identity import Forged, parse_public
 from tercet.broker.sealing.seal import NONCE_BYTES, SessionSeal, associated_data
@@ -702,8 +703,8 @@ def secret_bytes(heard: Heard) -> Iterator[bytes]:
         if isinstance(message, Pseudonyms):
             yield from (message.pseudonyms[at : at + 16] for at in range(0, len(message.pseudonyms), 16))
     for run in heard.simulation.runs.values():
-        assert run.context.secrets is not None
-        yield from run.context.secrets.pairs.values()
+        assert isinstance(run.reached, Result)
+        yield from run.reached.context.session.secrets.pairs.values()
 
 
 def secret_texts(heard: Heard) -> Iterator[str]:

@@ -71,7 +71,7 @@ from tercet.schemas.messages.kinds import (
 )
 from tercet.tables.core.table import Table
 from tercet.tables.encoding.encoding import Encoding
-from tests.agents.recording import SCORING_BATCH, Heard, Mask
+from tests.agents.recording import SCORING_BATCH, Heard, Mask, all_words
 from tests.agents.world import HELPER, PERSON
 
 PART = 65_536  # rows in a message of partial scores
@@ -382,8 +382,6 @@ class Book(LossBook):
         self.plan, self.order = heard.plan, heard.order
         self.xs, self.labels_held, self.bits = heard.xs, heard.y, heard.plan.loss_bits
         self.steps = list(self.plan.steps())
-        assert heard.label.party is not None
-        assert heard.label.shares is not None
         self.obtained = self.steps[: heard.label.party.shares().step]  # fewer where the job stopped early
         self.last_step = heard.label.shares.step
         self._partner: dict[tuple[int, int], list[Words]] = {}
@@ -652,18 +650,18 @@ class Prediction(Common):
         super().__init__(heard)
         self.parts, self.shared = heard.parts, heard.sample.release != "owners"
         self.passes, self.held_out_passes = ({0: self._pass()} if self.shared else {}), dict[int, HeldOutPass]()
-        rows = len(self.parts[0]._own.rows)
+        rows = len(self.parts[0].own.rows)
         self.steps = self.passes[0].steps if self.shared else list(scoring_steps(rows, PART, 0, 1.0))
 
     def _pass(self) -> Pass:
-        part, arrays = self.parts[0].part, [role._arrays for role in self.parts]
+        part, arrays = self.parts[0].part, [role.arrays for role in self.parts]
         model = Model(
             Numbers.from_canonical(part.plan),
             part.alpha,
             lambda i, j: arrays[j][f"shares/{self.names[i]}"],
             lambda j: arrays[j]["shares/intercept"],
         )
-        xs = [role._own.words.read_rows(np.arange(len(role._own.rows))) for role in self.parts]
+        xs = [all_words(role) for role in self.parts]
         return Pass(self.heard, model, xs, 0, "prediction", once=True)
 
     def is_spare(self, mask: Mask) -> bool:
@@ -674,7 +672,7 @@ class Prediction(Common):
         """What i's columns say of some of the common rows, rounded."""
         role = self.parts[i]
         scores = plain_scores(self.heard, i)
-        words = encode(scores[role._own.rows[step.start : step.stop]], SCORE_BITS)
+        words = encode(scores[role.own.rows[step.start : step.stop]], SCORE_BITS)
         numbers = Numbers.from_canonical(role.part.plan)
         return words + self.heard.own_noise(i, step, "prediction", numbers, 1.0, SCORE_BITS)
 
@@ -703,7 +701,7 @@ def plain_scores(heard: Heard, i: int) -> np.ndarray[tuple[int, ...], np.dtype[n
     """What party i's part, under release = owners, says of each row of its table, (rows, outputs), in plaintext."""
     role = heard.parts[i]
     table = plain_table(role.part.encoding, heard.tables[heard.names[i]])
-    return model_part.partial_scores(role.part, role._arrays, table)
+    return model_part.partial_scores(role.part, role.arrays, table)
 
 
 def plain_table(encoding: Encoding, texts: Mapping[str, list[str]]) -> Table:
@@ -838,7 +836,6 @@ def best_epochs(heard: Heard) -> set[int]:
 def said_encoding(heard: Heard, address: Address) -> Message:
     """How the sender's columns are encoded; of missing and rare values whether there were any, of constants no mean."""
     encoding = heard.roles[heard.names.index(address.sender)].encoding
-    assert encoding is not None
     plain = encoding.model_dump()
     for column in plain["columns"]:
         if column["kind"] == "numeric":

@@ -33,7 +33,7 @@ from tercet.schemas.messages.kinds import (
     ScoringShare,
 )
 from tests.agents.networks import opened
-from tests.agents.recording import SCORING_BATCH, Heard
+from tests.agents.recording import SCORING_BATCH, Heard, all_words
 
 
 class Layers(NamedTuple):
@@ -145,7 +145,6 @@ class NetworkBook:
         if not job.scorings:
             return []
         if job.scorings and job.evaluation.metrics == "end":
-            assert heard.label.shares is not None
             return [self._pass(heard.label.shares.step, job.training.epochs - 1)]
         return [self._pass((epoch + 1) * plan.steps_per_epoch, epoch) for epoch in epochs]
 
@@ -163,15 +162,15 @@ class NetworkBook:
     def _prediction(self) -> View:
         roles = self.heard.parts
         numbers, alpha = Numbers.from_canonical(roles[0].part.plan), roles[0].part.alpha
-        parts = {role.part.party: (role.part, role._arrays) for role in roles}
+        parts = {role.part.party: (role.part, role.arrays) for role in roles}
         layers = range(len(Layout(numbers).hidden))
         weights = NetworkWeights(
             tuple(opened(parts, party) for party in parts),
             tuple(opened(parts, f"upper.{k}") for k in layers),
             tuple(opened(parts, f"bias.{k}") for k in range(len(layers) + 1)),
         )
-        xs = [role._own.words.read_rows(np.arange(len(role._own.rows))) for role in roles]
-        steps, elements = list(scoring_steps(len(xs[0]), SCORING_BATCH, 0, alpha)), Elements(roles[0]._key, "scoring")
+        xs = [all_words(role) for role in roles]
+        steps, elements = list(scoring_steps(len(xs[0]), SCORING_BATCH, 0, alpha)), Elements(roles[0].key, "scoring")
         return View(self.heard, numbers, steps, xs, lambda _: weights, self.heard.scoring_order, elements, "prediction",
                     ScoringHiddenShare, ScoringShare)  # fmt: skip
 

@@ -1,6 +1,6 @@
 """The pages of a whole job's parties, for tests to read."""
 
-from tercet.agents.reports.build import report_data
+from tercet.agents.reports.build import Result, report_data
 from tercet.agents.reports.report import ReportData, render
 from tests.agents.recording import Heard
 from tests.agents.reports.test_report import Page
@@ -9,8 +9,8 @@ from tests.agents.reports.test_report import Page
 def data_of(run: Heard, party: str) -> ReportData:
     """What a party's page is made of."""
     one = run.simulation.runs[party]
-    assert one.role is not None
-    return report_data(one.context, one.role, one.model_part)
+    assert isinstance(one.reached, Result)
+    return report_data(one.reached, one.model_part)
 
 
 def text_of(run: Heard, party: str) -> str:

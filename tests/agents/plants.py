@@ -22,7 +22,7 @@ import tercet.mpc.randomness.secret_order
 import tercet.mpc.scoring.scores
 from tercet.agents.alignment import matching, named_split
 from tercet.agents.messaging.mailbox import Mailbox
-from tercet.agents.session.context import JobContext
+from tercet.agents.session.agreed import AgreedContext
 from tercet.broker.sealing.identity import Identity
 from tercet.broker.sealing.seal import SessionSeal
 from tercet.mpc.arithmetic.ring import Words
@@ -134,12 +134,12 @@ def one_purpose(purpose: str, instead: str = "training") -> Plant:
     """Masks of another purpose are the training's: the difference of two messages is that of two values."""
 
     def plant(patch: pytest.MonkeyPatch) -> None:
-        masks = JobContext.masks
+        masks = AgreedContext.masks
 
-        def shared(context: JobContext, partner: str, of: str = "training") -> PairMasks:
+        def shared(context: AgreedContext, partner: str, of: str = "training") -> PairMasks:
             return masks(context, partner, instead if of == purpose else of)
 
-        patch.setattr(JobContext, "masks", shared)
+        patch.setattr(AgreedContext, "masks", shared)
 
     return plant
 

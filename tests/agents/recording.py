@@ -21,8 +21,9 @@ import tercet.agents.roles.helper
 import tercet.agents.roles.prediction
 import tercet.agents.scoring.batches
 import tercet.agents.simulation.simulate
-from tercet.agents.roles.data_party import DataPartyRole
-from tercet.agents.roles.prediction import PredictionRole
+from tercet.agents.roles.data_party import Trained
+from tercet.agents.roles.own_labels import OwnLabels
+from tercet.agents.roles.prediction import Scored
 from tercet.agents.simulation.simulate import Simulation, data_roles, simulate_job, training_words
 from tercet.broker.interface.base import Envelope
 from tercet.broker.memory.broker import MemoryBroker
@@ -113,30 +114,35 @@ class Heard:
         return self.sample.network
 
     @property
-    def parts(self) -> list[PredictionRole]:
-        """The data parties' roles in a prediction, in order."""
-        roles = (self.simulation.runs[party].role for party in self.names)
-        return [role for role in roles if isinstance(role, PredictionRole)]
+    def parts(self) -> list[Scored]:
+        """What the data parties have at the end of a prediction, in order."""
+        found = (self.simulation.runs[party].reached for party in self.names)
+        return [scored for scored in found if isinstance(scored, Scored)]
 
     @property
-    def roles(self) -> list[DataPartyRole]:
-        """The data parties' roles in a training, in order."""
+    def roles(self) -> list[Trained]:
+        """What the data parties have at the end of a training, in order."""
         return list(data_roles(self.simulation).values())
 
     @property
-    def label(self) -> DataPartyRole:
+    def label(self) -> Trained:
         """The label party's, which knows the plan, the order and the labels."""
         return self.roles[self.sample.label]
 
     @property
+    def labels(self) -> OwnLabels:
+        """The labels of the rows in common."""
+        assert self.label.labels is not None
+        return self.label.labels
+
+    @property
     def plan(self) -> Plan:
         """The agreed numbers."""
-        return self.label.context.ready_plan
+        return self.label.context.plan
 
     @property
     def order(self) -> Order:
         """Of the rows that are trained on."""
-        assert self.label.order is not None
         return self.label.order
 
     @property
@@ -147,49 +153,43 @@ class Heard:
     @property
     def held_out_xs(self) -> list[Words]:
         """The same of those that are not."""
-        return [role.own.view_rows(role.held_out).read_rows(np.arange(role.held_out.sum())) for role in self.roles]
+        return [role.all_words.choose(role.held_out).read_rows(np.arange(role.held_out.sum())) for role in self.roles]
 
     @property
     def scoring_order(self) -> Order:
         """Of the rows that are scored."""
         if self.parts:
-            return Order(self.parts[0]._key, len(self.parts[0]._own.rows), "scoring")
-        assert self.label._evaluation is not None
-        return Order(self.label._evaluation._key, int(self.label.held_out.sum()), "scoring")
+            return Order(self.parts[0].key, len(self.parts[0].own.rows), "scoring")
+        return Order(self.label.key, int(self.label.held_out.sum()), "scoring")
 
     def own_noise(self, i: int, step: Step, purpose: str, numbers: Forward, alpha: float, bits: int) -> Words:
         """What party i adds to the scores of a batch, which the label party does not know; (rows, outputs)."""
         if i == self.sample.label:
             return np.zeros((step.rows, numbers.outputs), np.uint64)
-        own = self.parts[i]._own if self.parts else self.roles[i].own
-        return ScoreNoise(own.private, own._context.settings.policy.score_noise, purpose).words(
+        own = (self.parts or self.roles)[i].own
+        return ScoreNoise(own.private, own.context.settings.policy.score_noise, purpose).words(
             step, numbers.outputs, alpha, bits
         )
 
     @property
     def held_out_order(self) -> Order:
         """Of the same rows, for the held-out loss."""
-        assert self.label._evaluation is not None
-        return Order(self.label._evaluation._key, int(self.label.held_out.sum()), "held-out loss")
+        return Order(self.label.key, int(self.label.held_out.sum()), "held-out loss")
 
     @property
     def held_out_y(self) -> Floats:
         """Centred labels of the rows that are not trained on, (rows, outputs)."""
-        assert self.label.labels.centred is not None
-        return self.label.labels.centred[self.label.held_out]
+        return self.labels.centred[self.label.held_out]
 
     @property
     def y(self) -> Floats:
         """Centred labels of the rows that are trained on, (rows, 1)."""
-        assert self.label.labels.centred is not None
-        return self.label.labels.centred[~self.label.held_out]
+        return self.labels.trained_on
 
     @property
     def alignment_key(self) -> bytes:
         """From which everything about ids is derived."""
-        own = self.parts[0]._own if self.parts else self.roles[0].own
-        assert own._secrets is not None
-        return own._secrets.alignment_key
+        return (self.parts or self.roles)[0].own.alignment_key
 
     def received(self, model: type[Message]) -> dict[tuple[str, str, int, int], Words]:
         """The tensors of one kind, by sender, receiver, epoch and step."""
@@ -321,3 +321,9 @@ def fixed_keys(seed: int) -> Iterator[None]:
             tercet.agents.jobs.announcer, "secrets", SimpleNamespace(token_bytes=lambda size: key("run")[:size])
         )
         yield
+
+
+def all_words(scored: Scored) -> Words:
+    """The words of the rows that a party scores, (rows, columns)."""
+    assert scored.words is not None
+    return scored.words.read_rows(np.arange(scored.words.shape[0]))

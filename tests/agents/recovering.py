@@ -17,7 +17,7 @@ import numpy as np
 
 from tercet.agents.daemon.agent import Agent
 from tercet.agents.models import model_part
-from tercet.agents.roles.data_party import DataPartyRole
+from tercet.agents.roles.data_party import TrainingSetup
 from tercet.agents.runs.run import JobRun
 from tercet.agents.session.checkpoint_store import SUFFIX, checkpoint_folder
 from tercet.agents.session.history import History
@@ -141,10 +141,10 @@ def states(ended: Mapping[str, JobStatus]) -> set[str]:
     return {status.state for status in ended.values()}
 
 
-def roles(stage: Scene, job_id: str) -> dict[str, DataPartyRole]:
-    """What the data parties have at the end of a job."""
-    found = {party: stage.runs[party, job_id].role for party in DATA}
-    return {party: role for party, role in found.items() if isinstance(role, DataPartyRole)}
+def setup_of(run: JobRun) -> TrainingSetup:
+    """What a data party trains with, or has trained with."""
+    assert isinstance(run.reached, TrainingSetup)
+    return run.reached
 
 
 def parts(folder: Path, job_id: str) -> Parts:

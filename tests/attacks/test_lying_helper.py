@@ -172,8 +172,7 @@ def lied_to(folder: Path, patch: pytest.MonkeyPatch, checks: int) -> tuple[Simul
 def read_right(simulation: Simulation, helper: LyingHelper, bits: NDArray[np.int64]) -> float:
     """Which part of all rows it has read as they are."""
     role = data_roles(simulation)[SAMPLE.parties[VICTIM]]
-    assert role.order is not None
-    steps, found = list(role.context.ready_plan.steps()), []
+    steps, found = list(role.context.plan.steps()), []
     for t, read in helper.read.items():
         truth = bits[role.own.rows][role.order.rows(steps[t])]
         found += [pattern[0] == bit for pattern, bit in zip(read, truth, strict=True)]

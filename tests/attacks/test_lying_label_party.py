@@ -9,8 +9,9 @@ import pytest
 
 import tercet.agents.protocol.weight_openings
 import tercet.agents.roles.helper
+from tercet.agents.models.model_part import ModelPart
 from tercet.agents.protocol.weight_openings import receive_seeds
-from tercet.agents.roles.prediction import PredictionRole
+from tercet.agents.roles import prediction
 from tercet.agents.session.context import JobContext
 from tercet.mpc.interface.script import HELPER
 from tercet.mpc.linear.helper import Diverged
@@ -134,17 +135,15 @@ def test_a_label_party_that_changes_its_masks_is_named_by_everybody(sample: Samp
 @pytest.mark.parametrize("what", ["seeds", "exponent"])
 def test_terms_with_another_seed_or_bound_are_refused_by_the_partners(what: str, tmp_path: Path, monkeypatch):
     """The helper has no part of the model, and takes the terms as they are; so the partners must look."""
-    sample, prepare = SAMPLES[1], PredictionRole.prepare
+    sample, honest = SAMPLES[1], prediction.scoring_terms
     trained(sample, tmp_path)
 
-    async def lie(role: PredictionRole) -> None:
-        await prepare(role)
-        if role._context.is_label_party:
-            assert role.scoring is not None
-            changes = {"seeds": (b"1" * 32, *role.scoring.seeds[1:]), "exponent": 40}
-            role.scoring = role.scoring.model_copy(update={what: changes[what]})
+    def lie(context: JobContext, part: ModelPart) -> ScoringTerms:
+        terms = honest(context, part)
+        changes = {"seeds": (b"1" * 32, *terms.seeds[1:]), "exponent": 40}
+        return terms.model_copy(update={what: changes[what]}) if context.is_label_party else terms
 
-    monkeypatch.setattr(PredictionRole, "prepare", lie)
+    monkeypatch.setattr(prediction, "scoring_terms", lie)
     refused(predict(sample, tmp_path, newcomers(sample)), "job.terms", sample.parties[sample.label])
 
 

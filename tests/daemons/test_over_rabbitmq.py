@@ -16,6 +16,7 @@ import pytest
 from pyarrow import csv
 
 from tercet.agents.models import model_part
+from tercet.agents.simulation.exactness import label_party
 from tercet.agents.simulation.simulate import Simulation, bit_exact, joint_words, network_words, simulate_job
 from tercet.mpc.arithmetic.fixed import decode
 from tercet.mpc.arithmetic.ring import total
@@ -237,7 +238,7 @@ def test_daemons_train_and_apply_the_network_that_the_simulator_does_but_for_rou
     simulation = simulated(deployment, read_job(path))
     assert bit_exact(simulation)
     parts = {party: model_part.load(Path(status[party]["model_part"])) for party in ("bank", "card")}
-    bits = simulation.label_run.context.ready_plan.fw
+    bits = label_party(simulation)[0].context.plan.fw
     for name, words in zip(SHARES, network_words(simulation), strict=True):
         ours = decode(total(arrays[name] for _, arrays in parts.values()), bits)
         assert np.allclose(ours, decode(words, bits), rtol=0, atol=1e-4), name

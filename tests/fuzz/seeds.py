@@ -351,8 +351,8 @@ def checkpoints() -> list[bytes]:
 def draws() -> list[bytes]:
     """What a party has drawn for a job."""
     with tempfile.TemporaryDirectory() as folder:
-        source = FixedRandomness(Path(folder), lambda: bytes(range(32)))
-        source.start_attempt(bytes(32))
+        source = FixedRandomness(Path(folder), lambda: bytes(range(32))).start_attempt(bytes(32))
+        assert source is not None
         source()
         source.matches_commitment("card", b"c" * 32)
         return [(Path(folder) / FILE).read_bytes()]

@@ -249,8 +249,8 @@ def _checkpoint(data: bytes) -> None:
 def _draws(data: bytes) -> None:
     _empty()
     _file(data, FILE)
-    source = FixedRandomness(_folder(), lambda: bytes(32))
-    if source.start_attempt(bytes(32)):
+    source = FixedRandomness(_folder(), lambda: bytes(32)).start_attempt(bytes(32))
+    if source is not None:
         promised(len(source()) == 32, "a contribution of another length")
 
 

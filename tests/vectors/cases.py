@@ -256,8 +256,8 @@ def checkpoint_bytes(vector: dict[str, Any]) -> bytes:
 def _write_files(folder: Path) -> None:
     arrays = {"share": WORDS, "scores": np.ones((4, 1))}
     CheckpointFolder(folder / "checkpoints", bytes(32)).write(Checkpoint(HELD, arrays, {"alpha": 0.5, "losses": [1.0]}))
-    draws = FixedRandomness(folder, lambda: SECRET)
-    draws.start_attempt(bytes(32))
+    draws = FixedRandomness(folder, lambda: SECRET).start_attempt(bytes(32))
+    assert draws is not None
     draws()
     draws.matches_commitment("card", bytes([6]) * 32)
     budget = BudgetFile(folder / "budget.log")

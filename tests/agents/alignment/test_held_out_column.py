@@ -7,11 +7,10 @@ import pytest
 from pydantic import ValidationError
 
 from tercet.agents.alignment import held_out_column
-from tercet.agents.roles.data_party import DataPartyRole
 from tercet.schemas.files.job import EarlyStopping, Evaluation, Privacy, TrainingJob, read_job
 from tercet.schemas.files.settings import TableSettings
 from tercet.schemas.messages.kinds import HeldOutRows
-from tests.agents.recovering import long_job, recovering, states
+from tests.agents.recovering import long_job, recovering, setup_of, states
 from tests.agents.scenes import BANK, CARD, Scene, job, make_table, nothing_left, off, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
@@ -37,12 +36,10 @@ def prepare(stage: Scene, folder: Path) -> None:
 
 def held_out(stage: Scene, party: str, job_id: str) -> set[str]:
     """The ids that are held out at a party."""
-    role = stage.runs[party, job_id].role
-    assert isinstance(role, DataPartyRole)
-    assert role.encoding is not None
-    assert "applied_on" not in role.encoding.kinds
-    ids = role.own.table.ids.to_pylist()
-    return {ids[row] for row in role.own.rows[role.held_out]}
+    trained = setup_of(stage.runs[party, job_id])
+    assert "applied_on" not in trained.encoding.kinds
+    ids = trained.own.table.ids.to_pylist()
+    return {ids[row] for row in trained.own.rows[trained.held_out]}
 
 
 @pytest.mark.parametrize("privacy", [Privacy(), Privacy(helper_sees="scores")])

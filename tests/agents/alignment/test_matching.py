@@ -163,9 +163,9 @@ class Alignment:
         draws = FixedRandomness(Path("unused"), lambda: bytes(32))
         audit = JobAudit(job, settings, Budget())
         return JobContext(
-            job, settings, KEYS[me], mailbox, executor, structlog.get_logger(), draws, lambda: 0, 1, NOTARY,
-            approval=Approval(me, is_required=False), audit=audit,
-            snapshots=SnapshotStore(job, settings),
+            job=job, description=description, settings=settings, identity=KEYS[me], mailbox=mailbox, executor=executor,
+            log=structlog.get_logger(), randomness=draws, common_checkpoint=lambda: 0, attempt=1,
+            approval=Approval(me, is_required=False), audit=audit, snapshots=SnapshotStore(job, settings),
         )  # fmt: skip
 
     async def _mailbox(self, memory_broker: MemoryBroker, me: str, job: Job) -> Mailbox:

@@ -9,9 +9,8 @@ import msgpack
 import pytest
 
 from tercet.agents.alignment.named_split import FOLDER, NamedSplit, UnusableKey, read_key
-from tercet.agents.roles.data_party import DataPartyRole
 from tercet.schemas.files.job import Evaluation, Privacy, TrainingJob
-from tests.agents.recovering import long_job, recovering, states
+from tests.agents.recovering import long_job, recovering, setup_of, states
 from tests.agents.scenes import BANK, CARD, NOTARY, SHARES, Scene, job, make_table, nothing_left, off, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
@@ -26,10 +25,9 @@ def named(name: str, /, **changes: Any) -> TrainingJob:
 
 def held_out(stage: Scene, party: str, job_id: str) -> tuple[set[str], set[str]]:
     """The ids in common that are held out at a party, and the others."""
-    role = stage.runs[party, job_id].role
-    assert isinstance(role, DataPartyRole)
-    ids = role.own.table.ids.to_pylist()
-    marked = {chosen: {ids[row] for row in role.own.rows[role.held_out == chosen]} for chosen in (True, False)}
+    trained = setup_of(stage.runs[party, job_id])
+    ids = trained.own.table.ids.to_pylist()
+    marked = {chosen: {ids[row] for row in trained.own.rows[trained.held_out == chosen]} for chosen in (True, False)}
     return marked[True], marked[False]
 
 

@@ -90,7 +90,7 @@ async def test_what_the_owner_calls_categories_is_told(tmp_path):
 
 async def test_the_test_sees_incomes_that_travel(tmp_path, monkeypatch):
     """Were the check not there."""
-    monkeypatch.setattr("tercet.agents.roles.data_party.check_declared", lambda *_: None)
+    monkeypatch.setattr("tercet.agents.roles.fitted_table.check_declared", lambda *_: None)
     _, heard, _ = await reported(tmp_path, MIXED)
     assert set(INCOME) & set(heard[0].model_dump_json().split('"'))
 

@@ -16,7 +16,7 @@ import structlog
 from pamqp.body import ContentBody
 
 import tercet.agents.access.table
-import tercet.agents.alignment.aligned_table
+import tercet.agents.alignment.own_table
 from tercet.agents.core import logs
 from tercet.agents.core.library_log import LibraryLogHandler
 from tercet.schemas.files.recovery import Recovery
@@ -50,7 +50,7 @@ def talkative(monkeypatch: pytest.MonkeyPatch) -> None:
         logging.getLogger("some.library").warning("cannot read %s", SECRET)
         return quiet(*args, **options)
 
-    monkeypatch.setattr(tercet.agents.alignment.aligned_table, "read_snapshot", talking)
+    monkeypatch.setattr(tercet.agents.alignment.own_table, "read_snapshot", talking)
 
 
 def lines(log: StringIO) -> list[dict[str, Any]]:

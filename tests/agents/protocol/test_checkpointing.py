@@ -33,6 +33,7 @@ from tests.agents.recovering import (
     parts,
     recovering,
     same_parts,
+    setup_of,
     states,
     undisturbed,
 )
@@ -97,9 +98,9 @@ async def test_a_party_without_its_latest_checkpoint_takes_the_others_back_to_th
         lost.unlink()
         await stage.start(CARD)
         await stage.until(lambda: stage.agents[BANK].status(name)[0].attempt > 1 and trains(stage, name))
-        assert 0 < stage.run_of(BANK, name).context.first_step < int(lost.name.split("-")[0])
+        assert 0 < setup_of(stage.run_of(BANK, name)).context.first_step < int(lost.name.split("-")[0])
         assert lost.name not in {path.name for path in files(stage.state_folder(BANK), name)}
-        await stage.saved(name, more_than=stage.run_of(BANK, name).context.first_step)
+        await stage.saved(name, more_than=setup_of(stage.run_of(BANK, name)).context.first_step)
         assert lineage(files(stage.state_folder(BANK), name)[0]) != lineage(lost)
         assert states(await stage.ended(name)) == {"done"}
         assert same_parts(parts(tmp_path, name), same.parts)
@@ -124,11 +125,11 @@ def heard_of_checkpoints(written: dict[int, int], *, between: bool) -> list[tupl
     Or once the first partner has its message, and not yet the second (`between`)."""
     common = 0
     context: Any = SimpleNamespace(
-        secrets=SimpleNamespace(transcript=bytes(32)),
+        session=SimpleNamespace(secrets=SimpleNamespace(transcript=bytes(32))),
         first_step=0,
         settings=SimpleNamespace(recovery=Recovery(checkpoint_steps=2, checkpoint_seconds=3600)),
         common_checkpoint=lambda: common,
-        ready_plan=SimpleNamespace(steps_total=8),
+        plan=SimpleNamespace(steps_total=8),
     )
     nothing: Any = None
     steps = [Step(k, 0, k, 0, 1, 1.0, 1.0, 1.0) for k in range(8)]

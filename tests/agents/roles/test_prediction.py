@@ -19,7 +19,7 @@ from pyarrow import csv, parquet
 from tercet.agents.evaluation.metrics import OF_CLASSES, class_probabilities
 from tercet.agents.models import model_part
 from tercet.agents.models.model_part import MANIFEST, ModelPart
-from tercet.agents.reports.build import report_data
+from tercet.agents.reports.build import Result, report_data
 from tercet.agents.simulation.simulate import Simulation, bit_exact, simulate_job
 from tercet.mpc.arithmetic.fixed import CLIP, Floats, clip_rows, decode, encode_features
 from tercet.mpc.arithmetic.ring import total
@@ -440,7 +440,8 @@ def test_categories_that_are_spelt_otherwise_change_no_score_and_unknown_ones_ar
         assert reported[0].startswith(f"column 'telco_housing': {castles} of ")
         others = [simulation.runs[party].status() for party in (*sample.parties, HELPER) if party != "telco"]
         assert "telco_housing" not in "".join(status.model_dump_json() for status in others)
-        pages = {party: report_data(run.context, run.role, None) for party, run in simulation.runs.items() if run.role}
+        results = {party: run.reached for party, run in simulation.runs.items()}
+        pages = {party: report_data(one, None) for party, one in results.items() if isinstance(one, Result)}
         assert {party for party, page in pages.items() if reported[0] in page.preprocessing} == {"telco"}
 
 

@@ -15,7 +15,7 @@ import pytest
 from tercet.agents.models import model_part
 from tercet.agents.policy.check import check_policy
 from tercet.agents.roles import release, release_to_label
-from tercet.agents.session.context import JobContext
+from tercet.agents.session.agreed import TrainingContext
 from tercet.agents.simulation.simulate import Simulation, bit_exact
 from tercet.mpc.reference import linear as reference
 from tercet.schemas.files.job import Evaluation, Network
@@ -128,7 +128,7 @@ def test_shares_for_others_and_an_encoding_that_says_more_are_noticed(
 ):
     """A data party that sends its share of the model to everybody, or its encoding as it is."""
 
-    async def supply(context: JobContext, shares: Any, encoding: Encoding) -> None:
+    async def supply(context: TrainingContext, shares: Any, encoding: Encoding) -> None:
         to, deadline = {"partners": context.partners, "label": [context.label]}[receivers], context.deadline("release")
         text = stripped(encoding).model_dump_json().encode()
         await context.mailbox.send(ModelShare(words=release_to_label.pack_shares(context, shares)), to, deadline)

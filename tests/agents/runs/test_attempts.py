@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tercet.agents.roles.data_party import DataPartyRole
 from tercet.agents.session.checkpoint_store import checkpoint_folder
 from tercet.agents.simulation.simulate import Simulation, bit_exact
 from tercet.mpc.arithmetic.ring import Words
 from tercet.schemas.files.job import Network, TrainingJob
 from tercet.schemas.messages.kinds import Message
-from tests.agents.recovering import DATA, THREE, Recovering, files, long_job, recovering, states
+from tests.agents.recovering import DATA, THREE, Recovering, files, long_job, recovering, setup_of, states
 from tests.agents.scenes import BANK, CARD, NOTARY
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
@@ -83,10 +82,9 @@ async def test_no_checkpoint_holds_a_key(tmp_path: Path) -> None:
         await stage.saved(name)
         secret = set[bytes]()
         for party in DATA:
-            run = stage.run_of(party, name)
-            assert isinstance(run.role, DataPartyRole)
-            assert run.context.secrets is not None
-            secret |= {run.role.key, *run.context.secrets.pairs.values(), run.context.secrets.transcript}
+            setup = setup_of(stage.run_of(party, name))
+            secrets = setup.context.session.secrets
+            secret |= {setup.key, *secrets.pairs.values(), secrets.transcript}
         for party in DATA:
             assert files(stage.state_folder(party), name)
             stored = [

@@ -19,7 +19,7 @@ from tercet.mpc.plan.plan import Plan
 from tercet.schemas.files.job import Evaluation, Network, TrainingJob
 from tercet.schemas.messages.address import parse_address
 from tercet.schemas.messages.kinds import MaskedInputs, MaskedLossLabels
-from tests.agents.recovering import FOUR, STANDBY, THREE, Recovering, long_job, recovering, roles, states
+from tests.agents.recovering import FOUR, STANDBY, THREE, Recovering, long_job, recovering, setup_of, states
 from tests.agents.runs.test_takeover import ABLE, comes_back, crashes, hangs, reported
 from tests.agents.scenes import BANK, CARD, NOTARY, on
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
@@ -37,7 +37,7 @@ OBTAINED = long_job(privacy=NOTHING, standby=(STANDBY,))
 
 def plan_of(stage: Recovering, name: str) -> Plan:
     """The job's numbers."""
-    return stage.runs[BANK, name].context.ready_plan
+    return setup_of(stage.runs[BANK, name]).context.plan
 
 
 async def fails_within_an_epoch(stage: Recovering, description: TrainingJob, party: str) -> str:
@@ -61,7 +61,7 @@ async def test_a_job_goes_on_from_its_last_checkpoint_and_is_exact(tmp_path: Pat
         runs = {party: stage.runs[party, name] for party in THREE}
         assert bit_exact(Simulation(description, runs))
         assert runs[BANK].attempts.number > 1
-        assert runs[BANK].context.first_step > 0
+        assert setup_of(runs[BANK]).context.first_step > 0
         history = runs[BANK].context.history
         if description.evaluation.loss:
             assert len(history.losses) == description.training.epochs
@@ -76,8 +76,7 @@ async def test_an_attempt_that_begins_within_an_epoch_is_exact(tmp_path: Path) -
             name = await fails_within_an_epoch(stage, description, CARD)
             assert states(await stage.ended(name, seconds=20)) == {"done"}
             assert bit_exact(Simulation(description, {party: stage.runs[party, name] for party in THREE}))
-            assert {*roles(stage, name)} == {BANK, CARD}
-            first = stage.runs[BANK, name].context.first_step
+            first = setup_of(stage.runs[BANK, name]).context.first_step
             if first % plan_of(stage, name).steps_per_epoch:
                 return
     pytest.fail("no attempt began within an epoch")
@@ -103,7 +102,7 @@ async def test_masked_rows_are_found_again_after_a_restart(tmp_path: Path, party
         name = await fails_within_an_epoch(stage, SHAPES["logistic"], party)
         assert states(await stage.ended(name, seconds=20)) == {"done"}
         run = stage.runs[BANK, name]
-        first, last = run.context.first_step, run.attempts.number
+        first, last = setup_of(run).context.first_step, run.attempts.number
         assert first > 1
         assert all(step >= first for *_, step in sent_rows(stage)[last])
         assert not any(table_folder(tmp_path / one, name).exists() for one in THREE)
@@ -126,7 +125,8 @@ async def test_masked_rows_that_are_not_whole_are_sent_again(tmp_path: Path, par
         assert bit_exact(Simulation(SHAPES["logistic"], {one: stage.runs[one, name] for one in THREE}))
         attempts = sent_rows(stage)
         before, after = attempts[1], attempts[run.attempts.number]
-        steps = range(min(run.context.first_step, run.context.ready_plan.steps_per_epoch))
+        context = setup_of(run).context
+        steps = range(min(context.first_step, context.plan.steps_per_epoch))
         pairs = [("masked inputs", BANK, CARD), ("masked inputs", CARD, BANK), ("masked labels", BANK, CARD)]
         again = [(*pair, step) for pair in pairs for step in steps]
         assert {*again} <= after.keys()
@@ -145,12 +145,12 @@ async def test_a_network_is_narrowed_again_by_new_masks_after_a_fault_before_its
             name, narrowed = stage.submit(description), asyncio.Event()
             on(stage, lambda one: parse_address(one.address).item == "model-narrowing", narrowed.set)
             await asyncio.wait_for(narrowed.wait(), 60)
-            await stage.saved(name, more_than=stage.run_of(BANK, name).context.ready_plan.steps_total - 1)
+            await stage.saved(name, more_than=setup_of(stage.run_of(BANK, name)).context.plan.steps_total - 1)
             await stage.restart(party)
             assert states(await stage.ended(name, seconds=20)) == {"done"}
             runs = {party: stage.runs[party, name] for party in THREE}
             assert bit_exact(Simulation(description, runs))
-            if runs[BANK].attempts.number > 1 and runs[BANK].context.all_steps_done:
+            if runs[BANK].attempts.number > 1 and setup_of(runs[BANK]).context.all_steps_done:
                 return
     pytest.fail("no attempt began with all steps done")
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tercet.agents.roles.data_party import DataPartyRole
+from tercet.agents.roles.data_party import Trained
 from tercet.mpc.plan.plan import Request
 from tercet.mpc.plan.planner import make_plan
 from tercet.schemas.files.job import Evaluation, canonical_digest
@@ -346,8 +346,8 @@ async def test_a_label_party_of_which_no_column_differs_trains_with_a_warning(tm
         stage.change(BANK, tables={"customers": customers})
         ended = await stage.run(job())
         assert {status.state for status in ended.values()} == {"done"}
-        role = stage.runs[BANK, ended[BANK].job].role
-        assert isinstance(role, DataPartyRole)
+        role = stage.runs[BANK, ended[BANK].job].reached
+        assert isinstance(role, Trained)
         assert len([text for text in role.warnings if "adds nothing to the model" in text]) == COLUMNS
         assert any("partners' columns make the model" in text for text in role.warnings)
 

@@ -29,6 +29,7 @@ from tests.agents.recovering import (
     parts,
     recovering,
     same_parts,
+    setup_of,
     states,
     undisturbed,
 )
@@ -203,7 +204,7 @@ async def test_an_attempt_that_gets_further_does_not_count(tmp_path: Path) -> No
         name = stage.submit(long_job(epochs=200))
         for number in (1, 2, 3):
             await stage.until(lambda: trains(stage, name, number))  # noqa: B023
-            await stage.saved(name, more_than=stage.run_of(BANK, name).context.first_step)
+            await stage.saved(name, more_than=setup_of(stage.run_of(BANK, name)).context.first_step)
             await stage.restart(NOTARY)
         ended = await stage.ended(name, seconds=20)
         assert states(ended) == {"done"}

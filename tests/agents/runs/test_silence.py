@@ -11,15 +11,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pytest
 import structlog
 
 import tercet.agents.core.logs
-from tercet.agents.roles.data_party import DataPartyRole
-from tercet.agents.simulation.simulate import Simulation, data_roles
+from tercet.agents.attempts import phases
+from tercet.agents.roles import fitted_table
+from tercet.agents.roles.data_party import TrainingSetup
+from tercet.agents.roles.fitted_table import FittedTable
+from tercet.agents.session.agreed import Session
+from tercet.agents.simulation.simulate import Simulation
 from tercet.broker.interface.base import Envelope
 from tercet.broker.memory.broker import MemoryBroker
 from tercet.mpc.linear.data_party import LinearParty
@@ -49,6 +54,7 @@ SAMPLE = Sample(  # card leads, telco is who makes mistakes
 ALIGNED = replace(SAMPLE, alignment="aligned")
 Table = dict[str, list[str]]
 Hook = Callable[[Address, Message], Message]
+T = TypeVar("T")
 
 
 class Recorded(NamedTuple):
@@ -58,6 +64,14 @@ class Recorded(NamedTuple):
     log: str
     rest: str  # states, failures, records, representations
     said: list[Message]
+    sessions: list[Session]
+    fitted: list[FittedTable]
+
+    @property
+    def setups(self) -> list[TrainingSetup]:
+        """What data parties train with, as far as they have come."""
+        reached = (one.reached for one in self.simulation.runs.values())
+        return [setup for setup in reached if isinstance(setup, TrainingSetup)]
 
     def lines(self, *, but: str) -> str:
         """What parties other than one logged."""
@@ -100,20 +114,35 @@ def tell(
         edit(table)
         write_table(folder / "telco.csv", table)
     hooks.setdefault("contribute", contributions(5))
-    simulation = virtual_time.run(run(sample, folder, settings=settings, tap=tap, **hooks))
-    return Recorded(simulation, log.getvalue(), "\n".join(written(simulation, folder, said)), said)
+    with pytest.MonkeyPatch.context() as patch:
+        sessions, fitted = made(patch, phases, Session), made(patch, fitted_table, FittedTable)
+        simulation = virtual_time.run(run(sample, folder, settings=settings, tap=tap, **hooks))
+    rest = "\n".join([*written(simulation, folder, said), *map(repr, [*sessions, *fitted])])
+    return Recorded(simulation, log.getvalue(), rest, said, sessions, fitted)
+
+
+def made(patch: pytest.MonkeyPatch, module: ModuleType, kind: type[T]) -> list[T]:
+    """All objects of a class that a module makes, also where the run fails thereafter."""
+    found: list[T] = []
+
+    def make(*args: Any, **fields: Any) -> T:
+        found.append(kind(*args, **fields))
+        return found[-1]
+
+    patch.setattr(module, kind.__name__, make)
+    return found
 
 
 def written(simulation: Simulation, folder: Path, said: list[Message]) -> Iterator[str]:
     """Everything beside the log that somebody may read, or that a careless line could print."""
     for one in simulation.runs.values():
         yield one.status().model_dump_json()
-        yield from map(repr, (one, one.context, one.role, one.context.mailbox, one.context.secrets, one.failure))
+        yield from map(repr, (one, one.context, one.reached, one.context.mailbox, one.failure))
         yield from map(repr, (one.context.identity, one.context.mailbox._session, one.job))
-        if isinstance(one.role, DataPartyRole):
-            own = one.role.own
-            yield from map(repr, (own, own.snapshot, own._secrets, own._store, own._words))
-            yield from map(repr, (one.role.order, one.role.party, one.role.words))
+        if isinstance(one.reached, TrainingSetup):
+            setup, own = one.reached, one.reached.own
+            yield from map(repr, (setup.context, own, own.table, own.draws, setup.all_words))
+            yield from map(repr, (setup.order, setup.party, setup.words))
     yield from (path.read_text(encoding="utf-8") for path in folder.glob("*/jobs/*.json"))
     yield from map(repr, said)
     yield from map(str, said)
@@ -134,36 +163,36 @@ def secrets(reported: Recorded) -> Iterator[str]:
     """Texts that must not be found: ids, and keys and seeds in every spelling."""
     for table in SAMPLE.tables().values():
         yield from table[PERSON]
-    for secret in secret_bytes(reported.simulation):
+    for secret in secret_bytes(reported):
         yield from (secret.hex(), repr(secret)[2:-1], base64.b64encode(secret).decode().rstrip("="))
         yield base64.urlsafe_b64encode(secret).decode().rstrip("=")
 
 
-def secret_bytes(simulation: Simulation) -> Iterator[bytes]:
+def secret_bytes(reported: Recorded) -> Iterator[bytes]:
     """Private keys, pair secrets, contributions, and the order key with what is derived from it."""
     sources = contributions(5)
+    simulation = reported.simulation
     mine = {party: sources[party]() for party in simulation.description.data_parties}
     yield from mine.values()
     for one in simulation.runs.values():
         yield one.context.identity._signing.private_bytes_raw()
         yield one.context.identity._sealing.private_bytes_raw()
-        if one.context.secrets is not None:
-            yield from one.context.secrets.pairs.values()
+    for session in reported.sessions:
+        yield from session.secrets.pairs.values()
     digest = canonical_digest("tercet alignment", simulation.description.model_dump())
     alignment = secret_order.alignment_key(digest, mine)
     yield from (
         alignment,
         *(secret_order.derive_subkey(alignment, purpose) for purpose in ("pseudonyms", "rows", "split")),
     )
-    if (context := simulation.label_run.context).terms is not None:
-        yield secret_order.order_key(context.shape_digest, mine)
+    for setup in reported.setups:
+        yield secret_order.order_key(setup.context.shape_digest, mine)
 
 
 def words(reported: Recorded) -> set[str]:
     """Every word of every tensor and every encoded feature, as a number with or without a sign."""
     blocks = [message.words for message in reported.said if "words" in type(message).model_fields]  # type: ignore[attr-defined]
-    stored = [role.words for role in data_roles(reported.simulation).values() if role.words is not None]
-    blocks += [view.read_rows(np.arange(view.shape[0])) for view in stored]
+    blocks += [setup.words.read_rows(np.arange(setup.words.shape[0])) for setup in reported.setups]
     found = np.concatenate([block.ravel() for block in blocks]) if blocks else np.zeros(0, np.uint64)
     return {str(number) for number in (*found.tolist(), *found.view(np.int64).tolist()) if abs(number) >= 10**6}
 
@@ -171,19 +200,17 @@ def words(reported: Recorded) -> set[str]:
 def numbers(reported: Recorded) -> set[str]:
     """Every value of the tables, as written there and as encoded."""
     texts = {v for t in SAMPLE.tables().values() for c, values in t.items() if c != PERSON for v in values}
-    for role in data_roles(reported.simulation).values():
-        texts |= set(map(repr, features(role)))
+    for fitted in reported.fitted:
+        texts |= set(map(repr, features(fitted)))
     return {text for text in texts if len(text) > 5}
 
 
-def features(role: DataPartyRole) -> list[float]:
+def features(fitted: FittedTable) -> list[float]:
     """Every number that a party's rows are encoded as, and what the encoding was fitted to."""
-    if role.encoding is None:
-        return []
-    settings = role.context.settings.tables["people"]
+    settings = fitted.own.context.settings.tables["people"]
     with tempfile.TemporaryDirectory() as folder:
         snapshot = take_snapshot("people", settings, Path(folder), with_label=False)
-        encoded = [role.encoding.apply(batch).ravel().tolist() for batch in snapshot.batches()]
+        encoded = [fitted.encoding.apply(batch).ravel().tolist() for batch in snapshot.batches()]
         snapshot.close()
     return [value for part in encoded for value in part]
 
@@ -369,16 +396,15 @@ def test_a_secret_that_is_refused_is_not_quoted(log, tmp_path):
 def test_the_search_finds_what_it_looks_for(log, tmp_path):
     """Each kind of secret, were it written, would be found."""
     reported = tell(log, tmp_path)
-    role = next(iter(data_roles(reported.simulation).values()))
-    assert role.words is not None
-    words_of_it = role.words.read_rows(np.arange(3))
+    setup = reported.setups[0]
+    words_of_it = setup.words.read_rows(np.arange(3))
     leaks = [
-        role.own.table.ids[7].as_py(),
-        f"key={next(secret_bytes(reported.simulation)).hex()}",
-        json.dumps({"event": repr(list(secret_bytes(reported.simulation))[-1])}),
+        setup.own.table.ids[7].as_py(),
+        f"key={next(secret_bytes(reported)).hex()}",
+        json.dumps({"event": repr(list(secret_bytes(reported))[-1])}),
         f"share {int(words_of_it.max())}",
         f"value {SAMPLE.tables()['bank']['bank_quantity_1'][3]} is odd",
-        repr(features(role)[:2]),
+        repr(features(setup)[:2]),
     ]
     for leak in leaks:
         with pytest.raises(AssertionError, match="in log"):

@@ -16,6 +16,7 @@ from tercet.agents.alignment.aligned_table import AlignedTable
 from tercet.broker.interface.base import Envelope
 from tercet.schemas.files.job import Evaluation
 from tercet.schemas.messages.address import parse_address
+from tercet.tables.encoding.store import FeatureView
 from tercet.tables.snapshot.snapshot import take_snapshot
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, job, make_table, off, on, prediction, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
@@ -192,14 +193,13 @@ async def test_a_job_that_ends_while_rows_are_encoded_leaves_nothing_of_them(
     """The same for the words of a large table."""
     encoding, go_on, encoded, real = threading.Event(), threading.Event(), threading.Event(), AlignedTable._encode
 
-    def slow(own: AlignedTable, *how: Any) -> None:
-        if own._context.me != CARD:
-            real(own, *how)
-            return
+    def slow(own: AlignedTable, *how: Any) -> FeatureView:
+        if own.context.me != CARD:
+            return real(own, *how)
         encoding.set()
         assert go_on.wait(10.0)
         try:
-            real(own, *how)
+            return real(own, *how)
         finally:
             encoded.set()
 

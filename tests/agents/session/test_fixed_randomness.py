@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tercet.agents.session.checkpoint_store import checkpoint_folder, discard_table
 from tercet.agents.session.context import system_randomness
-from tercet.agents.session.fixed_randomness import FILE, FixedRandomness
+from tercet.agents.session.fixed_randomness import FILE, Draws, FixedRandomness
 from tercet.schemas.messages.kinds import OrderContribution
 from tests.agents.recovering import Recovering, attempts_of, long_job, recovering, states
 from tests.agents.scenes import BANK, CARD, make_table, off
@@ -26,19 +26,24 @@ def numbers() -> Callable[[], bytes]:
     return lambda: next(counter).to_bytes(32, "big")
 
 
+def begun_at(folder: Path, source: Callable[[], bytes] | None = None) -> Draws:
+    """The draws of an attempt."""
+    draws = FixedRandomness(folder, source or numbers()).start_attempt(ROWS)
+    assert draws is not None
+    return draws
+
+
 def test_an_attempt_draws_what_the_ones_before_have_drawn(tmp_path: Path) -> None:
     """In order, whatever the source would say now; and then anew."""
-    first = FixedRandomness(tmp_path / "job", numbers())
-    assert first.start_attempt(ROWS)
+    first = begun_at(tmp_path / "job")
     counter = [first(), first()]
     assert counter[0] != counter[1]
-    second = FixedRandomness(tmp_path / "job", system_randomness)
-    assert second.start_attempt(ROWS)
+    second = begun_at(tmp_path / "job", system_randomness)
     assert [second(), second()] == counter
     third = second()
     assert third not in counter
-    assert second.start_attempt(ROWS)
-    assert [second(), second(), second()] == [*counter, third]
+    again = begun_at(tmp_path / "job", system_randomness)
+    assert [again(), again(), again()] == [*counter, third]
 
 
 def test_other_rows_are_noticed(tmp_path: Path) -> None:
@@ -52,12 +57,10 @@ def test_other_rows_are_noticed(tmp_path: Path) -> None:
 
 def test_a_partner_that_commits_to_something_else_is_noticed(tmp_path: Path) -> None:
     """In a later attempt; each partner for itself."""
-    counter = FixedRandomness(tmp_path / "job", numbers())
-    counter.start_attempt(ROWS)
+    counter = begun_at(tmp_path / "job")
     assert counter.matches_commitment(CARD, b"1" * 32)
     assert counter.matches_commitment("telco", b"2" * 32)
-    again = FixedRandomness(tmp_path / "job", numbers())
-    again.start_attempt(ROWS)
+    again = begun_at(tmp_path / "job")
     assert again.matches_commitment(CARD, b"1" * 32)
     assert not again.matches_commitment(CARD, b"2" * 32)
     assert again.matches_commitment("telco", b"2" * 32)
@@ -65,8 +68,7 @@ def test_a_partner_that_commits_to_something_else_is_noticed(tmp_path: Path) -> 
 
 def test_only_the_agents_own_user_may_read_what_was_drawn(tmp_path: Path) -> None:
     """With everybody's, the secret order follows from it."""
-    counter = FixedRandomness(tmp_path / "job", numbers())
-    counter.start_attempt(ROWS)
+    counter = begun_at(tmp_path / "job")
     counter()
     assert stat.S_IMODE((tmp_path / "job" / FILE).stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "job").stat().st_mode) == 0o700
@@ -77,9 +79,7 @@ def test_a_file_that_is_none_counts_as_nothing_drawn(tmp_path_factory: pytest.Te
     """The partners notice that then."""
     folder = tmp_path_factory.mktemp("drawn")
     (folder / FILE).write_bytes(content)
-    counter = FixedRandomness(folder, numbers())
-    assert counter.start_attempt(ROWS)
-    assert counter() == (1).to_bytes(32, "big")
+    assert begun_at(folder)() == (1).to_bytes(32, "big")
 
 
 def test_a_disk_that_takes_nothing_is_told(tmp_path: Path) -> None:

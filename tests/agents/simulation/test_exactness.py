@@ -159,7 +159,7 @@ def test_model_parts_hold_the_oracles_model_and_only_their_owner_may_read_them(l
     sample = Sample((4, 5, 4), label=label, l2=0.05)
     simulation = virtual_time.run(run(sample, tmp_path), threads=True)  # as in life
     roles = data_roles(simulation)
-    plan = roles[sample.parties[label]].context.ready_plan
+    plan = roles[sample.parties[label]].context.plan
     oracle = oracle_words(simulation)
     model = reference.release(oracle, plan)
     for number, party in enumerate(sample.parties):

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from tercet.agents.simulation.exactness import label_party
 from tercet.agents.simulation.simulate import bit_exact, network_arguments, network_words
 from tercet.mpc.reference import network as network_reference
 from tercet.schemas.files.job import Evaluation
@@ -136,7 +137,7 @@ def test_parts_hold_shares_and_where_the_job_says_so_each_partys_own_block(label
     simulation = virtual_time.run(run(sample, tmp_path), threads=True)  # as in life
     assert bit_exact(simulation)
     parts = parts_of(tmp_path, sample)
-    plan = simulation.label_run.context.ready_plan
+    plan = label_party(simulation)[0].context.plan
     joint = network_words(simulation)
     shares = {f"shares/{party}" for party in sample.parties} | {"shares/upper.0", "shares/upper.1"}
     shares |= {f"shares/bias.{k}" for k in range(3)}

@@ -62,8 +62,8 @@ def test_classes_of_a_real_table_are_told_apart_as_well_as_by_scikit_learn(model
     x, classes = load(return_X_y=True)
     names = [f"kind {one}" for one in classes]
     run = trained(tmp_path, x, names, model=model, **job)
-    assert run.label.labels.classes is not None
-    assert run.label.labels.classes.names == tuple(sorted(set(names)))
+    assert run.labels.classes is not None
+    assert run.labels.classes.names == tuple(sorted(set(names)))
     train, held_out = rows_of(run)
     scaler = StandardScaler().fit(x[train])
     alike = LogisticRegression(max_iter=5000)

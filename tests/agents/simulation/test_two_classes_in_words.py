@@ -23,8 +23,7 @@ def test_two_classes_are_trained_on_as_0_and_1(sample, classes, positive, tmp_pa
     tables[party] |= {OUTCOME: [classes[number] for number in numbers]}
     run = hear(sample, tmp_path, tables=tables, reading={} if positive is None else {"positive": positive})
     assert bit_exact(run.simulation)
-    assert run.label.labels.centred is not None
-    assert run.label.labels.centred[:, 0].tolist() == (numbers[run.label.own.rows] - 0.5).tolist()
+    assert run.labels.centred[:, 0].tolist() == (numbers[run.label.own.rows] - 0.5).tolist()
     notes = {one: run.simulation.runs[one].status().warnings for one in run.names}
     reported = [note for note in notes.pop(party) if "positive class" in note]
     assert bool(reported) == (positive is None)

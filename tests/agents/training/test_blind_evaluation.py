@@ -63,7 +63,7 @@ def test_losses_and_scores_are_those_of_plaintext(sample: Sample, tmp_path: Path
         )
         assert len(mine.held_out_losses) == sample.epochs
     assert history.scores is not None
-    scaling = run.label.labels.scaling
+    scaling = run.labels.scaling
     near = 2.0**-10 * (1.0 if scaling is None or scaling.log else scaling.scale)
     assert np.abs(history.scores - reported(run, plain)).max() <= near
     assert history.metrics[sample.epochs - 1] == metrics(sample.model, labels_of(run), history.scores)

@@ -31,7 +31,7 @@ from tercet.agents.evaluation.baselines import auc, sgd
 from tercet.agents.evaluation.metrics import OF_CLASSES, metrics
 from tercet.agents.models import model_part
 from tercet.agents.reports.solo_baseline import alone
-from tercet.agents.roles.data_party import DataPartyRole
+from tercet.agents.roles.data_party import Trained
 from tercet.agents.simulation.simulate import Simulation, bit_exact, joint_words
 from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.mpc.arithmetic.ring import Words, total
@@ -93,7 +93,7 @@ def labels_of(run: Heard) -> Floats:
 
 def reported(run: Heard, scores: Floats) -> Floats:
     """Scores, (rows, outputs), in the label's own terms: (rows,), but for classes."""
-    scaling, link = run.label.labels.scaling, run.sample.link
+    scaling, link = run.labels.scaling, run.sample.link
     if link in OF_CLASSES:
         return scores
     assert (scaling is None) == (link == "logistic")
@@ -141,9 +141,12 @@ def test_losses_and_scores_are_the_oracles(sample):
     check_scores(run)
 
 
-def unit_of(run: Heard, role: DataPartyRole) -> float:
+def unit_of(run: Heard, role: Trained) -> float:
     """In which a party is told losses: a Poisson deviance in the label's own unit at the label party alone."""
-    return role.labels.scaling.scale if role.labels.scaling is not None and run.sample.link == "poisson" else 1.0
+    labels = role.labels
+    if labels is None or labels.scaling is None or run.sample.link != "poisson":
+        return 1.0
+    return labels.scaling.scale
 
 
 def check_losses(run: Heard) -> None:
@@ -174,7 +177,7 @@ def check_scores(run: Heard) -> None:
     plan, history, model = run.plan, run.label.context.history, run.sample.model
     each = run.sample.evaluation.metrics == "epoch"
     last_steps = {epoch: (epoch + 1) * plan.steps_per_epoch for epoch in range(run.sample.epochs)}
-    scored = run.label.context.training.scored_after
+    scored = run.label.context.description.scored_after
     passes = (
         {e: steps for e, steps in last_steps.items() if scored(e)}
         if each
@@ -248,16 +251,13 @@ def test_an_encoding_is_fitted_on_the_rows_that_are_trained_on_alone():
     """Means and deviations of those, and the scaling of the label too."""
     run = heard(Sample((4, 3), rows=100, label=1, model="linear", evaluation=AT_THE_END))
     for role in run.roles:
-        assert role.encoding is not None
         rows = role.own.rows[~role.held_out]
         for column in role.encoding.columns:
             values = np.array([float(text) for text in run.tables[role.context.me][column.name]])[rows]
             assert (column.mean, column.scale) == pytest.approx((values.mean(), values.std()), rel=1e-9)  # type: ignore[union-attr]
     label = np.array([float(text) for text in run.tables["card"][OUTCOME]])[run.label.own.rows[~run.label.held_out]]
-    assert run.label.labels.scaling is not None
-    assert (run.label.labels.scaling.mean, run.label.labels.scaling.scale) == pytest.approx(
-        (label.mean(), label.std()), rel=1e-9
-    )
+    assert run.labels.scaling is not None
+    assert (run.labels.scaling.mean, run.labels.scaling.scale) == pytest.approx((label.mean(), label.std()), rel=1e-9)
 
 
 # --- early stopping
@@ -373,8 +373,8 @@ def test_a_class_that_only_held_out_rows_have_is_a_warning_to_its_party():
     tables = {party: dict(table) for party, table in sample.tables().items()}
     tables["bank"][OUTCOME] = [*tables["bank"][OUTCOME][:place], "once", *tables["bank"][OUTCOME][place + 1 :]]
     run = heard(sample, tables)
-    assert run.label.labels.classes is not None
-    assert run.label.labels.classes.names == tuple(sorted([*CLASSES, "once"]))
+    assert run.labels.classes is not None
+    assert run.labels.classes.names == tuple(sorted([*CLASSES, "once"]))
     assert "1 of the label's 5 classes occurs in held-out rows only" in run.label.warnings
     assert not any("classes" in warning for role in run.roles[1:] for warning in role.warnings)
     assert run.label.context.history.last_metrics["balanced_accuracy"] <= 0.8
@@ -404,7 +404,7 @@ def rearranged(tables: Tables, seed: int, extra: int = 5) -> dict[str, dict[str,
 def model_of(run: Heard) -> list[Floats]:
     """Weights and intercept as numbers."""
     model = reference.release(
-        reference.train(run.xs, run.y, run.plan, run.order, run.label.shares.step),  # type: ignore[union-attr]
+        reference.train(run.xs, run.y, run.plan, run.order, run.label.shares.step),
         run.plan,
     )
     return [*model.blocks, model.intercept]
@@ -500,7 +500,7 @@ def pooled_auc(run: Heard) -> float:
         parts.append(prepared.fit(rows[~held_out]).transform(rows).astype(float))
         assert set(rows[held_out, -1]) - set(rows[~held_out, -1]), "no category is unseen"
     x, y = np.hstack(parts), labels_in_order(run)
-    fitted = sgd(x[~held_out], y[~held_out], run.label.context.training.training)
+    fitted = sgd(x[~held_out], y[~held_out], run.label.context.description.training)
     return auc(y[held_out], fitted.scores(x[held_out]))
 
 
@@ -525,8 +525,7 @@ def test_the_label_party_alone_is_compared_by_the_same_link_on_the_same_rows(mod
     """Its own columns say less than everybody's: by every metric of the kind that ends at 1."""
     sample = Sample((4, 4), rows=600, batch=64, epochs=6, rate=0.05, model=model, evaluation=AT_THE_END)
     run = hear(sample, tmp_path)
-    context = run.label.context
-    found, joint = alone(context, run.label), context.history.last_metrics
+    found, joint = alone(run.label, run.labels), run.label.context.history.last_metrics
     assert found.keys() == joint.keys() == METRICS[model].keys()
     first = next(iter(METRICS[model]))
     assert 0.05 < found[first] < joint[first]

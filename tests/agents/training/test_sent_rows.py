@@ -6,7 +6,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from tercet.agents.session.context import JobContext
+from tercet.agents.session.agreed import TrainingContext
 from tercet.agents.training.sent_rows import SLICE, row_key, row_masks
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.arithmetic.ring import Words
@@ -36,12 +36,17 @@ def labels(changed: int | None = None) -> Floats:
 S = words()[:3]  # which makes check columns
 
 
+def context_of(run_digest: bytes, **fields: Any) -> TrainingContext:
+    """What there is of a job here."""
+    return cast(TrainingContext, SimpleNamespace(session=SimpleNamespace(run_digest=run_digest), **fields))
+
+
 def key(
     rows: Words | None = None, y: Floats | None = None, s: Words = S, private: bytes = b"p" * 32, **changed: Any
 ) -> bytes:
     """The key in a job like this."""
     job = {"run_digest": b"r" * 32, "shape_digest": b"s" * 32} | changed
-    context = cast(JobContext, SimpleNamespace(**job))
+    context = context_of(job.pop("run_digest"), **job)
     features = ArrayFeatures(words() if rows is None else rows)
     return row_key(context, private, features, s, labels() if y is None else y)
 
@@ -67,6 +72,6 @@ def test_no_two_tables_and_no_two_runs_have_one_key(other: str) -> None:
 def test_every_attempt_of_a_run_has_the_same_masks() -> None:
     """Whoever helps, and as often as they are asked for."""
     step = next(make_job(SMALL).plan.steps())
-    attempts = [cast(JobContext, SimpleNamespace(run_digest=b"r" * 32, attempt=n, helper=f"h{n}")) for n in (1, 2)]
+    attempts = [context_of(b"r" * 32, attempt=n, helper=f"h{n}") for n in (1, 2)]
     some, again = (row_masks(one, "bank", key())("U", 0, 0, step, (9, 2)) for one in attempts)
     assert np.array_equal(some, again)

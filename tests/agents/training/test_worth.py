@@ -12,6 +12,7 @@ from tercet.agents.cli.runner import WORTHLESS
 from tercet.agents.reports.build import report_data
 from tercet.agents.reports.report import render
 from tercet.agents.session.history import EarlyStopper, History
+from tercet.agents.simulation.exactness import label_party
 from tercet.agents.simulation.simulate import Simulation, summary
 from tercet.agents.training.worth import Constant, shortfall
 from tercet.mpc.functions.links import LINKS
@@ -58,9 +59,7 @@ def test_a_job_that_diverges_within_the_range_ends_with_a_word_to_its_label_part
     assert "done, but no better than a constant" in "".join(map(str, job_details(status).columns[1].cells))
     (cell,) = job_table([status]).columns[1].cells
     assert str(cell).endswith(f"done, but {status.worthless}")
-    role = simulation.label_run.role
-    assert role is not None
-    page = render(report_data(simulation.label_run.context, role, None))
+    page = render(report_data(label_party(simulation)[0], None))
     assert "This model is worthless" in page
     assert "The model is no better than a constant." in page
     assert WORTHLESS not in {0, 1, 2, 3, 4}
@@ -73,9 +72,7 @@ def test_nothing_is_said_of_a_model_that_is_better(tmp_path: Path) -> None:
     status = simulation.label_run.status()
     assert (status.state, status.worthless) == ("done", None)
     assert simulation.label_run.context.history.best_epoch is not None
-    role = simulation.label_run.role
-    assert role is not None
-    page = render(report_data(simulation.label_run.context, role, None))
+    page = render(report_data(label_party(simulation)[0], None))
     assert "worthless" not in page
 
 
@@ -95,10 +92,7 @@ def test_an_early_stop_keeps_no_model_that_is_no_better_than_a_constant(tmp_path
 
 def stopping(on: str, patience: int) -> EarlyStopper:
     """The label party's rule."""
-    evaluation = Evaluation(holdout=0.3, loss=True, metrics="epoch")
-    return EarlyStopper(
-        Sample(evaluation=evaluation, early_stopping=EarlyStopping(on=on, patience=patience)).description()
-    )
+    return EarlyStopper(EarlyStopping(on=on, patience=patience), "logistic")
 
 
 def test_a_model_on_its_way_is_waited_for_and_kept_once_it_is_worth_something() -> None:

@@ -1,0 +1,118 @@
+"""Reads a data party's own table for one job, before anything of it is sent."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from threading import Thread
+from typing import Any, NamedTuple
+
+from tercet.agents.access.table import read_snapshot
+from tercet.agents.alignment.table_problems import unusable_login, unusable_table
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.policy.table import narrow_table
+from tercet.agents.session.context import JobContext
+from tercet.agents.session.fixed_randomness import Draws
+from tercet.broker.sealing.key_problem import KeyProblem
+from tercet.schemas.files.invalid import Invalid
+from tercet.schemas.files.job import canonical_digest
+from tercet.tables.core.interrupt import Interrupt
+from tercet.tables.core.problem import TableProblem
+from tercet.tables.core.table import Kind
+from tercet.tables.snapshot.snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class OwnTable:
+    """Holds a party's table as the run's first attempt found it, and that run's draws."""
+
+    table: Snapshot
+    draws: Draws
+
+
+class Reading(NamedTuple):
+    """Says what is read of a table; `take_snapshot` has the same words."""
+
+    with_label: bool = False
+    label_kind: Kind = "numeric"
+    expected: Mapping[str, Kind] | None = None
+    own_ids: bool = False
+
+    @property
+    def key(self) -> list[Any]:
+        """Words that a stored snapshot must have been read by."""
+        features = None if self.expected is None else list(self.expected.items())
+        return [self.with_label, self.label_kind, features, self.own_ids]
+
+
+async def read_table(context: JobContext, reading: Reading) -> OwnTable:
+    """Take the snapshot, or open the run's earlier one.
+
+    Raises:
+        JobProblem: the table cannot be used; this party is named.
+    """
+    interrupt = Interrupt()
+    try:
+        table = await context.compute(_read_snapshot, context, reading, interrupt)
+    except asyncio.CancelledError:
+        # A query may take hours, and its answer is no longer needed. Cancelling it takes a while too.
+        Thread(target=interrupt.set, name="interrupt", daemon=True).start()
+        raise
+    except (Invalid, KeyProblem) as problem:
+        raise unusable_login(context, problem) from None
+    except TableProblem as problem:
+        raise unusable_table(context, problem) from None
+    except OSError as error:
+        raise disk_problem(context, error) from None
+    context.statistics.table_rows = table.rows
+    context.findings.own_columns = tuple(column.name for column in table.columns)
+    return OwnTable(table, await _start_draws(context, table))
+
+
+def _read_snapshot(context: JobContext, reading: Reading, interrupt: Interrupt) -> Snapshot:
+    job, me = context.job.description, context.me
+    name = job.table_of(me)
+    settings = narrow_table(context.settings.tables[name], job.columns_of(me), job.holdout_column_of(me))
+    snapshot = context.snapshots.snapshot(
+        name,
+        settings,
+        reading.key,
+        lambda: read_snapshot(name, settings, context.work_folder, **reading._asdict(), interrupt=interrupt),
+    )
+    context.files.callback(snapshot.close)  # here, since the caller may have been cancelled meanwhile
+    return snapshot
+
+
+async def _start_draws(context: JobContext, table: Snapshot) -> Draws:
+    """Find the run's earlier draws, if the table is still the one that they belong to."""
+    try:
+        draws = context.randomness.start_attempt(_reading_digest(context, await context.compute(table.digest)))
+    except OSError as error:
+        raise disk_problem(context, error) from None
+    if draws is None:
+        raise changed_table(context.me)
+    return draws
+
+
+def _reading_digest(context: JobContext, rows: bytes) -> bytes:
+    """Digest the rows, and in a training the settings that encode them."""
+    table = context.settings.tables[context.description.table_of(context.me)]
+    fitted = [table.clip, table.rare, table.whiten] if context.description.kind == "training" else []
+    return canonical_digest("tercet rows", [rows.hex(), *fitted])
+
+
+def changed_table(party: str) -> JobProblem:
+    """Make the problem of a changed table.
+
+    A run must not use the same signs and noise for two tables, nor choose held-out rows twice.
+    """
+    reason = (
+        f"{party}'s table, or its saved randomness, has changed since the first attempt, so the job cannot go on: "
+        f"submit it with --again"
+    )
+    return JobProblem("table.changed", party, reason)
+
+
+def disk_problem(context: JobContext, error: OSError) -> JobProblem:
+    """Make the problem of a disk that does not take a copy of the table."""
+    public = f"{context.me} cannot write a working copy of its table to its disk"
+    return JobProblem("disk.write", context.me, public, f"{context.work_folder}: {error.strerror}")
