@@ -1,5 +1,6 @@
 """The documents show the code as it is: the picture of the rooms, and every path that they name."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -68,3 +69,15 @@ def test_contributing_answers_ten_questions_by_files_that_exist() -> None:
         bare = re.findall(r"`([a-z_]+\.py)`", rest)
         folders = [ROOT / path for path in named(rest) if path.endswith("/")]
         assert all(any((folder / name).exists() for folder in folders) for name in bare), question
+
+
+def assertions(source: str) -> list[int]:
+    """The lines on which a module asserts something."""
+    return [node.lineno for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Assert)]
+
+
+def test_no_agent_asserts_that_a_value_is_there() -> None:
+    """A phase returns what the next one needs, so that nobody has to say that it was filled in."""
+    found = {str(path): assertions(path.read_text(encoding="utf-8")) for path in (ROOT / "agents").rglob("*.py")}
+    assert {name: lines for name, lines in found.items() if lines} == {}
+    assert assertions("def f(x):\n    if x:\n        assert x.plan is not None") == [3]
