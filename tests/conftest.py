@@ -4,6 +4,7 @@ import contextlib
 import gc
 import os
 import platform
+import signal
 from collections.abc import Iterator
 
 import hypothesis
@@ -36,6 +37,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """It knows how many tests there are."""
     session.config.stash[SESSION], session.config.stash[PASSED] = session, 0
 
+
+# A shell starts what runs in the background with SIGINT ignored, and every process below would inherit that.
+with contextlib.suppress(ValueError):  # not in the main thread
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 gc.disable()  # until the tests begin: importing them makes no garbage
 

@@ -1,5 +1,7 @@
 """Finding RabbitMQ for tests, without a RabbitMQ."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,11 @@ def test_a_choice_that_is_not_installed_is_never_another_server(tmp_path: Path, 
 def test_ports_differ():
     """Many at once."""
     assert len(set(free_ports(50))) == 50
+
+
+def test_what_the_tests_start_hears_an_interrupt():
+    """Also where a shell has started them in the background, with SIGINT ignored: conftest.py sees to it."""
+    program = "import signal; print(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)"
+    assert (
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "False\n"
+    )
