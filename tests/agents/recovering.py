@@ -26,6 +26,7 @@ from tercet.schemas.files.recovery import Recovery
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.kinds import JobStatus, Message
+from tests import virtual_time
 from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, Scene, job, party_settings, scene, three
 from tests.fixed_agent import fixed_contribution
 
@@ -174,7 +175,7 @@ def undisturbed(description: TrainingJob) -> Undisturbed:
                 return Undisturbed(parts(Path(place), description.id), history)
 
     with ThreadPoolExecutor(1) as thread:  # which has no event loop yet
-        return thread.submit(asyncio.run, run()).result()
+        return thread.submit(virtual_time.run, run()).result()
 
 
 def attempts_of(said: Sequence[Said], kind: str) -> set[int]:

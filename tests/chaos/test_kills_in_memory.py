@@ -27,6 +27,7 @@ from tercet.schemas.files.job import Evaluation, TrainingJob
 from tercet.schemas.files.recovery import Recovery
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.address import Round, parse_address
+from tests import virtual_time
 from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, Scene, job, scene, three
 from tests.chaos.faults import FaultyBroker
 from tests.chaos.plans import Plan, Point, Way, When, plan_file
@@ -130,7 +131,7 @@ def undisturbed() -> tuple[dict[str, Any], dict[tuple[str, Way], int]]:
 
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        return asyncio.run(run()), counts
+        return virtual_time.run(run()), counts
 
 
 @st.composite
@@ -181,7 +182,7 @@ WITHOUT_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)  # a job that 
 def test_whoever_dies_at_whatever_message_the_model_is_the_same(plan: Plan) -> None:
     """Every word of every party's part; and no queue is left."""
     with tempfile.TemporaryDirectory() as folder:
-        parts = asyncio.run(lived_through(plan, Path(folder)))
+        parts = virtual_time.run(lived_through(plan, Path(folder)))
     same(parts)
 
 
@@ -191,7 +192,7 @@ def test_a_run_has_messages_to_die_at_both_ways_at_every_party() -> None:
     assert set(counts) == {(party, way) for party in PARTIES for way in ("in", "out")}
     assert all(count >= 10 for count in counts.values()), counts
     with tempfile.TemporaryDirectory() as folder:
-        alive = asyncio.run(lived_through(Plan(seed=0), Path(folder)))
+        alive = virtual_time.run(lived_through(Plan(seed=0), Path(folder)))
     assert len(alive[LOSSES]) == EPOCHS
     same(alive)
 

@@ -21,6 +21,7 @@ from tercet.agents.messaging.inbox import Deadline
 from tercet.broker.interface.base import Envelope
 from tercet.schemas.files.recovery import Recovery
 from tercet.schemas.messages.kinds import Cancel, Failure, Message, Outcome, Progress
+from tests import virtual_time
 from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, Scene, job, off, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.schemas.strategies import EACH, messages
@@ -139,12 +140,17 @@ async def one_job(folder: Path, said: list[Saying], recovery: Recovery) -> None:
         assert {status.state for status in again.values()} == {"done"}, [status.failure for status in again.values()]
 
 
-async def test_an_end_that_is_blamed_on_somebody_else_is_blamed_on_who_says_so(tmp_path: Path) -> None:
+def test_an_end_that_is_blamed_on_somebody_else_is_blamed_on_who_says_so(tmp_path: Path) -> None:
     """Found by what follows: how a job has ended is heard with as little trust as that it ends."""
+    virtual_time.run(blame_somebody_else(tmp_path))
+
+
+async def blame_somebody_else(folder: Path) -> None:
+    """Say three times how a job has ended, while it trains."""
     blamed = Failure(code="party.silent", stage="", culprit="nobody", reason="they say", verdict=True)
     outcome = Outcome(state="failed", failure=blamed, attempt=1)
     said = [Saying(after, BANK, CARD, outcome, 9_999_999_999, 0) for after in (60, 200, 400)]  # a queue may be late
-    async with scene(three(tmp_path, DEADLINES), tmp_path) as stage:
+    async with scene(three(folder, DEADLINES), folder) as stage:
         meddle(stage, said)
         await stage.start()
         ended = await stage.ended(stage.submit(job(epochs=400)), seconds=LONG)
@@ -162,7 +168,7 @@ def test_whatever_is_said_a_job_ends_once_and_is_explained(plots: list[tuple[lis
         await asyncio.gather(*jobs)
 
     with tempfile.TemporaryDirectory() as folder, capture_logs() as logs:
-        asyncio.run(example(Path(folder)))
+        virtual_time.run(example(Path(folder)))
     assert not [line for line in logs if "error of our own" in line["event"]]
 
 
