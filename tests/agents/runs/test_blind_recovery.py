@@ -49,9 +49,7 @@ async def fails_within_an_epoch(stage: Recovering, description: TrainingJob, par
     return name
 
 
-@pytest.mark.parametrize(
-    ("shape", "party"), [*(("logistic", party) for party in THREE), ("linear", BANK), ("network", CARD)]
-)
+@pytest.mark.parametrize(("shape", "party"), [("logistic", NOTARY), ("linear", BANK), ("network", CARD)])
 async def test_a_job_goes_on_from_its_last_checkpoint_and_is_exact(tmp_path: Path, shape: str, party: str) -> None:
     """Whoever was away; the loss of each epoch is there."""
     description = SHAPES[shape]
@@ -95,7 +93,7 @@ def sent_rows(stage: Recovering) -> dict[int, Sent]:
     return found
 
 
-@pytest.mark.parametrize("party", THREE)
+@pytest.mark.parametrize("party", [BANK])
 async def test_masked_rows_are_found_again_after_a_restart(tmp_path: Path, party: str) -> None:
     """Whoever was away: what was sent before the checkpoint is not sent again."""
     async with recovering(tmp_path) as stage:
@@ -108,7 +106,7 @@ async def test_masked_rows_are_found_again_after_a_restart(tmp_path: Path, party
         assert not any(table_folder(tmp_path / one, name).exists() for one in THREE)
 
 
-@pytest.mark.parametrize("party", [BANK, CARD])
+@pytest.mark.parametrize("party", [CARD])
 async def test_masked_rows_that_are_not_whole_are_sent_again(tmp_path: Path, party: str) -> None:
     """As the same words, for one mask must not meet two values; and all parties send theirs."""
     async with recovering(tmp_path) as stage:
@@ -133,7 +131,7 @@ async def test_masked_rows_that_are_not_whole_are_sent_again(tmp_path: Path, par
         assert all(np.array_equal(before[one], after[one]) for one in again)
 
 
-@pytest.mark.parametrize("party", [BANK, CARD])
+@pytest.mark.parametrize("party", [BANK])
 async def test_a_network_is_narrowed_again_by_new_masks_after_a_fault_before_its_release(
     tmp_path: Path, party: str
 ) -> None:
@@ -157,8 +155,8 @@ async def test_a_network_is_narrowed_again_by_new_masks_after_a_fault_before_its
 
 @pytest.mark.parametrize(
     ("falls_silent", "description"),
-    [(crashes, OBTAINED), (hangs, OBTAINED), (crashes, OBTAINED.model_copy(update=NETWORK))],
-    ids=["crashes", "hangs", "crashes in a network"],
+    [(hangs, OBTAINED), (crashes, OBTAINED.model_copy(update=NETWORK))],
+    ids=["hangs", "crashes in a network"],
 )
 async def test_a_second_helper_ends_what_the_first_has_begun(
     tmp_path: Path, falls_silent: Callable[[Recovering], None], description: TrainingJob

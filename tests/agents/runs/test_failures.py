@@ -637,8 +637,9 @@ OTHER_TERMS = [
 ]
 
 
-@pytest.mark.parametrize("changes", OTHER_TERMS, ids=", ".join)
-@pytest.mark.parametrize("receiver", [CARD, NOTARY])
+@pytest.mark.parametrize(
+    ("changes", "receiver"), [(OTHER_TERMS[0], CARD), *((changes, NOTARY) for changes in OTHER_TERMS)]
+)
 async def test_terms_with_other_numbers_are_noticed(tmp_path: Path, changes: dict[str, Any], receiver: str) -> None:
     """The label party leads, but each party makes the plan for itself."""
 

@@ -83,16 +83,7 @@ async def test_a_label_party_without_columns_goes_on_too(tmp_path: Path) -> None
         assert runs[BANK].attempts.furthest > 0
 
 
-async def test_agents_that_all_crash_at_once_go_on(tmp_path: Path) -> None:
-    """In whatever order they are back."""
-    undisturbed(JOB)
-    async with recovering(tmp_path) as stage:
-        name = await begun(stage)
-        await stage.restart(NOTARY, BANK, CARD)
-        await ends_well(stage, tmp_path, name)
-
-
-@pytest.mark.parametrize("party", THREE)
+@pytest.mark.parametrize("party", [CARD])
 async def test_an_agent_that_is_stopped_goes_on_in_its_next_life(tmp_path: Path, party: str) -> None:
     """The others need no deadline to learn that it has left; the job fails nowhere meanwhile."""
     undisturbed(JOB)
@@ -118,7 +109,7 @@ async def test_all_agents_stopped_go_on_in_their_next_lives(tmp_path: Path) -> N
         await ends_well(stage, tmp_path, name)
 
 
-@pytest.mark.parametrize("party", THREE)
+@pytest.mark.parametrize("party", [BANK])
 async def test_a_line_that_is_cut_and_mended_costs_an_attempt(tmp_path: Path, party: str) -> None:
     """However the party itself sees it."""
     undisturbed(JOB)
@@ -144,7 +135,7 @@ async def test_a_broker_that_is_away_for_a_while_costs_an_attempt(tmp_path: Path
         await ends_well(stage, tmp_path, name)
 
 
-@pytest.mark.parametrize("party", THREE)
+@pytest.mark.parametrize("party", [NOTARY])
 async def test_a_prediction_begins_again_as_well(tmp_path: Path, party: str) -> None:
     """It has no checkpoints, and the scores are the same."""
     async with recovering(tmp_path) as stage:
@@ -181,14 +172,13 @@ def lossy(envelope: Envelope, _queue: str) -> list[Drop]:
     return [Drop()] if envelope.kind == "pre-activation share" and envelope.sender == CARD else []
 
 
-@pytest.mark.parametrize("attempts", [1, 2])
-async def test_when_the_attempts_are_used_up_everybody_says_the_same(tmp_path: Path, attempts: int) -> None:
+async def test_when_the_attempts_are_used_up_everybody_says_the_same(tmp_path: Path) -> None:
     """The reason of the last one, after as many as the label party's settings say."""
-    async with recovering(tmp_path, recovery=Recovery(attempts=attempts)) as stage:
+    async with recovering(tmp_path, recovery=Recovery(attempts=2)) as stage:
         stage.memory_broker.faults = lossy
         ended = await stage.run(job())
         off(ended, "transport.lost", "broker")
-        assert {status.attempt for status in ended.values()} == {attempts}
+        assert {status.attempt for status in ended.values()} == {2}
 
 
 def trains(stage: Recovering, name: str, attempt: int) -> bool:
@@ -201,14 +191,14 @@ async def test_an_attempt_that_gets_further_does_not_count(tmp_path: Path) -> No
     """Only those in a row that gain nothing."""
     async with recovering(tmp_path, recovery=OFTEN.model_copy(update={"attempts": 2})) as stage:
         await stage.start()
-        name = stage.submit(long_job(epochs=200))
-        for number in (1, 2, 3):
+        name = stage.submit(long_job(epochs=100))
+        for number in (1, 2):
             await stage.until(lambda: trains(stage, name, number))  # noqa: B023
             await stage.saved(name, more_than=setup_of(stage.run_of(BANK, name)).context.first_step)
             await stage.restart(NOTARY)
         ended = await stage.ended(name, seconds=20)
         assert states(ended) == {"done"}
-        assert ended[BANK].attempt > 3
+        assert ended[BANK].attempt > 2
 
 
 # --- a person ends it
@@ -228,7 +218,7 @@ async def leaderless(stage: Recovering, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("trouble", "down", "cancels"),
-    [(crashed, CARD, BANK), (crashed, CARD, NOTARY), (leaderless, BANK, CARD), (leaderless, BANK, NOTARY)],
+    [(crashed, CARD, NOTARY), (leaderless, BANK, CARD)],
 )
 async def test_a_job_that_waits_for_somebody_can_be_cancelled(
     tmp_path: Path, trouble: Callable[[Recovering, str], Awaitable[None]], down: str, cancels: str
@@ -258,7 +248,7 @@ async def test_a_party_that_was_down_learns_that_the_job_was_cancelled_though_th
         assert stage.said("outcome")
 
 
-@pytest.mark.parametrize("cancels", [BANK, STANDBY, NOTARY])
+@pytest.mark.parametrize("cancels", [STANDBY])
 async def test_a_job_with_a_helper_that_stands_by_can_be_cancelled(tmp_path: Path, cancels: str) -> None:
     """By that one, too."""
     async with recovering(tmp_path, *FOUR) as stage:
@@ -274,9 +264,7 @@ def first_of_the_second_attempt(kind: str) -> Callable[[Envelope], bool]:
     return lambda envelope: envelope.kind == kind and parse_address(envelope.address).attempt == 2
 
 
-@pytest.mark.parametrize(
-    ("party", "kind"), [(BANK, "progress"), (CARD, "progress"), (NOTARY, "received"), (CARD, "handshake")]
-)
+@pytest.mark.parametrize(("party", "kind"), [(CARD, "progress"), (NOTARY, "received")])
 async def test_a_job_can_be_cancelled_right_when_an_attempt_begins(tmp_path: Path, party: str, kind: str) -> None:
     """Whether it is noticed in the old attempt, between the two or in the new one."""
     async with recovering(tmp_path) as stage:
