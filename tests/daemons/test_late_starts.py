@@ -1,4 +1,7 @@
-"""A partner's agent that starts late, while another attempt is just beginning, finds its way into the job."""
+"""A partner's agent that starts late, while another attempt is just beginning, finds its way into the job.
+
+`tests/agents/machine` has such starts at every moment, in virtual time; these are over a real RabbitMQ.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,7 +17,7 @@ from tercet.schemas.files.recovery import Recovery
 from tercet.schemas.files.settings import Settings
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, job, three
 
-LATE_STARTS = 10
+LATE_STARTS = 3
 ACCEPT = 0.8  # seconds, after which the label party begins another attempt
 SECONDS = 30.0  # for a job that takes one
 
@@ -38,7 +41,7 @@ async def agent(url: str, settings: Settings, identity: Identity, ended: dict[st
         await broker.close()
 
 
-async def test_ten_late_starts_all_get_into_their_job(tmp_path: Path, amqp_url: str) -> None:
+async def test_late_starts_all_get_into_their_job(tmp_path: Path, amqp_url: str) -> None:
     """The heartbeats that tell of other attempts wait in the queue that a late one opens, or come while it does."""
     deadlines = PATIENT.model_copy(update={"accept": ACCEPT, "heartbeat": 0.05, "drain": 5.0})
     settings = {
