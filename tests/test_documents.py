@@ -16,6 +16,7 @@ from tercet.agents.cli.job import jobs
 from tercet.schemas.files.console_settings import ConsoleSettings
 from tercet.schemas.files.job import EarlyStopping, Evaluation, Network, PredictionJob, Privacy, Training, TrainingJob
 from tercet.schemas.files.monitor_settings import MonitorSettings
+from tercet.schemas.files.page_settings import PageSettings
 from tercet.schemas.files.policy import PolicySettings
 from tercet.schemas.files.recovery import Recovery
 from tercet.schemas.files.settings import BrokerSettings, Deadlines, Limits, Partner, Settings, TableSettings
@@ -29,6 +30,7 @@ PARTS = [
     Deadlines,
     Limits,
     MonitorSettings,
+    PageSettings,
     ConsoleSettings,
     PolicySettings,
     Recovery,

@@ -24,6 +24,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
     "agents": {
         "cli": {
             "simulation",
+            "page",
             "daemon",
             "jobs",
             "session",
@@ -36,6 +37,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "kit",
             "core",
         },
+        "page": {"daemon", "jobs", "runs", "policy", "access", "core"},
         "simulation": {
             "daemon",
             "jobs",

@@ -8,6 +8,7 @@ cancelled; 2 wrong usage; 3 a file, a key or a table cannot be used; 4 broker or
 import signal
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,6 +34,7 @@ from tercet.agents.cli.runner import (
     settings_of,
 )
 from tercet.agents.cli.timeline import timeline
+from tercet.agents.cli.user import users
 from tercet.agents.core.log_level import Level
 from tercet.agents.core.private_file import replace
 from tercet.agents.core.states import State
@@ -40,6 +42,7 @@ from tercet.schemas.files.invalid import Invalid
 
 if TYPE_CHECKING:
     from tercet.agents.simulation.simulate import Simulation
+    from tercet.broker.interface.dead_letters import DeadLetter
     from tercet.schemas.core.trace import StepTrace
     from tercet.schemas.files.job import JobDescription
     from tercet.schemas.files.settings import Settings
@@ -57,9 +60,13 @@ app.command()(doctor)
 app.command()(explain)
 app.command()(kit)
 app.add_typer(brokers, name="broker")
+app.add_typer(users, name="user")
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB.toml", help="the job description")]
 LogLevel = Annotated[Level, typer.Option("--log", help="the lowest level that is logged")]
+
+
+LETTER_SECONDS = 3.0  # for a connection to the broker
 
 
 class DemoModel(StrEnum):
@@ -290,10 +297,28 @@ async def serve(settings: "Settings", contribute: Callable[[], bytes] | None = N
     broker = await connect(settings)
     try:
         agent = Agent(settings, identity, broker, contribute=contribute or system_randomness)
-        reloading = [] if path is None else [reload_on_signal(again, agent, path)]
-        await notify_service_manager(agent, broker, stop, notifier, *reloading)
+        beside = [] if path is None else [reload_on_signal(again, agent, path)]
+        page = None
+        if settings.page.port is not None:
+            from tercet.agents.page.site import Page, listening  # noqa: PLC0415 - a web framework
+
+            place, site = listening(settings.page), Page(agent, broker, partial(_read_letters, settings))
+            page, beside = (site.app, place), [*beside, site.watch()]
+        await notify_service_manager(agent, broker, stop, notifier, *beside, page=page)
     finally:
         await broker.close()
+
+
+async def _read_letters(settings: "Settings", limit: int) -> "tuple[list[DeadLetter], int]":
+    """Read dead letters by a connection of their own, as `tercet broker dead-letters` does."""
+    from tercet.agents.access.broker import connect  # noqa: PLC0415
+    from tercet.broker.rabbitmq.dead_letters import read_dead_letters  # noqa: PLC0415
+
+    connection = await connect(settings, "dead letters", seconds=LETTER_SECONDS)
+    try:
+        return await read_dead_letters(connection, settings.party, limit)
+    finally:
+        await connection.close()
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ HEADERS: Final = {
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
-    "referrer-policy": "no-referrer",
+    "referrer-policy": "same-origin",  # with none a browser does not say which page sends a form
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }

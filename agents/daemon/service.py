@@ -6,7 +6,7 @@ It decides nothing about jobs; an agent without either runs the same.
 import asyncio
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tercet.agents.daemon.agent import Agent
 from tercet.agents.daemon.console_socket import ConsoleSocket
@@ -14,19 +14,31 @@ from tercet.agents.daemon.health import LoopMonitor, health_problems, look_for_a
 from tercet.agents.daemon.systemd import Notifier
 from tercet.broker.interface.base import Broker
 
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from tercet.agents.daemon.http_server import Listening
+
 
 async def notify_service_manager(
-    agent: Agent, broker: Broker, stop: asyncio.Event, notifier: Notifier, *more: Coroutine[Any, Any, None]
+    agent: Agent,
+    broker: Broker,
+    stop: asyncio.Event,
+    notifier: Notifier,
+    *more: Coroutine[Any, Any, None],
+    page: "tuple[ASGIApp, Listening] | None" = None,
 ) -> None:
     """Run an agent until `stop` is set, and answer for it meanwhile; `more` runs beside it.
 
+    `page` is an application of its own, and where it listens.
+
     Raises:
-        Invalid: the port of [monitor] or the socket of [console] cannot be had.
+        Invalid: the port of [monitor] or [page], or the socket of [console], cannot be had.
         BrokerError: as `Agent.serve`.
     """
     pulse = LoopMonitor()
     async with AsyncExitStack() as servers, asyncio.TaskGroup() as tasks:
-        await _listen(servers, agent, broker, pulse)
+        await _listen(servers, agent, broker, pulse, page)
         beside = [
             tasks.create_task(pulse.beat()),
             tasks.create_task(look_for_alarms(agent, broker)),
@@ -42,16 +54,27 @@ async def notify_service_manager(
                 task.cancel()
 
 
-async def _listen(servers: AsyncExitStack, agent: Agent, broker: Broker, pulse: LoopMonitor) -> None:
+async def _listen(
+    servers: AsyncExitStack,
+    agent: Agent,
+    broker: Broker,
+    pulse: LoopMonitor,
+    page: "tuple[ASGIApp, Listening] | None" = None,
+) -> None:
     """Serve what the settings name a port for; an agent without one loads none of it."""
     settings = agent.settings.monitor
-    if settings.port is None:
+    if settings.port is None and page is None:
         return
     from tercet.agents.daemon.http_server import Listening, WebServer  # noqa: PLC0415 - a web framework
     from tercet.agents.daemon.monitor import MonitorApp, answers_of  # noqa: PLC0415
 
-    app = MonitorApp(answers_of(agent, broker, pulse))
-    await servers.enter_async_context(WebServer(app, Listening("[monitor]", settings.address, settings.port)))
+    answers, served = answers_of(agent, broker, pulse), [] if page is None else [page]
+    if page is not None and (page[1].address, page[1].port) == (settings.address, settings.port):
+        served = [(MonitorApp(answers, page[0]), page[1])]
+    elif settings.port is not None:
+        served.append((MonitorApp(answers), Listening("[monitor]", settings.address, settings.port)))
+    for app, place in served:
+        await servers.enter_async_context(WebServer(app, place))
 
 
 async def _notify_state(agent: Agent, broker: Broker, notifier: Notifier) -> None:

@@ -19,6 +19,7 @@ from tercet.schemas.files.job import read_toml
 from tercet.schemas.files.key_text import without_checksum
 from tercet.schemas.files.mistakes import explain
 from tercet.schemas.files.monitor_settings import MonitorSettings
+from tercet.schemas.files.page_settings import PageSettings
 from tercet.schemas.files.policy import DAY_SECONDS, PartnerPolicy, PolicySettings, TablePolicy
 from tercet.schemas.files.recovery import Recovery
 
@@ -253,6 +254,7 @@ class Settings(TomlModel):
     limits: Limits = Limits()
     recovery: Recovery = Recovery()
     monitor: MonitorSettings = MonitorSettings()
+    page: PageSettings = PageSettings()
     console: ConsoleSettings = ConsoleSettings()
     policy: PolicySettings = PolicySettings()
     report: bool = True  # whether a page is written about each job that is done
@@ -313,7 +315,8 @@ def _anchored(settings: Settings, folder: Path) -> Settings:
         for name, t in settings.tables.items()
     }
     console = settings.console.model_copy(update=anchor(settings.console, "socket"))
-    sections = {"broker": broker, "console": console, "tables": tables}
+    page = settings.page.model_copy(update=anchor(settings.page, "certificate", "key"))
+    sections = {"broker": broker, "console": console, "page": page, "tables": tables}
     return settings.model_copy(update=anchor(settings, "identity", "state") | sections)
 
 

@@ -1,0 +1,109 @@
+"""Persons decide on jobs on the page: who may, what follows, and what the audit log says of it."""
+
+from pathlib import Path
+
+import pytest
+
+from tercet.agents.page.users import Role
+from tercet.agents.policy.audit_log import entries
+from tests.agents.page.web import paged, waiting_job
+from tests.agents.scenes import BANK, CARD, nothing_left, off
+from tests.agents.scenes import quick_switches as quick_switches  # a fixture
+
+pytestmark = pytest.mark.real_time
+
+
+def audited(state: Path, event: str) -> list[str]:
+    """The persons of an event in the audit log."""
+    return [entry.fields["by"] for entry in entries((state / "audit.log").read_bytes()) if entry.event == event]
+
+
+async def test_two_persons_approve_a_job(tmp_path: Path) -> None:
+    """The second word lets it in; the log has both names."""
+    async with paged(tmp_path, approvals=2) as site:
+        ada, bob = await site.person("ada", Role.APPROVER), await site.person("bob", Role.OPERATOR)
+        job_id = await waiting_job(site)
+        page = f"/jobs/{job_id}"
+        assert "Nobody has yet" in (await ada.get(page)).text
+        assert (await ada.press(page, f"{page}/approve")).status == 303
+        shown = (await ada.get(page)).text
+        assert ("Another person must" in shown, "Approve as" in shown) == (True, False)
+        nothing_left(site.stage)
+        assert "Approved so far by ada" in (await bob.get(page)).text
+        assert (await bob.press(page, f"{page}/approve")).status == 303
+        assert {found.state for found in (await site.stage.ended(job_id)).values()} == {"done"}
+        assert "Approved by ada and bob" in (await ada.get(page)).text
+    assert audited(site.state, "approved") == ["ada", "bob"]
+
+
+async def test_one_person_is_not_two_by_a_form_of_her_own(tmp_path: Path) -> None:
+    """The button is gone, and the agent itself counts names."""
+    async with paged(tmp_path, approvals=2) as site:
+        ada = await site.person("ada", Role.APPROVER)
+        job_id = await waiting_job(site)
+        page = f"/jobs/{job_id}"
+        form = await ada.get(page)
+        sent = {"csrf": form.csrf(), "run": form.hidden("run")}
+        assert (await ada.post(f"{page}/approve", sent)).status == 303
+        again = await ada.post(f"{page}/approve", sent)
+        assert (again.status, "another person" in again.text) == (409, True)
+        site.stage.agents[CARD].cancel(job_id)
+        await site.stage.ended(job_id)
+
+
+async def test_a_refusal_tells_everybody_why(tmp_path: Path) -> None:
+    async with paged(tmp_path) as site:
+        ada = await site.person("ada", Role.APPROVER)
+        job_id = await waiting_job(site)
+        page = f"/jobs/{job_id}"
+        assert (await ada.press(page, f"{page}/refuse", why="not in this quarter")).status == 303
+        assert "not in this quarter" in off(await site.stage.ended(job_id), "policy.refused", CARD)
+        assert (await ada.press(page, f"{page}/approve", run="00")).status == 409
+        assert "not in this quarter" in (await ada.get(page)).text
+    assert audited(site.state, "refused") == ["ada"]
+
+
+@pytest.mark.parametrize(
+    ("role", "word", "may"),
+    [
+        (Role.VIEWER, "approve", False),
+        (Role.VIEWER, "refuse", False),
+        (Role.VIEWER, "cancel", False),
+        (Role.APPROVER, "approve", True),
+        (Role.APPROVER, "cancel", False),
+        (Role.OPERATOR, "cancel", True),
+    ],
+)
+async def test_a_person_does_what_the_role_says(tmp_path: Path, role: Role, word: str, may: bool) -> None:
+    """Though the form is all right: any person has its secret."""
+    async with paged(tmp_path) as site:
+        ada = await site.person("ada", role)
+        job_id = await waiting_job(site, epochs=200)
+        page = f"/jobs/{job_id}"
+        run = site.stage.agents[CARD].jobs.runs[job_id].job.run.hex()
+        answer = await ada.press(page, f"{page}/{word}", run=run)
+        assert answer.status == (303 if may else 403)
+        assert may or f"A {role} may not do that" in answer.text
+        if word != "cancel" or not may:
+            site.stage.agents[CARD].cancel(job_id)
+        await site.stage.ended(job_id)
+    events = [entry.event for entry in entries((site.state / "audit.log").read_bytes())]
+    assert {"approve": "approved", "refuse": "refused"}.get(word, "ended") in events or not may
+    assert not ({"approved", "refused"} & {*events}) or may
+    if word == "cancel":
+        assert audited(site.state, "cancelled") == (["ada"] if may else [""])
+
+
+async def test_a_word_on_another_run_than_the_one_that_was_shown_does_not_count(tmp_path: Path) -> None:
+    """It was submitted anew meanwhile, with other partners perhaps."""
+    async with paged(tmp_path) as site:
+        ada = await site.person("ada", Role.OPERATOR)
+        job_id = await waiting_job(site)
+        page = f"/jobs/{job_id}"
+        for word in ("approve", "refuse", "cancel"):
+            answer = await ada.press(page, f"{page}/{word}", run="00" * 32)
+            assert (answer.status, "submitted anew" in answer.text) == (409, True)
+        assert site.stage.agents[CARD].status(job_id)[0].approval == "approval"
+        site.stage.agents[BANK].cancel(job_id)
+        await site.stage.ended(job_id)
+        assert (await ada.post("/jobs/none-00000000/approve", {"csrf": (await ada.get("/")).csrf()})).status == 404

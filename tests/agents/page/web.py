@@ -1,0 +1,162 @@
+"""A page of an agent of a scene, and a small browser for it: cookies, forms, and any header that a test wants."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+from tercet.agents.daemon.http_server import Listening, WebServer
+from tercet.agents.page.site import Page
+from tercet.agents.page.users import Role, UserFile
+from tercet.schemas.files.page_settings import PageSettings
+from tercet.schemas.files.policy import PolicySettings
+from tests.agents.scenes import CARD, PATIENT, Scene, job, scene, three
+
+PASSWORD = "a long enough secret"
+
+
+@dataclass
+class Answer:
+    """What came back."""
+
+    status: int
+    headers: dict[str, str]
+    text: str
+
+    def csrf(self) -> str:
+        """The secret of the page's forms."""
+        found = re.search(r'name="csrf" value="([^"]+)"', self.text)
+        return found[1] if found else ""
+
+    def hidden(self, name: str) -> str:
+        """Another hidden field of the page's forms."""
+        found = re.search(rf'name="{name}" value="([^"]+)"', self.text)
+        return found[1] if found else ""
+
+
+@dataclass
+class Web:
+    """Asks one page, as a browser does that is at it."""
+
+    port: int
+    cookies: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def host(self) -> str:
+        """As it stands in the address."""
+        return f"127.0.0.1:{self.port}"
+
+    async def say(self, request: bytes) -> bytes:
+        """Send bytes; all that comes back."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(request)
+            return await asyncio.wait_for(reader.read(), 20)
+        except ConnectionResetError:
+            return b""
+        finally:
+            writer.close()
+
+    async def ask(self, method: str, path: str, body: str = "", **headers: str) -> Answer:
+        """Ask for a path. A header is written with underscores; an empty one is left out."""
+        named: dict[str, str] = {"host": self.host, "sec-fetch-site": "same-origin", "sec-fetch-mode": "navigate"}
+        if method == "POST":
+            named |= {"origin": f"http://{self.host}", "content-type": "application/x-www-form-urlencoded"}
+            named |= {"content-length": str(len(body))}
+        named |= {"cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
+        named |= {name.replace("_", "-"): value for name, value in headers.items()}
+        lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in named.items() if value), "", body]
+        return self._read(await self.say("\r\n".join(lines).encode()))
+
+    def _read(self, answer: bytes) -> Answer:
+        head, _, text = answer.decode().partition("\r\n\r\n")
+        first, *lines = head.split("\r\n")
+        pairs = [line.split(": ", 1) for line in lines]
+        for name, value in pairs:
+            if name.lower() == "set-cookie":
+                cookie, _, rest = value.partition(";")
+                key, _, content = cookie.partition("=")
+                self.cookies[key] = content.strip('"')
+                if "Max-Age=0" in rest:
+                    del self.cookies[key]
+        return Answer(int((first.split() or ["", "0"])[1]), {name.lower(): value for name, value in pairs}, text)
+
+    async def get(self, path: str, **headers: str) -> Answer:
+        """Look at a page."""
+        return await self.ask("GET", path, **headers)
+
+    async def post(self, path: str, form: Mapping[str, str], **headers: str) -> Answer:
+        """Send a form."""
+        return await self.ask("POST", path, urlencode(form), **headers)
+
+    async def log_in(self, name: str, password: str = PASSWORD) -> Answer:
+        """Fill in the login."""
+        csrf = (await self.get("/login")).csrf()
+        return await self.post("/login", {"csrf": csrf, "name": name, "password": password})
+
+    async def press(self, path: str, button: str, **form: str) -> Answer:
+        """Open a page, and send one of its forms."""
+        shown = await self.get(path)
+        return await self.post(button, {"csrf": shown.csrf(), "run": shown.hidden("run"), **form})
+
+
+def add_user(state: Path, name: str, role: Role) -> None:
+    """Add a person of the usual password."""
+    UserFile(state).add(name, role, PASSWORD)
+
+
+@dataclass
+class Site:
+    """A scene in which one party has a page, and a browser that has not logged in."""
+
+    stage: Scene
+    page: Page
+    web: Web
+    state: Path
+
+    def another(self) -> Web:
+        """Another person's browser."""
+        return Web(self.web.port)
+
+    async def person(self, name: str, role: Role) -> Web:
+        """A browser of a person who has just got a login, and used it."""
+        add_user(self.state, name, role)
+        web = self.another()
+        assert (await web.log_in(name)).status == 303
+        return web
+
+
+@asynccontextmanager
+async def paged(folder: Path, *, approvals: int = 1, party: str = CARD) -> AsyncIterator[Site]:
+    """Three agents, one with a page, where each job of a partner waits for persons."""
+    async with scene(three(folder, PATIENT), folder) as stage:
+        policy = PolicySettings(narrow=True, helper_sees="scores", approval=True, approvals=approvals)
+        stage.change(party, policy=policy, page=PageSettings(port=0))
+        await stage.start()
+        async with page_of(stage, party) as site:
+            yield site
+
+
+@asynccontextmanager
+async def page_of(stage: Scene, party: str) -> AsyncIterator[Site]:
+    """The page of a party of a scene."""
+    agent = stage.agents[party]
+    page = Page(agent, stage.connection(party))
+    watching = asyncio.create_task(page.watch())
+    try:
+        async with WebServer(page.app, Listening("[page]", "127.0.0.1", 0)) as server:
+            yield Site(stage, page, Web(server.port), agent.settings.state)
+    finally:
+        watching.cancel()
+
+
+async def waiting_job(site: Site, name: str = "credit", /, **fields: Any) -> str:
+    """A job of the bank's that waits for persons at the page's party."""
+    job_id = site.stage.submit(job(name, **fields))
+    await site.stage.until(lambda: bool(site.stage.agents[CARD].status(job_id)))
+    await site.stage.until(lambda: site.stage.agents[CARD].status(job_id)[0].approval == "approval")
+    return job_id
