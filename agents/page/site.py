@@ -61,9 +61,9 @@ class Page:
         looks: dict[str, Handler] = {
             "/": views.jobs,
             "/stream": views.jobs_stream,
-            "/jobs/{job}": views.job,
             "/jobs/{job}/stream": views.job_stream,
             "/jobs/{job}/report": views.report,
+            "/jobs/{job}": views.job,
             "/tables": views.tables,
             "/tables/stream": views.tables_stream,
             "/partners": views.partners,

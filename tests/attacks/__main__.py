@@ -10,6 +10,7 @@ import time
 from rich.console import Console
 from rich.table import Table
 
+from tercet.agents.core import logs
 from tests.attacks.registry import ATTACKS, Attack
 
 HEADINGS = ("attack", "by whom", "knows", "what is recovered", "protection", "out", "in", "guessing", "")
@@ -31,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.attacks", description=__doc__)
     parser.add_argument("--only", default="", help="attacks whose name has this text")
     arguments = parser.parse_args()
+    logs.configure("error")
     shown = Table(*HEADINGS[:5], *(heading for heading in HEADINGS[5:]), show_lines=True)
     began, fine = time.monotonic(), True
     for attack in ATTACKS:

@@ -22,6 +22,7 @@ from tests.attacks import (
     ideal,
     judge,
     leaks,
+    page,
     profiles,
     scorings,
     tables,
@@ -167,6 +168,7 @@ def equal_classes(protected: bool) -> float:
 
 HELPER, LABEL, LIAR = "curious helper", "curious label party", "lying label party"
 LYING_HELPER, PARTNER, SUBMITTER = "lying helper", "curious partner", "curious submitter"
+NOTHING_AT_ALL = "nothing"
 NOTHING, RECORDS = "nothing beside the plan", "whole records"
 LABEL_KNOWS = f"own columns, {KNOWN} customers' records, how frequent records are"
 ONE_NOISED = "one scoring for eight, partner's noise ±2^-5"
@@ -188,7 +190,34 @@ def _from_pass(protected: bool) -> float:
     return from_pass(protected=protected)
 
 
+SITE, STRANGER = "a site that a person visits", "whoever reaches the page's port"
+
+
+def _on_page(name: str, who: str, knows: str, recovers: str, protection: str, act: Callable[[bool], float]) -> Attack:
+    return Attack(name, who, knows, recovers, protection, act, lambda: 0.0, 1.0, 0.0)
+
+
+ON_PAGE = [
+    _on_page("another site's form", SITE, "the run of a partner's job", "an approval",
+             "a secret in each form, a look at its origin", page.cross_site_post),
+    _on_page("a name turned to loopback", SITE, NOTHING_AT_ALL, "the page", "a look at the host's name",
+             page.dns_rebinding),
+    _on_page("a session's id planted before", STRANGER, "the id", "the session", "a new id at each login",
+             page.session_fixation),
+    _on_page("guessing a password", STRANGER, "a list that has it", "a login", "five tries in five minutes",
+             page.login_guessing),
+    _on_page("an id that leads elsewhere", "a viewer", NOTHING_AT_ALL, "a file beside the reports",
+             "ids of jobs that are known", page.path_traversal),
+    _on_page("an id that ends a quotation", "a viewer", NOTHING_AT_ALL, "a download's name",
+             "ids of jobs that are known", page.header_injection),
+    _on_page("a request of a MiB", STRANGER, NOTHING_AT_ALL, "memory", "8 KiB at most", page.oversized_request),
+    _on_page("sixteen slow requests", STRANGER, NOTHING_AT_ALL, "all connections", "a deadline for each",
+             page.slow_requests),
+    _on_page("a script in a purpose", PARTNER, NOTHING_AT_ALL, "a place in a page", "every text is escaped",
+             page.partners_markup),
+]  # fmt: skip
 ATTACKS = [
+    *ON_PAGE,
     _peaks("3 variables of 10 levels", three_of_ten, 0.7),
     _peaks("12 yes/no columns", twelve_yes_no, 0.9),
     _peaks("20 yes/no columns", twenty_yes_no, 0.4),
