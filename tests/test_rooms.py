@@ -37,7 +37,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "kit",
             "core",
         },
-        "page": {"daemon", "jobs", "runs", "policy", "access", "core"},
+        "page": {"daemon", "jobs", "runs", "session", "policy", "access", "core"},
         "simulation": {
             "daemon",
             "jobs",

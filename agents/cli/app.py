@@ -302,7 +302,10 @@ async def serve(settings: "Settings", contribute: Callable[[], bytes] | None = N
         if settings.page.port is not None:
             from tercet.agents.page.site import Page, listening  # noqa: PLC0415 - a web framework
 
-            place, site = listening(settings.page), Page(agent, broker, partial(_read_letters, settings))
+            place, site = (
+                listening(settings.page, settings.page.port),
+                Page(agent, broker, partial(_read_letters, settings)),
+            )
             page, beside = (site.app, place), [*beside, site.watch()]
         await notify_service_manager(agent, broker, stop, notifier, *beside, page=page)
     finally:

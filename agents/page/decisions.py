@@ -35,25 +35,24 @@ class Decisions:
     async def _decide(self, request: Request, visitor: Visitor, *, approve: bool) -> Response:
         job, form = await self._read(request, visitor)
         why = "" if approve else form.get("why", "")[:LONGEST_REASON]
-        return await self._carry_out(visitor, form, Decide(job=job, approve=approve, who=visitor.name, why=why))
+        return await self._carry_out(visitor, job, form, Decide(job=job, approve=approve, who=visitor.name, why=why))
 
     async def cancel(self, request: Request, visitor: Visitor) -> Response:
         """End a job at every party."""
         job, form = await self._read(request, visitor)
-        return await self._carry_out(visitor, form, Query(job=job, cancel=True, who=visitor.name))
+        return await self._carry_out(visitor, job, form, Query(job=job, cancel=True, who=visitor.name))
 
     async def _read(self, request: Request, visitor: Visitor) -> tuple[str, dict[str, str]]:
         form = await read_form(request, visitor.csrf)
         return known_status(self._agent, request.path_params["job"]).job, form
 
-    async def _carry_out(self, visitor: Visitor, form: dict[str, str], request: Decide | Query) -> Response:
+    async def _carry_out(self, visitor: Visitor, job: str, form: dict[str, str], request: Decide | Query) -> Response:
         """Ask the agent, if the job is the one that the person has seen."""
-        assert request.job is not None
-        run = self._agent.jobs.last_run.get(request.job)
+        run = self._agent.jobs.last_run.get(job)
         if run is None or form.get("run") != run.run.hex():
             problem: str | None = STALE
         else:
             problem = (await self._agent.answer(request)).problem
         if problem is not None:
-            return self._views.job_page(request.job, visitor, HTTPStatus.CONFLICT, problem)
-        return RedirectResponse(f"/jobs/{request.job}", HTTPStatus.SEE_OTHER)
+            return self._views.job_page(job, visitor, HTTPStatus.CONFLICT, problem)
+        return RedirectResponse(f"/jobs/{job}", HTTPStatus.SEE_OTHER)

@@ -88,7 +88,8 @@ class Page:
 
     async def _show_error(self, _: Request, error: Exception) -> Response:
         """Show a refusal as a page."""
-        assert isinstance(error, HTTPException)
+        if not isinstance(error, HTTPException):
+            raise error
         status = HTTPStatus(error.status_code)
         why = error.detail if error.detail != status.phrase else ""
         return page("error", status, party=self._party, title=status.phrase, why=why)
@@ -101,15 +102,14 @@ async def _asset(request: Request) -> Response:
     return Response(asset(name), media_type=ASSETS[name])
 
 
-def listening(settings: PageSettings) -> Listening:
+def listening(settings: PageSettings, port: int) -> Listening:
     """Say where the page listens.
 
     Raises:
         Invalid, KeyProblem: certificate or key cannot be used.
     """
-    assert settings.port is not None
     if settings.certificate is None or settings.key is None:
-        return Listening("[page]", settings.address, settings.port)
+        return Listening("[page]", settings.address, port)
     require_private(settings.key, "write the key's file into [page] key")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -118,4 +118,4 @@ def listening(settings: PageSettings) -> Listening:
     except OSError as error:  # SSLError is one
         why = error.strerror or type(error).__name__
         raise Invalid(f"[page] certificate {settings.certificate} and key {settings.key}: {why}") from None
-    return Listening("[page]", settings.address, settings.port, context)
+    return Listening("[page]", settings.address, port, context)

@@ -26,6 +26,7 @@ from tercet.agents.page.rendering import page, render, seconds_since
 from tercet.agents.page.stream import Part, Streams
 from tercet.agents.page.users import Role
 from tercet.agents.page.watcher import Watcher
+from tercet.agents.session.findings import NO_FINDINGS
 from tercet.broker.interface.base import Broker
 from tercet.broker.sealing.identity import parse_public
 from tercet.schemas.core.names import JOB_ID_PATTERN
@@ -98,7 +99,7 @@ class Views:
         if asked is None:
             raise HTTPException(HTTPStatus.NOT_FOUND, "there is no such job")
         run = self._agent.jobs.runs.get(job)
-        summary = summarize_job(asked, self._agent.settings, None if run is None else run.context)
+        summary = summarize_job(asked, self._agent.settings, NO_FINDINGS if run is None else run.context.findings)
         return self.page(
             "job",
             visitor,
