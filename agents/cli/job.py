@@ -237,7 +237,7 @@ async def _watch(console: ConsoleClient, job: str, *, has_report: bool = False) 
     """Follow a job to its end, and then for a while to its report."""
     import asyncio  # noqa: PLC0415 - a tenth of a second
 
-    polls_left = 0  # none for a job that was over before
+    polls_left = 0  # after the end: none for a job that was over before
     with rendering.Bar(job) as bar:
         while True:
             (found,) = _show_accepted(await console.query(job))
@@ -246,7 +246,8 @@ async def _watch(console: ConsoleClient, job: str, *, has_report: bool = False) 
                 polls_left = round(REPORT_SECONDS / POLL_SECONDS) if has_report else 0
             elif found.state != State.DONE or found.report or polls_left == 0:
                 return found
-            polls_left -= 1
+            else:
+                polls_left -= 1
             await asyncio.sleep(POLL_SECONDS)
 
 
