@@ -57,8 +57,14 @@ def encode_number(x: float, bits: int) -> np.uint64:
     """Return one number as `encode` has it.
 
     Multiply it with arrays only, since scalars warn when they wrap.
+
+    Raises:
+        RangeProblem: as `encode`.
     """
-    return np.uint64(encode(np.array([x]), bits)[0])
+    scaled = x * 2.0**bits
+    if not abs(scaled) < LIMIT:
+        raise RangeProblem(f"the number is not finite or needs 62 bits or more at {bits} fractional bits")
+    return np.uint64(round(scaled) % 2**64)
 
 
 def decode(words: Words, bits: int) -> Floats:

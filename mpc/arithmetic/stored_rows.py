@@ -29,7 +29,7 @@ class StoredRows:
     """
 
     def __init__(self, stored: Stored, index: Signed) -> None:
-        if index.size and not 0 <= int(index.min()) <= int(index.max()) < len(stored):
+        if index.size and int(from_signed(index).max()) >= len(stored):  # a negative one is large then
             raise IndexError("a row is stored, and numbered from 0")
         self._stored, self._index = stored, np.ascontiguousarray(index)
 

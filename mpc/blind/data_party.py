@@ -42,6 +42,7 @@ class _Training:
     """Holds a step's batch and the words that its update needs."""
 
     batch: Batch
+    mask: Words  # r of layer 0
     loss: Words = field(default_factory=nothing)  # g of the loss
 
 
@@ -112,10 +113,11 @@ class BlindParty:
         """Send masked words and take in the others'; advance the shares of their blocks."""
         self._turns.begin_step("ahead", step)
         batch, forward = self._forward.begin(step), self._forward
-        self._steps[step.index] = _Training(batch)
+        mask = forward.mask("r", 0, step)
+        self._steps[step.index] = _Training(batch, mask)
         along = () if self.loss is None else self.loss.masked_labels(step, batch)
         wait = self._opening < step.index - 1  # for the next opening, which is of the step before this one or earlier
-        known = -forward.mask("r", 0, step)
+        known = -mask
         gradients = yield from forward.exchange_inputs(
             step, batch, self._partners[step.index], along, wait=wait, error=known
         )
@@ -200,7 +202,7 @@ class BlindParty:
 
     def _update(self, step: Step, state: _Training, opened: Words) -> None:
         """Take the step on this party's block of layer 0, from that layer's opened error."""
-        error, t = opened - self._forward.mask("r", 0, step), step.index
+        error, t = opened - state.mask, step.index
         if step.stop > self._plan.request.rows - max(LEAST_ROWS, self._plan.request.rows // QUARTERS):
             self._add_spread(state.batch)
         found = state.batch.x.transposed_product(self._forward.checks.with_rows(step, error))

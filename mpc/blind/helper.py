@@ -16,7 +16,7 @@ import numpy as np
 from tercet.mpc.arithmetic.ring import Signed, Words
 from tercet.mpc.arithmetic.stored_rows import StoredRows
 from tercet.mpc.blind.loss import deal_loss
-from tercet.mpc.dealing.bundles import Bundles, StepBundles
+from tercet.mpc.dealing.bundles import Bundle, Bundles, StepBundles
 from tercet.mpc.dealing.hidden_helper import bundle_words
 from tercet.mpc.dealing.row_words import RowWords, input_masks
 from tercet.mpc.dealing.sizes import BlindLayout
@@ -84,9 +84,12 @@ class BlindHelper:
             mask = self._labels.read_rows(self._first.places(self._order.rows(step)))
             parts[self._label].append(deal_loss(self._label, self._masks, step, mask))
         for bundle in self._bundles.sent(step):
-            masks = {j: bundle.masks(of) for j, of in self._masks.items()}
-            parts[bundle.turn].append(bundle_words(self._plan, masks, step, turn=bundle.turn, trains=self._trains))
+            parts[bundle.turn].append(self._bundle_words(bundle, step))
         return {i: np.concatenate(row, axis=1) for i, row in parts.items()}
+
+    def _bundle_words(self, bundle: Bundle, step: Step) -> Words:
+        masks = {j: bundle.masks(of) for j, of in self._masks.items()}
+        return bundle_words(self._plan, self.layout, masks, step, turn=bundle.turn, trains=self._trains)
 
     def input_masks(self, step: Step) -> dict[int, StoredRows]:
         """Return masks on a batch by data party; those of rows that no step before had are kept."""

@@ -18,6 +18,7 @@ from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import Step, batch_sizes
 from tercet.mpc.randomness.masks import BUNDLE, Keystream, Masks
 
+LAST_STEPS = 64  # whose places are kept: as many as are ahead at a time
 LAST_GROUPS = 64  # whose draws are kept: as many as are in use at a time
 
 
@@ -84,11 +85,14 @@ class Bundles:
         self._first, self._last, self._parties = first, plan.steps_total, len(plan.columns)
         self.spare = int(checked > 0.0)  # bundles of a group beyond its steps
         self._group = int(1.0 / checked) if checked else 1
+        self._places = lru_cache(LAST_STEPS)(self._find_place)  # a step asks for each of its masks
 
     def place(self, step: Step) -> Place:
         """Find a step's place."""
-        is_last = self._differs and step.position == self._batches - 1
-        before, begin, end = (self._count(index, last=is_last) for index in (step.index, self._first, self._last))
+        return self._places(step.index, self._differs and step.position == self._batches - 1)
+
+    def _find_place(self, index: int, is_last: bool) -> Place:  # noqa: FBT001 - for a cache
+        before, begin, end = (self._count(each, last=is_last) for each in (index, self._first, self._last))
         group, position = divmod(before - begin, self._group)
         return Place(int(is_last), group, min(self._group, end - begin - group * self._group), position)
 

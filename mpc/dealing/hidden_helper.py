@@ -98,17 +98,19 @@ def mask_sums(layout: BlindLayout, masks: Mapping[int, Masks]) -> MaskSums:
     return mask
 
 
-def bundle_words(plan: Plan, masks: Mapping[int, Masks], step: Step, *, turn: int, trains: bool) -> Words:
+def bundle_words(
+    plan: Plan, layout: BlindLayout, masks: Mapping[int, Masks], step: Step, *, turn: int, trains: bool
+) -> Words:
     """Compute the explicit words of a bundle, for the party in turn, in one row.
 
     Args:
         plan: The job's agreed numbers.
+        layout: Of the plan.
         masks: Of the bundle, shared by the helper and each data party, by its index.
         step: That has as many rows.
         turn: The data party that is dealt them.
         trains: Whether a way back follows.
     """
-    layout = BlindLayout(plan)
     mask = mask_sums(layout, masks)
     values = {("angles", k): deal_angles(layout, step, k, mask("t", k, step)) for k in range(layout.turns)}
     for k in layout.hidden:

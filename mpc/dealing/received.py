@@ -87,7 +87,8 @@ class ReceivedBundles:
             yield Send("bundle key", 0, (bundle.turn,), self._key(bundle, step))
             return
         keys = received_words((yield Receive("bundle key", 0, dict.fromkeys(self._others, KEY_SHAPE))))
-        due = bundle_words(self._plan, self._opened(bundle, keys), step, turn=self._me, trains=self._trains)
+        masks = self._opened(bundle, keys)
+        due = bundle_words(self._plan, self._layout, masks, step, turn=self._me, trains=self._trains)
         if not np.array_equal(self._words.pop(bundle.number), due):
             raise WrongDealing("what the helper dealt does not follow from masks")
 

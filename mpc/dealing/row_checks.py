@@ -124,7 +124,11 @@ class RowChecks:
 
         (rows, width + checks).
         """
-        return np.concatenate([error, self._a(step).T], axis=1) if self.count else error
+        if not self.count:
+            return error
+        both = np.empty((error.shape[0], error.shape[1] + self.count), np.uint64)
+        both[:, : error.shape[1]], both[:, error.shape[1] :] = error, self._a(step).T
+        return both
 
     def add_rows(self, step: Step, combined: Words) -> None:
         """Accept (a X)^T of this party's rows of a batch, and make its check rows of it.

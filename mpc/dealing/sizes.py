@@ -6,6 +6,7 @@ Layer 0 has the parties' columns below it. The last layer is the output: a linea
 hidden; upper layer k is the weights above hidden layer k.
 """
 
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ from tercet.mpc.plan.architecture import Entry, NetworkForward
 from tercet.mpc.plan.blind import Blind, StepBits, angle_unit, relative_norm, step_bits
 from tercet.mpc.plan.schedule import Step
 
+LAST_SHAPES = 64  # of batches, and numbers of steps, that are kept: a job has two batch sizes, and a rate may fall
 TRUNCATIONS = "error high", "error top", "error top slope", "delta high", "delta top"
 
 
@@ -69,6 +71,9 @@ class BlindLayout:
         self._plan, self._blind = plan, plan.blind
         self.columns, self.widths = plan.columns, (*hidden, plan.outputs)
         self.hidden, self.output = range(len(hidden)), len(hidden)
+        self._numbers_of = lru_cache(LAST_SHAPES)(self._make_numbers)  # a step asks for the same ones several times
+        self._dealt = lru_cache(LAST_SHAPES)(self._list_dealt)
+        self._row_words = lru_cache(LAST_SHAPES)(self._list_row_words)
 
     @property
     def turns(self) -> int:
@@ -97,13 +102,20 @@ class BlindLayout:
 
     def numbers(self, step: Step, k: int) -> LayerNumbers:
         """Return the numbers of layer k in a step."""
+        scale, least = (step.scale, step.least) if k == self.output else (1.0, 1.0)
+        return self._numbers_of(k, scale, least, step.alpha)
+
+    def _make_numbers(self, k: int, scale: float, least: float, alpha: float) -> LayerNumbers:
         series, plan = self.series(k), self._plan
-        scale, least, total = (step.scale, step.least, plan.f) if k == self.output else (1.0, 1.0, plan.hidden_bits)
-        unit = angle_unit(step.alpha, plan.fz, series.period)
+        total = plan.f if k == self.output else plan.hidden_bits
+        unit = angle_unit(alpha, plan.fz, series.period)
         return LayerNumbers(series, unit, scale, step_bits(least, total, relative_norm(series)))
 
     def dealt(self, rows: int, *, trains: bool) -> tuple[Entry, ...]:
         """List the tensors of which every data party is dealt a share, one of them explicitly."""
+        return self._dealt(rows, trains)
+
+    def _list_dealt(self, rows: int, trains: bool) -> tuple[Entry, ...]:  # noqa: FBT001 - for a cache
         entries = [self._angles(k, rows) for k in range(self.turns)]
         for k in self.hidden:
             names = ("weights high", "weights top", *(("gradient",) if trains else ()))
@@ -134,6 +146,9 @@ class BlindLayout:
 
         Their layer is the index of the other party.
         """
+        return self._row_words(i, rows, checks, trains)
+
+    def _list_row_words(self, i: int, rows: int, checks: int, trains: bool) -> tuple[Entry, ...]:  # noqa: FBT001
         width, found = self.widths[0], []
         for j in self.others(i):
             found += [Entry("c", j, (rows, width)), Entry("check c", j, (checks, width))]
