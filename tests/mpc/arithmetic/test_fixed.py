@@ -59,6 +59,19 @@ def test_what_does_not_fit_is_refused_with_its_place_and_not_its_value(bad):
     encode(np.array([[2.0**49 - 1]]), 13)
 
 
+@given(st.floats(-(2.0**20), 2.0**20), st.integers(0, 41))
+def test_a_number_alone_is_encoded_as_one_of_many(value, bits):
+    """Halves too: they go to the even word."""
+    for x in (value, round(value) + 0.5, -0.5, 2.0 ** -(bits + 1), -3.0 * 2.0 ** -(bits + 1)):
+        assert encode_number(x, bits) == encode(np.array([x]), bits)[0]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 2.0**32, -(2.0**32)])
+def test_a_number_alone_that_does_not_fit_is_refused(bad):
+    with pytest.raises(RangeProblem, match="at 30 fractional bits"):
+        encode_number(bad, 30)
+
+
 @given(st.integers(0, 2**32), st.floats(0.1, 50))
 def test_no_row_is_longer_than_the_norm_even_encoded(seed, norm):
     """And a row within it is left alone by `clip_rows`."""
