@@ -123,17 +123,15 @@ def samples(draw) -> Sample:
     )
 
 
-@settings(max_examples=5, deadline=None, derandomize=True)
+@settings(max_examples=2, deadline=None, derandomize=True)
 @given(samples())
 @example(Sample((3, 2, 4), rows=120, label=1, model="linear", evaluation=FOR_ALL, epochs=3, l2=0.05))
-@example(Sample((5, 4), rows=120, label=1, release="shared", evaluation=AT_THE_END, epochs=2))
 @example(Sample((5, 4), rows=120, label=1, evaluation=BOTH, epochs=3, l2=0.05))
 @example(Sample((5, 4), rows=120, evaluation=EVERY_SECOND, epochs=3))
 @example(Sample((3, 2, 4), rows=120, label=2, model="linear", evaluation=NO_SCORES, epochs=2))
 @example(Sample((3, 4, 2), rows=120, label=1, model="gamma", rate=0.03, evaluation=BOTH, epochs=2, l2=0.05))
 @example(Sample((3, 2, 4), rows=120, label=1, model="softmax", evaluation=FOR_ALL, epochs=3, l2=0.05))
-@example(Sample((5, 4), rows=120, label=1, model="poisson", rate=0.03, evaluation=FOR_ALL, epochs=2, l2=0.05))
-@example(Sample((3, 4, 2), rows=120, label=1, model="gamma", rate=0.03, evaluation=FOR_ALL, epochs=2, l2=0.05))
+@example(Sample((5, 4), rows=120, label=1, model="poisson", release="shared", evaluation=AT_THE_END, rate=0.03))
 def test_losses_and_scores_are_the_oracles(sample):
     """The loss's words add up to the oracle's, at whoever may know it; scores and metrics are equal to the last bit."""
     run = heard(sample)
@@ -268,22 +266,12 @@ STOPPING = [
            early_stopping=EarlyStopping(on="held_out_loss", patience=2, least_gain=0.02)),
     Sample((4, 5, 4), rows=300, batch=40, epochs=12, rate=0.06, evaluation=BOTH, model="gamma", label=2,
            early_stopping=EarlyStopping(on="held_out_loss", patience=1, least_gain=0.02), release="shared"),
-    Sample((6, 5), rows=120, batch=40, epochs=8, rate=0.3, evaluation=EACH_EPOCH, seed=1,
-           early_stopping=EarlyStopping(on="loss", patience=1, least_gain=0.03)),
     Sample((6, 5), rows=120, batch=40, epochs=16, rate=0.6, evaluation=EACH_EPOCH, l2=0.05, seed=3, label=1,
            early_stopping=EarlyStopping(on="auc", patience=2), release="shared"),
-    Sample((4, 5, 4), rows=150, batch=40, epochs=10, rate=0.5, evaluation=EACH_EPOCH, seed=2, label=2,
-           early_stopping=EarlyStopping(on="log_loss", patience=2, least_gain=0.04)),
-    Sample((4, 5, 4), rows=150, batch=40, epochs=14, evaluation=EACH_EPOCH, model="linear", label=1, release="shared",
-           early_stopping=EarlyStopping(on="r2", patience=3, least_gain=0.1)),
     Sample((4, 5, 4), rows=150, batch=40, epochs=9, rate=0.2, evaluation=AT_THE_END, l2=0.1,
            early_stopping=EarlyStopping(on="loss", patience=2, least_gain=0.05)),
     Sample((6, 5), rows=150, batch=40, epochs=16, rate=0.5, evaluation=EACH_EPOCH, model="softmax", label=1,
            early_stopping=EarlyStopping(on="balanced_accuracy", patience=2, least_gain=0.02), release="shared"),
-    Sample((6, 5), rows=150, batch=40, epochs=16, rate=0.05, evaluation=EACH_EPOCH, model="poisson",
-           early_stopping=EarlyStopping(on="d2", patience=2, least_gain=0.05)),
-    Sample((6, 5), rows=150, batch=40, epochs=16, rate=0.06, evaluation=EACH_EPOCH, model="gamma", label=1,
-           early_stopping=EarlyStopping(on="deviance", patience=2, least_gain=0.03)),
 ]  # fmt: skip
 
 
@@ -520,7 +508,7 @@ def test_gaps_and_unseen_categories_cost_no_accuracy(seed):
     assert abs(found - pooled_auc(run)) < 0.002
 
 
-@pytest.mark.parametrize("model", METRICS)
+@pytest.mark.parametrize("model", ["logistic", "softmax", "poisson"])
 def test_the_label_party_alone_is_compared_by_the_same_link_on_the_same_rows(model, tmp_path):
     """Its own columns say less than everybody's: by every metric of the kind that ends at 1."""
     sample = Sample((4, 4), rows=600, batch=64, epochs=6, rate=0.05, model=model, evaluation=AT_THE_END)

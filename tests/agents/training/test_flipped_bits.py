@@ -107,7 +107,6 @@ class Kind(NamedTuple):
     name: str
     tensors: Models  # of which each matters to the model
     evaluated: Models  # and these to a loss or a score
-    along: Models  # under another message's seal
     trained: Sample
     looked_at: Sample
     stopped: Sample
@@ -132,10 +131,9 @@ LINEAR = Kind(
     "linear",
     (MaskedInputs, CheckedMasks, MaskedLabels, MaskedWeights, GradientShare, PreactivationShare, MaskedActivation,
      WeightShare, InterceptShare),
-    (*LOSS, *SCORED, *LOST),
-    (CheckedMasks, MaskedLabels, GradientShare),
+    (LossTerms, LossShare, Scores, HeldOutTerms, HeldOutLossShare),  # a network has the others, too
     Sample((6, 7, 5), rows=66, batch=33, label=1),
-    Sample((6, 7, 5), rows=90, batch=33, label=1, evaluation=EVALUATED),
+    Sample((6, 7, 5), rows=90, batch=33, label=1, epochs=1, evaluation=EVALUATED),
     Sample((6, 7, 5), **STOPPING),
     (test_epoch_evaluation.check_losses, test_epoch_evaluation.check_scores),
 )  # fmt: skip
@@ -146,7 +144,6 @@ NETWORK = Kind(
     (*LOSS, *SCORED, ScoringMaskOpenings, ScoringDealtShares, ScoringWeightOpening, ScoringHiddenShare,
      ScoringHiddenAnswer, *LOST, HeldOutMaskOpenings, HeldOutDealtShares, HeldOutWeightOpening, HeldOutHiddenShare,
      HeldOutHiddenAnswer),
-    (MaskOpenings, MaskedLabels, MaskedWeights, MaskedLossLabels, ScoringMaskOpenings),
     mlp((6, 7, 5), 5, 4, activation="tanh", output="softmax", rows=66, batch=33, epochs=1, label=1),
     mlp((6, 7, 5), 5, 4, activation="tanh", rows=90, batch=33, epochs=1, label=1, evaluation=EVALUATED),
     mlp((6, 7, 5), 5, **STOPPING),
@@ -323,7 +320,7 @@ def test_a_flipped_element_fails_the_job_or_costs_a_row(model, name):
 
 
 @each_kind
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=6, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_one_flipped_bit_in_any_one_message_is_noticed(kind, data):
     """Any word of any tensor that anybody sends; of a network its lowest bit, its highest and one between."""
@@ -402,21 +399,18 @@ def impatient(folder: Path, sample: Sample = FLIPPED) -> dict[str, Settings]:
     return {party: own.model_copy(update={"deadlines": IMPATIENT}) for party, own in parties.items()}
 
 
-ENVELOPES = {
-    model: kind.trained
-    for kind, models in ((NETWORK, (*NETWORK.tensors, *OPENED)), (LINEAR, (*LINEAR.tensors, *dict(OTHERS), Pseudonyms)))
-    for model in models
-    if model not in kind.along
-}
+# Under an identity's seal or a session's, in each round. What a lost message means is the same for all kinds, and
+# test_waits sees that each is waited for.
+ENVELOPES: Models = (Received, Handshake, Pseudonyms, MaskedInputs, PreactivationShare, MaskedActivation, WeightShare)
 
 
-@pytest.mark.parametrize(("model", "sample"), ENVELOPES.items(), ids=lambda value: getattr(value, "__name__", ""))
-def test_a_broker_that_changes_one_bit_is_noticed(model, sample):
+@pytest.mark.parametrize("model", ENVELOPES, ids=lambda model: model.__name__)
+def test_a_broker_that_changes_one_bit_is_noticed(model):
     """Whatever is sealed in the envelope, its seal does not open. It is as good as lost: the job fails everywhere."""
 
     async def disturbed(folder: Path) -> Simulation:
         memory_broker = Flipping(model.round, model.item)
-        simulation = await run(sample, folder, settings=impatient(folder, sample), broker=memory_broker)
+        simulation = await run(FLIPPED, folder, settings=impatient(folder), broker=memory_broker)
         assert memory_broker.flips == 1
         return simulation
 
@@ -425,24 +419,6 @@ def test_a_broker_that_changes_one_bit_is_noticed(model, sample):
         assert not bit_exact(simulation)
     assert {run.failure.code for run in simulation.runs.values() if run.failure} <= MISSED
     assert {run.state for run in simulation.runs.values()} == {"failed"}
-
-
-@pytest.mark.parametrize("model", [Scores, LossShare, ScoringShare], ids=lambda model: model.__name__)
-def test_a_broker_that_changes_one_bit_of_what_is_evaluated_is_noticed(model):
-    """In the same way."""
-
-    async def disturbed(folder: Path) -> Simulation:
-        memory_broker = Flipping(model.round, model.item)
-        simulation = await run(
-            LINEAR.looked_at, folder, settings=impatient(folder, LINEAR.looked_at), broker=memory_broker
-        )
-        assert memory_broker.flips == 1
-        return simulation
-
-    with tempfile.TemporaryDirectory() as folder:
-        simulation = virtual_time.run(disturbed(Path(folder)))
-    assert {one.failure.code for one in simulation.runs.values() if one.failure} <= MISSED
-    assert {one.state for one in simulation.runs.values()} == {"failed"}
 
 
 def test_a_changed_last_word_is_made_up_for_by_another():

@@ -32,7 +32,7 @@ from tests.agents.networks import (
 )
 from tests.agents.recording import Heard, hear, hear_prediction
 from tests.agents.roles.test_prediction import check_reported, newcomers, people
-from tests.agents.simulation.test_network_exactness import OUTPUTS, samples
+from tests.agents.simulation.test_network_exactness import samples
 from tests.agents.training.test_epoch_evaluation import labels_of, reported, unit_of
 from tests.agents.world import Sample
 
@@ -58,7 +58,7 @@ def evaluated(draw) -> Sample:
     )  # fmt: skip
 
 
-@settings(max_examples=3, deadline=None, derandomize=True)
+@settings(max_examples=1, deadline=None, derandomize=True)
 @given(evaluated())
 @example(mlp((3, 2, 4), 5, 4, rows=120, label=1, output="linear", evaluation=FOR_ALL, epochs=3, l2=0.05, rate=0.03))
 @example(mlp((3, 4), 5, 4, rows=120, label=1, output="softmax", activation="tanh", evaluation=FOR_ALL, l2=0.05))
@@ -66,7 +66,6 @@ def evaluated(draw) -> Sample:
     mlp((3, 4), 5, rows=120, output="poisson", activation="gelu", evaluation=AT_THE_END, release="shared", rate=0.02)
 )
 @example(mlp((3, 4, 2), 5, 4, rows=120, label=2, activation="silu", evaluation=BOTH, l2=0.05))
-@example(mlp((3, 4), 5, rows=120, output="softmax", evaluation=NO_SCORES, rate=0.02))
 def test_losses_and_scores_are_the_oracles(sample):
     """The loss's words add up to the oracle's, at whoever may know it; scores and metrics are equal to the last bit."""
     found = heard(sample)
@@ -114,7 +113,7 @@ def check_scores(found: Heard) -> None:
 
 
 @pytest.mark.usefixtures("quiet_noise")
-@pytest.mark.parametrize("output", OUTPUTS)
+@pytest.mark.parametrize("output", ["softmax", "poisson"])
 def test_the_metrics_are_scikit_learns_on_plaintext_scores(output, tmp_path):
     """Scores by the opened network on the parties' encoded rows, in float64."""
     sample = mlp((5, 4, 4), 8, rows=500, batch=64, epochs=5, label=2, rate=0.1,
@@ -160,12 +159,8 @@ def test_a_hidden_layer_learns_what_no_line_can(tmp_path):
 STOPPING = [
     mlp((6, 5), 6, rows=120, batch=40, epochs=14, rate=1.5, evaluation=NO_SCORES, seed=1, label=1,
         early_stopping=EarlyStopping(on="held_out_loss", patience=2, least_gain=0.02)),
-    mlp((6, 5), 6, rows=120, batch=40, epochs=12, rate=0.3, evaluation=EACH_EPOCH, seed=0,
-        early_stopping=EarlyStopping(on="loss", patience=1, least_gain=0.03)),
     mlp((6, 5), 6, 4, rows=120, batch=40, epochs=16, rate=0.6, evaluation=EACH_EPOCH, l2=0.05, seed=3, label=1,
         activation="tanh", early_stopping=EarlyStopping(on="auc", patience=2), release="shared"),
-    mlp((4, 5, 4), 6, rows=150, batch=40, epochs=16, rate=0.5, evaluation=EACH_EPOCH, output="softmax", label=2,
-        early_stopping=EarlyStopping(on="log_loss", patience=2, least_gain=0.04)),
     mlp((4, 5, 4), 5, rows=150, batch=40, epochs=14, rate=0.2, evaluation=AT_THE_END, l2=0.1, activation="gelu", seed=1,
         early_stopping=EarlyStopping(on="loss", patience=2, least_gain=0.05)),
 ]  # fmt: skip
@@ -220,12 +215,9 @@ def decided(found: Heard) -> tuple[int, int]:
 
 
 PREDICTED = [
-    mlp((4, 3), 6, rows=160, epochs=3, rate=0.3, label=1),
     mlp((4, 3), 6, 4, rows=160, epochs=3, rate=0.1, output="linear", release="shared", alignment="ecdh",
         activation="tanh"),
     mlp((3, 2, 3), 5, rows=160, epochs=3, rate=0.2, label=2, output="softmax", l2=0.1, activation="gelu"),
-    mlp((3, 2, 3), 5, 4, rows=160, epochs=3, rate=0.05, label=1, output="poisson", release="shared", l2=0.1,
-        activation="softplus"),
 ]  # fmt: skip
 
 
