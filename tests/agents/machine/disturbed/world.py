@@ -272,7 +272,7 @@ class World:
         reasons = {
             agent.name: agent.failure and (agent.failure.code, agent.failure.culprit)
             for agent in aware
-            if not self._shows_own_refusal(agent)
+            if not self._shows_own_refusal(agent) and not self._shows_silent_label(agent)
         }
         if len(set(reasons.values())) > 1:
             raise Broken(f"the parties show different reasons: {reasons}")
@@ -299,6 +299,21 @@ class World:
     def _shows_own_refusal(self, agent: Agent) -> bool:
         """Tell whether an agent shows why it refuses: one that came when the others had given up heard no verdict."""
         return self.refuses(agent) and agent.failure is not None and agent.failure.culprit == agent.name
+
+    def _shows_silent_label(self, agent: Agent) -> bool:
+        """Tell whether an agent shows that the label party was away for too long, and another one refuses.
+
+        One that starts late has not heard of the refusal, and trusts nobody else's word; it may answer the label party.
+        """
+        away = [fault for fault in self.faults if fault.kind in {"kill", "stop"} and fault.party == self.label.name]
+        is_late = any((fault.kind, fault.party) == ("late", agent.name) for fault in self.faults)
+        return (
+            any(fault.seconds > DEADLINES.recover for fault in away)
+            and any(map(self.refuses, self.agents.values()))
+            and (is_late or agent is self.label)
+            and agent.failure is not None
+            and (agent.failure.code, agent.failure.culprit) == ("party.silent", self.label.name)
+        )
 
     def _verify_models(self) -> None:
         data = self.label.config.data_parties
