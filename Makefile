@@ -38,9 +38,10 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	@$(MAKE) --no-print-directory --jobs 2 lint pytest
 
+# Bytecode is written whatever the environment says, for a hundred processes would compile all modules anew.
 # Files in their order, not the longest first: those that wait for servers run beside those that compute.
 pytest: $(VENV)/.installed-test
-	@$(BIN)/python -m pytest -q --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.installed-test
 	@$(BIN)/ruff check .
