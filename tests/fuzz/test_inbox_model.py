@@ -186,4 +186,4 @@ class InboxMachine(RuleBasedStateMachine):
 
 
 TestInbox = InboxMachine.TestCase
-TestInbox.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestInbox.settings = settings(max_examples=30, stateful_step_count=40, deadline=None)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.fuzz.mutate import every_value_replaced, inputs, one_place_changed
 from tests.fuzz.targets import SLACK, TARGETS, Target
 
-EXAMPLES = 40
+EXAMPLES = 25
 
 
 @pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)

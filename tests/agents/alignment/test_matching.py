@@ -231,7 +231,7 @@ THREE = {**TWO, TELCO: people(6, 5, 4, 3, 9)}
 # --- what is found
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.lists(LISTS, min_size=2, max_size=4), st.integers(1, 20))
 def test_through_the_helper_all_find_the_same_people_in_the_same_order(lists, chunk):
     """Those that every table has, whatever the order of each, and however many chunks they travel in."""
@@ -241,7 +241,7 @@ def test_through_the_helper_all_find_the_same_people_in_the_same_order(lists, ch
     assert all(done.found(party) == first for party in done.tables)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(LISTS, LISTS, st.integers(1, 20))
 def test_between_two_both_find_the_same_people_in_the_same_order(mine, theirs, elements):
     """With lists of any lengths, and no word to or from the helper."""

@@ -80,7 +80,7 @@ def last(folder: Path) -> Path:
 # --- what was written
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(
     st.dictionaries(st.text(min_size=1, max_size=8), st.lists(st.integers(0, 2**64 - 1), max_size=9), max_size=4),
     st.integers(0, 10**11),
@@ -163,7 +163,7 @@ def test_a_job_that_is_over_for_good_leaves_nothing(tmp_path: Path) -> None:
 # --- what was not
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(st.data())
 def test_one_that_is_torn_anywhere_is_passed_over(data: st.DataObject) -> None:
     """Cut off after any byte, or with any byte changed: the one before it counts."""
@@ -182,7 +182,7 @@ def test_one_that_is_torn_anywhere_is_passed_over(data: st.DataObject) -> None:
     assert why == ["it is torn or was changed"]
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(st.binary(max_size=200))
 @example(b"")
 @example(b"\xff" * 8)

@@ -48,7 +48,7 @@ by_link = pytest.mark.parametrize("request_", LINKS, ids=lambda one: one.model)
 by_link = pytest.mark.parametrize("request_", LINKS, ids=lambda one: f"{one.model}-{one.outputs}")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.data())
 def test_the_joint_run_equals_the_oracle_bit_for_bit(data):
     """2 to 4 parties, any label party, with or without columns, penalty, schedule, look-ahead, order of events."""
@@ -69,7 +69,7 @@ def test_the_joint_run_equals_the_oracle_bit_for_bit(data):
     assert same(world.weights(), train(world.oracle()))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.data())
 def test_an_attempt_that_goes_on_equals_the_oracle_bit_for_bit(data):
     """From any step, with bundles and masks of its own."""
@@ -84,7 +84,7 @@ def test_an_attempt_that_goes_on_equals_the_oracle_bit_for_bit(data):
     assert same(after.weights(), train(after.oracle()._replace(first=step, begin=begun)))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.data())
 def test_a_network_equals_the_oracle_bit_for_bit(data):
     """2 or 3 parties, up to three hidden layers of any activation, with its loss."""
@@ -113,7 +113,7 @@ def test_a_network_equals_the_oracle_bit_for_bit(data):
     assert all(np.array_equal(a, b) for a, b in zip(found, losses(world.oracle()), strict=True))
 
 
-@pytest.mark.parametrize(("hidden", "activation"), [((32,), "silu"), ((32, 16), "gelu"), ((32,), "tanh")])
+@pytest.mark.parametrize(("hidden", "activation"), [((32,), "silu"), ((32, 16), "gelu")])
 def test_digits_are_learnt_as_by_float64_sgd(hidden, activation):
     """Is a digit 5 or more? 200 steps; weights within 1e-3, and no row is told otherwise."""
     x, digits = load_digits(return_X_y=True)

@@ -58,7 +58,7 @@ def check_bundles(plan: Plan, first: int, bundles: ChosenBundles) -> None:
     assert len(opened) + len(used) == len(dealt)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_each_bundle_is_used_once_or_opened(data):
     """Whatever the batches are, and wherever an attempt begins; of a group of steps one bundle is opened."""

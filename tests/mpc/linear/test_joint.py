@@ -50,7 +50,7 @@ def jobs(draw) -> Job:
         reject()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(jobs(), st.integers(0, 3))
 def test_the_joint_run_equals_the_oracle_bit_for_bit(job, look_ahead):
     """Any link, 3 to 6 classes, 2, 3 or 5 parties, any label party, batch size, penalty, schedule, look-ahead."""
@@ -64,7 +64,7 @@ def test_the_joint_run_equals_the_oracle_bit_for_bit(job, look_ahead):
 
 
 @given(st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_any_interleaving_of_ahead_and_online_gives_the_same_model(data):
     """Nothing known ahead depends on how many activations have come back."""
     job = make_job(SMALL)
@@ -274,7 +274,7 @@ def test_shares_are_those_of_one_step():
     assert all(isinstance(party.shares(), Shares) for party in world.parties)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(jobs(), st.integers(0, 3), st.data())
 def test_a_job_stopped_after_an_epoch_keeps_the_model_of_that_epoch(job, look_ahead, data):
     """Although work ahead of time had gone on, into the next epochs too, and although training itself may go on."""

@@ -27,7 +27,7 @@ SMALL = Request("logistic", rows=150, columns=(7, 8), batch=40, epochs=3, rate=0
 LOSS = keyed(purpose="loss")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(jobs(), st.integers(0, 3))
 def test_the_joint_loss_of_every_epoch_equals_the_oracles_words(job, look_ahead):
     """2, 3 or 5 parties, any label party, model, penalty and look-ahead; the model is the one without a loss."""

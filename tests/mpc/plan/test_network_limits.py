@@ -86,7 +86,7 @@ def test_following_the_advice_on_the_rate_helps():
         make_plan(replace(wild, rate=advised))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     st.sampled_from(["logistic", "linear", "poisson", "softmax"]),
     st.lists(st.integers(1, 300), min_size=1, max_size=8),

@@ -61,7 +61,7 @@ def oracle(job: NetworkJob, one: BlindNetworkPass, added: Any = None) -> Floats:
     return scores(one.oracle(job.plan), narrow(run, opened(job.first), NARROWING), one.steps, added)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.data())
 def test_scores_equal_the_oracles_bit_for_bit(data):
     """2 or 3 parties, up to three hidden layers of any activation, with or without noise and a penalty."""

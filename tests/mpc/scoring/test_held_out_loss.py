@@ -34,7 +34,7 @@ def passed(job, world, rows: int, **changes) -> HeldOutPass:
     return HeldOutPass(job, shares, [x[:rows] for x in job.xs], job.y[:rows], **changes)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(jobs(), st.integers(1, 80), st.integers(0, 5))
 def test_the_held_out_loss_equals_the_oracles_words(job, rows, epoch):
     """2, 3 or 5 parties, any label party, model and penalty; of the weights that the steps have come to."""

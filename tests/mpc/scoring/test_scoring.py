@@ -38,7 +38,7 @@ def new_rows(job: Job, rows: int, seed: int = 1):
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(jobs(), st.data())
 def test_joint_scores_equal_the_plaintext_bit_for_bit(job, data):
     """2, 3 or 5 parties, any label party, alpha below 1, any step, epoch, number of rows and batch size."""

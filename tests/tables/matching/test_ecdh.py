@@ -25,7 +25,7 @@ def parts(data, size):
     return [data[at : at + size] for at in range(0, len(data), size)]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(mine=IDS, theirs=IDS)
 def test_the_same_id_and_no_other_has_the_same_hash_at_both(mine, theirs):
     """Whoever raises first."""

@@ -86,7 +86,7 @@ def reopened(folder: Path) -> Snapshot:
 # --- what is there again
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(asked(), st.integers(1, 9))
 def test_a_kept_snapshot_is_opened_again_as_it_was(tmp_path_factory, made, group):
     """Whatever is in it, though its source is gone, as often as one likes."""
@@ -199,7 +199,7 @@ def test_what_is_not_there_is_none(tmp_path):
 # --- what cannot be used
 
 
-@settings(max_examples=100, deadline=None)  # of disks that are busy
+@settings(max_examples=40, deadline=None)  # of disks that are busy
 @given(st.integers(0, 2), st.data())
 def test_a_flipped_bit_anywhere_is_noticed(tmp_path_factory, which, data):
     """Or says the same: base64 has a few bits that do not count."""
@@ -222,7 +222,7 @@ def test_a_flipped_bit_anywhere_is_noticed(tmp_path_factory, which, data):
         pass
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2), st.data())
 def test_a_file_that_is_torn_is_noticed(tmp_path_factory, which, data):
     """Wherever it ends."""
