@@ -201,8 +201,7 @@ def check_classes(found: pa.Table, expected: Floats, within: float) -> None:
 
 
 SAMPLES = [
-    Sample((4, 3), rows=160, epochs=3, rate=0.3, label=1),
-    Sample((4, 3), rows=160, epochs=3, rate=0.3, label=0, model="linear", release="shared", alignment="ecdh"),
+    Sample((4, 3), rows=160, epochs=3, rate=0.3, label=0, release="shared", alignment="ecdh"),
     Sample((3, 2, 3), rows=160, epochs=3, rate=0.3, label=2, model="linear", l2=0.1),
     Sample((3, 2, 3), rows=160, epochs=3, rate=0.3, label=1, release="shared", l2=0.1),
     Sample((4, 3), rows=160, epochs=3, rate=0.3, label=1, model="softmax"),
@@ -210,7 +209,6 @@ SAMPLES = [
     Sample((0, 4), rows=160, epochs=3, rate=0.3, release="shared", l2=0.1),
     Sample((4, 3), rows=160, epochs=3, rate=0.3, label=1, model="one-vs-rest"),
     Sample((3, 2, 3), rows=160, epochs=3, rate=0.05, label=2, model="poisson"),
-    Sample((4, 3), rows=160, epochs=3, rate=0.05, label=1, model="poisson", release="shared"),
     Sample((4, 0), rows=160, epochs=3, rate=0.05, label=1, model="gamma"),  # of the label party ids alone
     Sample((3, 2, 3), rows=160, epochs=3, rate=0.05, label=0, model="gamma", release="shared", l2=0.1),
 ]
@@ -227,7 +225,7 @@ def test_scores_are_those_of_the_plaintext_and_nobody_sees_more_than_promised(sa
         check(run)
 
 
-@pytest.mark.parametrize("sample", SAMPLES[2:6], ids=lambda one: f"{one.model} {one.release}")
+@pytest.mark.parametrize("sample", [SAMPLES[1], SAMPLES[4]], ids=lambda one: f"{one.model} {one.release}")
 def test_words_of_a_prediction_are_uniform(sample, tmp_path):
     """Partial scores under the zero share, and everything of a forward pass, with enough rows to count."""
     trained(sample, tmp_path)
@@ -256,7 +254,7 @@ def test_a_lone_partner_of_a_label_party_without_columns_ranks_as_the_model_does
 
 def test_partial_scores_without_the_zero_share_are_noticed(tmp_path, monkeypatch):
     """Each party's part would be an equation for its columns; the scores come out right all the same."""
-    sample = SAMPLES[2]
+    sample = SAMPLES[1]
     trained(sample, tmp_path)
     monkeypatch.setattr(
         "tercet.agents.roles.prediction.zero_share", lambda me, masks, step, shape: np.zeros(shape, np.uint64)
@@ -269,7 +267,7 @@ def test_partial_scores_without_the_zero_share_are_noticed(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("sample", "kind"), [(SAMPLES[2], PartialScores), (SAMPLES[3], Scores)], ids=["owners", "shared"]
+    ("sample", "kind"), [(SAMPLES[1], PartialScores), (SAMPLES[2], Scores)], ids=["owners", "shared"]
 )
 def test_the_label_party_alone_has_scores_and_only_its_user_may_read_them(sample, kind, tmp_path):
     """No file anywhere else, and no message with scores to anybody else."""

@@ -87,7 +87,7 @@ def test_the_network_is_the_oracles_bit_for_bit(sample):
     assert same
 
 
-@settings(max_examples=10, deadline=None, derandomize=True)
+@settings(max_examples=5, deadline=None, derandomize=True)
 @given(samples())
 def test_any_job_of_a_network_that_ends_has_the_oracles(sample):
     """A job ends with that model or, where columns are wild and errors unbounded, with a clear refusal."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sklearn.datasets import load_diabetes, load_digits, load_wine
-from sklearn.linear_model import GammaRegressor, LogisticRegression, PoissonRegressor
+from sklearn.linear_model import GammaRegressor, LogisticRegression
 from sklearn.metrics import mean_tweedie_deviance
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.preprocessing import StandardScaler
@@ -55,7 +55,7 @@ DIGITS = {"rate": 0.4, "batch": 64, "epochs": 12, "decay": 0.005}
 
 @pytest.mark.parametrize(
     ("model", "load", "job"),
-    [("softmax", load_wine, WINE), ("softmax", load_digits, DIGITS), ("one-vs-rest", load_wine, WINE)],
+    [("softmax", load_digits, DIGITS), ("one-vs-rest", load_wine, WINE)],
 )
 def test_classes_of_a_real_table_are_told_apart_as_well_as_by_scikit_learn(model, load, job, tmp_path):
     """Three wines and ten digits, by their names; held-out rows are right to within some few, the loss is near."""
@@ -76,13 +76,10 @@ def test_classes_of_a_real_table_are_told_apart_as_well_as_by_scikit_learn(model
     assert found["log_loss"] < 0.25
 
 
-@pytest.mark.parametrize(
-    ("model", "regressor", "power"), [("poisson", PoissonRegressor, 1), ("gamma", GammaRegressor, 2)]
-)
+@pytest.mark.parametrize(("model", "regressor", "power"), [("gamma", GammaRegressor, 2)])
 def test_expected_labels_of_a_real_table_are_those_of_scikit_learn(model, regressor, power, tmp_path):
-    """How far diabetes has gone after a year: in whole steps as counts, and as it was measured."""
+    """How far diabetes has gone after a year."""
     x, y = load_diabetes(return_X_y=True)
-    y = np.floor(y / 40) if model == "poisson" else y
     x = (x - x.mean(axis=0)) / x.std(axis=0)
     run = trained(tmp_path, x, [repr(float(one)) for one in y], model=model, rate=0.2, batch=64, epochs=80, decay=0.02)
     train, held_out = rows_of(run)
