@@ -76,7 +76,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "session": {"policy", "messaging"},
         "doctor": {"access"},
         "policy": {"models", "messaging", "core"},
-        "access": {"messaging"},
+        "access": {"messaging", "core"},
         "models": {"evaluation", "core"},
         "messaging": {"core"},
         "evaluation": set(),

@@ -5,8 +5,6 @@ Nothing here is needed for a job to go on: killing any of these commands changes
 
 from __future__ import annotations
 
-import getpass
-import os
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tercet.agents.access.conversation import cancel_job, check_answer, follow_job, own_account
 from tercet.agents.cli import rendering
 from tercet.agents.cli.own_agent import ask_or_recall, talk_to_agent
 from tercet.agents.cli.runner import (
@@ -28,7 +27,7 @@ from tercet.agents.cli.runner import (
 )
 from tercet.agents.cli.selection import PAGE, Selection, page_of
 from tercet.agents.cli.timeline import timeline
-from tercet.agents.core.states import TERMINAL, State
+from tercet.agents.core.states import State
 from tercet.schemas.files.invalid import Invalid
 
 if TYPE_CHECKING:
@@ -37,9 +36,7 @@ if TYPE_CHECKING:
     from tercet.schemas.files.job import PredictionJob
     from tercet.schemas.messages.kinds import JobStatus, Pruned, Status
 
-POLL_SECONDS = 0.5
 TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]  # as `--since` takes them, by the clock of this machine
-REPORT_SECONDS = 10.0  # that a report may take after a job is done
 
 jobs = typer.Typer(no_args_is_help=True, help="Submit, watch, approve and cancel jobs through your own party's agent.")
 
@@ -68,7 +65,7 @@ def submit(
     description = job_of(job)
     if again:
         description = description.with_new_id()
-    status = talk_to_agent(settings, lambda console: console.submit(description, _account()))
+    status = talk_to_agent(settings, lambda console: console.submit(description, own_account()))
     found = checked(_show_accepted, status)[0]
     if status.note is not None:
         rendering.remark(status.note)
@@ -133,7 +130,7 @@ def trace(job: JobId, settings: SettingsOption, format: FormatOption = Format.TE
 @jobs.command()
 def cancel(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """End a job at every party."""
-    _show(checked(_show_accepted, talk_to_agent(settings, lambda console: _cancel(console, job)))[0], format)
+    _show(talk_to_agent(settings, lambda console: cancel_job(console, job)), format)
 
 
 @jobs.command()
@@ -205,7 +202,7 @@ def prune(
 
 
 async def _prune(console: ConsoleClient, days: float, models: bool, *, remove: bool) -> Status:  # noqa: FBT001
-    return await console.prune(days, models=models, remove=remove, who=_account())
+    return await console.prune(days, models=models, remove=remove, who=own_account())
 
 
 def _show_pruned(status: Status) -> tuple[Pruned, ...]:
@@ -214,18 +211,10 @@ def _show_pruned(status: Status) -> tuple[Pruned, ...]:
 
 
 def _decide(settings: Path, job: str, why: str = "", *, approve: bool) -> JobStatus:
-    who = _account()
+    who = own_account()
     answer = talk_to_agent(settings, lambda console: console.decide(job, approve=approve, who=who, why=why[:1000]))
     decided: tuple[JobStatus, ...] = checked(_show_accepted, answer)
     return decided[0]
-
-
-def _account() -> str:
-    """Name the user of the command for the audit log; in an image it may have no name."""
-    try:
-        return getpass.getuser()[:128]
-    except (KeyError, OSError):
-        return f"user {os.getuid()}"
 
 
 def _print_revelations(status: Status) -> tuple[str, ...]:
@@ -234,21 +223,10 @@ def _print_revelations(status: Status) -> tuple[str, ...]:
 
 
 async def _watch(console: ConsoleClient, job: str, *, has_report: bool = False) -> JobStatus:
-    """Follow a job to its end, and then for a while to its report."""
-    import asyncio  # noqa: PLC0415 - a tenth of a second
-
-    polls_left = 0  # after the end: none for a job that was over before
     with rendering.Bar(job) as bar:
-        while True:
-            (found,) = _show_accepted(await console.query(job))
+        async for found in follow_job(console, job, has_report=has_report):
             bar.show(found)
-            if found.state not in TERMINAL:
-                polls_left = round(REPORT_SECONDS / POLL_SECONDS) if has_report else 0
-            elif found.state != State.DONE or found.report or polls_left == 0:
-                return found
-            else:
-                polls_left -= 1
-            await asyncio.sleep(POLL_SECONDS)
+    return found
 
 
 def run_prediction(description: PredictionJob, settings: Path) -> JobStatus:
@@ -257,18 +235,8 @@ def run_prediction(description: PredictionJob, settings: Path) -> JobStatus:
 
 
 async def _submit_and_watch(console: ConsoleClient, description: PredictionJob) -> JobStatus:
-    (submitted,) = _show_accepted(await console.submit(description, _account()))
+    (submitted,) = _show_accepted(await console.submit(description, own_account()))
     return await _watch(console, submitted.job)
-
-
-async def _cancel(console: ConsoleClient, job: str) -> Status:
-    import asyncio  # noqa: PLC0415
-
-    answer = await console.query(job, cancel=True, who=_account())
-    while _show_accepted(answer)[0].state not in TERMINAL:
-        await asyncio.sleep(POLL_SECONDS)
-        answer = await console.query(job)
-    return answer
 
 
 def _end(why: str) -> None:
@@ -279,9 +247,7 @@ def _end(why: str) -> None:
 
 
 def _show_accepted(status: Status) -> tuple[JobStatus, ...]:
-    if status.problem is not None:
-        raise Invalid(status.problem)
-    return status.jobs
+    return check_answer(status).jobs
 
 
 def _show_trace(status: Status, job: str) -> StepTrace:

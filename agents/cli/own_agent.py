@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from tercet.agents.access.conversation import open_conversation
 from tercet.agents.access.no_agent import NoAgent
 from tercet.agents.cli.runner import run, settings_of
 from tercet.broker.interface.base import CONNECT_SECONDS, BrokerError
@@ -33,32 +34,7 @@ async def _converse(
     settings: Settings, say: Callable[[ConsoleClient], Awaitable[T]], seconds: float = CONNECT_SECONDS
 ) -> T:
     """Talk over the agent's socket if possible, or else through the broker."""
-    from tercet.agents.access.socket_console import NoSocket, SocketConsole  # noqa: PLC0415
-
-    try:
-        local = await SocketConsole.connect(settings)
-    except NoSocket as problem:
-        return await _converse_through_broker(settings, say, str(problem), seconds)
-    async with local:
-        return await say(local)
-
-
-async def _converse_through_broker(
-    settings: Settings, say: Callable[[ConsoleClient], Awaitable[T]], nearer: str, seconds: float
-) -> T:
-    from tercet.agents.access.broker import connect  # noqa: PLC0415 - aio-pika
-    from tercet.agents.access.console import BrokerConsole  # noqa: PLC0415
-    from tercet.agents.access.identity import own_identity  # noqa: PLC0415
-    from tercet.agents.access.partner_keys import check_partner_keys  # noqa: PLC0415
-
-    _log_errors()
-    try:
-        identity = own_identity(settings)
-    except KeyProblem as problem:
-        raise KeyProblem(f"{problem}. Without the key there is the agent's socket alone, and {nearer}") from None
-    check_partner_keys(settings, identity.public)
-    broker = await connect(settings, "console", seconds=seconds)
-    async with BrokerConsole(settings.party, identity, broker) as console:
+    async with open_conversation(settings, seconds=seconds, before_broker=_log_errors) as console:
         return await say(console)
 
 

@@ -44,12 +44,14 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end; known errors become a sentence and an exit code."""
     import asyncio  # noqa: PLC0415 - a tenth of a second
 
+    from tercet.agents.core.event_loop import first_error, loop_factory  # noqa: PLC0415
+
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
             return runner.run(main)
     except BaseExceptionGroup as group:
-        _report(_known(group))
+        _report(first_error(group))
     except (Invalid, KeyProblem, TableProblem, NoAgent, BrokerError) as error:
         _report(error)
 
@@ -87,19 +89,6 @@ def leave() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
-
-
-def _loop_factory() -> Any:
-    try:
-        import uvloop  # noqa: PLC0415 - not on Windows
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
-
-
-def _known(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    inner = group.exceptions[0]
-    return _known(inner) if isinstance(inner, BaseExceptionGroup) else inner
 
 
 def _report(error: BaseException) -> NoReturn:

@@ -17,10 +17,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from tercet.agents.access.console_client import Request
+from tercet.agents.access.conversation import own_account
 from tercet.agents.access.no_agent import NoAgent
 from tercet.agents.access.socket_console import NoSocket, SocketConsole, receive_message
 from tercet.agents.cli.app import app
-from tercet.agents.cli.job import _account
 from tercet.agents.daemon.console_socket import MOST_REQUEST, ConsoleSocket, bind_socket
 from tercet.agents.policy.audit_log import entries
 from tercet.broker.sealing.identity import Identity, save_identity
@@ -213,7 +213,7 @@ def test_a_user_without_a_name_is_told_by_its_number(monkeypatch: pytest.MonkeyP
         raise KeyError("getpwuid(): uid not found: 10001")
 
     monkeypatch.setattr(getpass, "getuser", unknown)
-    assert _account() == f"user {os.getuid()}"
+    assert own_account() == f"user {os.getuid()}"
 
 
 async def finished(stage: Scene) -> str:
