@@ -171,13 +171,21 @@ def of_part(part: ModelPart, arrays: Mapping[str, NDArray[Any]]) -> FullModel:
         if part.release != "label":
             where = f'its job says release = "{part.release}"; train with release = "label", which all have to allow'
         raise ModelPartProblem(f"{part.party}'s part of {part.job} is not the whole model: {where}")
-    encodings = {part.party: part.encoding} | part.encodings
+    return FullModel.from_arrays(describe(part, {part.party: part.encoding} | part.encodings), arrays)
+
+
+def describe(part: ModelPart, encodings: Mapping[str, Encoding]) -> ModelDescription:
+    """Describe the whole model by the label party's part and all parties' encodings.
+
+    Raises:
+        ModelPartProblem: the part's plan lacks something.
+    """
     columns = (Columns(party=one, encoding=encodings[one], norm=part.norm_of(one)) for one in part.parties)
     same = {
         name: getattr(part, name)
         for name in ("job", "model", "network", "label_party", "label_scaling", "classes", "created", "tercet")
     }
-    return FullModel.from_arrays(ModelDescription(columns=tuple(columns), fx=_fx(part), **same), arrays)
+    return ModelDescription(columns=tuple(columns), fx=_fx(part), **same)
 
 
 def _fx(part: ModelPart) -> int:

@@ -37,7 +37,11 @@ def load(path: Path | str) -> "Classifier | Regressor":
     Raises:
         ModelPartProblem: there is none, or it is not the whole model.
     """
-    model = read(Path(path))
+    return as_scorer(read(Path(path)))
+
+
+def as_scorer(model: FullModel) -> "Classifier | Regressor":
+    """Make the estimator of a whole model."""
     return Classifier(model) if model.description.link in CLASSIFIERS else Regressor(model)
 
 

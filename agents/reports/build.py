@@ -3,7 +3,6 @@
 It adds nothing that the party does not know: a partner's page has no metric, a helper's page no column.
 """
 
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +15,7 @@ from tercet.agents.core.states import State
 from tercet.agents.evaluation.metrics import class_probabilities, curves, expected, histogram, probabilities
 from tercet.agents.models import model_part
 from tercet.agents.models.model_part import INTERCEPT
+from tercet.agents.models.plain_weights import ARROW, blocks_of, class_names, plain_intercept, weights_by_party
 from tercet.agents.reports.report import ReportData, render
 from tercet.agents.roles.data_party import Trained
 from tercet.agents.roles.helper import Helped
@@ -23,9 +23,6 @@ from tercet.agents.roles.prediction import Scored
 from tercet.agents.session.agreed import AgreedContext, ScoringContext, TrainingContext
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.fixed import Floats
-from tercet.tables.encoding.encoding import Encoding
-
-ARROW = "\N{RIGHTWARDS ARROW}"
 
 Result = Trained | Scored | Helped
 
@@ -178,45 +175,20 @@ def _of_training(trained: Trained, folder: Path | None) -> dict[str, Any]:
 
 
 def _weights(folder: Path) -> dict[str, Any]:
-    """Collect this party's weights by encoded column before whitening.
+    """Collect this party's weights by encoded column, or all parties' of a whole model.
 
-    Each category's weight is relative to its column's mean.
+    Names of the latter have their party before them.
     """
     part, arrays = model_part.load(folder)
-    rows, shift = _unwhiten(_blocks(part, arrays), part.outputs if part.network is None else part.network.hidden[0])
-    if part.network is not None:  # the size of each column's weights in the first layer
-        return {"weights": {name: float(np.sqrt(np.sum(np.square(row)))) for name, row in rows.items()}}
-    intercepts = (arrays[INTERCEPT][0] + shift).tolist() if INTERCEPT in arrays else []
-    if part.outputs == 1:
-        weights = {name: float(row[0]) for name, row in rows.items()}
-        return {"weights": weights} | ({"intercept": intercepts[0]} if intercepts else {})
+    blocks = blocks_of(part, arrays)
     # Only the label party knows the names of the outputs.
-    outputs = part.classes.names if part.classes else [f"class {place + 1}" for place in range(part.outputs)]
-    found: dict[str, float] = {}
-    for place, output in enumerate(outputs):
-        found |= {f"{name} {ARROW} {output}": float(row[place]) for name, row in rows.items()}
-        found |= {f"intercept {ARROW} {output}": intercepts[place]} if intercepts else {}
-    return {"weights": found}
-
-
-Block = tuple[str, Encoding, Floats]  # a prefix for column names, the columns' encoding, and their weights
-
-
-def _blocks(part: model_part.ModelPart, arrays: model_part.Arrays) -> list[Block]:
-    """List this party's own columns, or all parties' columns if it holds the whole model."""
-    if not part.whole:
-        return [("", part.encoding, arrays["weights"])]
-    encodings = {part.party: part.encoding} | part.encodings
-    return [(f"{party}/", encodings[party], arrays[f"{model_part.WEIGHTS}{party}"]) for party in part.parties]
-
-
-def _unwhiten(blocks: Iterable[Block], width: int) -> tuple[dict[str, Floats], Floats]:
-    """Undo the whitening of weights, (width,); return what the intercept gains, too."""
-    found: dict[str, Floats] = {}
-    shift = np.zeros(width)
-    for prefix, encoding, weights in blocks:
-        plain = [encoding.unwhiten(column) for column in weights.T]
-        centred, means = encoding.centre(np.column_stack([column for column, _ in plain]))
-        found |= {prefix + name: row for name, row in zip(encoding.column_names, centred, strict=True)}
-        shift += means + [more for _, more in plain]
-    return found, shift
+    outputs = class_names(part.classes, part.outputs)
+    found = weights_by_party(blocks, outputs, network=part.network is not None)
+    weights = {f"{party}/{name}" if part.whole else name: one for party in found for name, one in found[party].items()}
+    if part.network is not None or INTERCEPT not in arrays:
+        return {"weights": weights}
+    intercepts = plain_intercept(blocks, arrays[INTERCEPT]).tolist()
+    if part.outputs == 1:
+        return {"weights": weights, "intercept": intercepts[0]}
+    named = zip(outputs, intercepts, strict=True)
+    return {"weights": weights | {f"intercept {ARROW} {output}": one for output, one in named}}
