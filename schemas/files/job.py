@@ -5,6 +5,7 @@ A description names tables and parties; it never carries a seed, a path, a colum
 
 import hashlib
 import secrets
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
@@ -513,7 +514,17 @@ def read_job(path: Path) -> TrainingJob | PredictionJob:
     Raises:
         Invalid: the file is missing, is not TOML or is no job; the text names the field.
     """
-    written = read_toml(path)
+    return parse_job(read_toml(path), path)
+
+
+def parse_job(written: Mapping[str, Any], place: Path | str) -> TrainingJob | PredictionJob:
+    """Make the job that a file or a program describes, by the names of JOB.toml.
+
+    `place` is what errors begin with.
+
+    Raises:
+        Invalid: it is no job; the text names the field.
+    """
     content = dict(written)
     if isinstance(content.get("standby"), list):
         content["standby"] = tuple(content["standby"])
@@ -521,13 +532,13 @@ def read_job(path: Path) -> TrainingJob | PredictionJob:
     if isinstance(tables, dict):
         content["tables"] = tuple(tables.items())
     if isinstance(network, dict) and isinstance(network.get("hidden"), list):
-        network["hidden"] = tuple(network["hidden"])
+        content["network"] = network | {"hidden": tuple(network["hidden"])}
     if isinstance(content.get("columns"), dict):
         content["columns"] = tuple((party, _listed(names)) for party, names in content["columns"].items())
     try:
         return _JOB.validate_python({"kind": "training"} | content)
     except ValidationError as error:
-        raise Invalid(explain(path, error, TrainingJob, PredictionJob, content=written)) from None
+        raise Invalid(explain(place, error, TrainingJob, PredictionJob, content=written)) from None
 
 
 def _listed(names: Any) -> Any:

@@ -43,7 +43,7 @@ SAYINGS: Final = {
 }
 
 
-def explain(path: Path, error: ValidationError, *models: type[BaseModel], content: Mapping[str, Any]) -> str:
+def explain(path: Path | str, error: ValidationError, *models: type[BaseModel], content: Mapping[str, Any]) -> str:
     """Say what is wrong, a line for each field.
 
     `models` are what the file may be; of several the error's places begin with the kind. `content` is what was read.
@@ -125,7 +125,7 @@ def _sections(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
     """Return the sections of a file, in words, and their models."""
     yield f"at {TOP}", model
     for name, field in model.model_fields.items():
-        for one in _models(field.annotation):
+        for one in models_in(field.annotation):
             named = ".NAME" if get_origin(field.annotation) is dict else ""
             yield f"under [{name}{named}]", one
 
@@ -138,13 +138,13 @@ def _model_at(model: type[BaseModel], place: tuple[int | str, ...]) -> type[Base
     here: type[BaseModel] | None = model
     for part in place:
         if here is not None and part in here.model_fields:
-            here = next(_models(here.model_fields[str(part)].annotation), None)
+            here = next(models_in(here.model_fields[str(part)].annotation), None)
     return here
 
 
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """Return the models in an annotation: of itself, of its alternatives, of a dict's values."""
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the models in an annotation: of itself, of its alternatives, of a dict's values."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for inner in get_args(annotation):
-        yield from _models(inner)
+        yield from models_in(inner)
