@@ -3,17 +3,75 @@
 Nothing is loaded before it is asked for, so that every command starts fast. All else below this package may change.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tercet.agents.access.no_agent import NoAgent
+    from tercet.agents.api.errors import JobFailed, WorthlessModel
+    from tercet.agents.api.estimators import JointClassifier, JointRegressor
+    from tercet.agents.api.jobs import Job, Prediction
+    from tercet.agents.api.party import JobHandle, Party
+    from tercet.agents.api.report import Report
+    from tercet.agents.api.result import Result
+    from tercet.agents.api.simulation import simulate
     from tercet.agents.models.scorer import Classifier, Regressor, UnseenCategories, load
+    from tercet.schemas.core.error import TercetError
+    from tercet.schemas.files.invalid import Invalid
+    from tercet.schemas.messages.console import JobStatus
 
-__all__ = ["Classifier", "Regressor", "UnseenCategories", "load"]
+_HOMES = {
+    "Classifier": "agents.models.scorer",
+    "Invalid": "schemas.files.invalid",
+    "Job": "agents.api.jobs",
+    "JobFailed": "agents.api.errors",
+    "JobHandle": "agents.api.party",
+    "JobStatus": "schemas.messages.console",
+    "JointClassifier": "agents.api.estimators",
+    "JointRegressor": "agents.api.estimators",
+    "NoAgent": "agents.access.no_agent",
+    "Party": "agents.api.party",
+    "Prediction": "agents.api.jobs",
+    "Regressor": "agents.models.scorer",
+    "Report": "agents.api.report",
+    "Result": "agents.api.result",
+    "TercetError": "schemas.core.error",
+    "UnseenCategories": "agents.models.scorer",
+    "WorthlessModel": "agents.api.errors",
+    "load": "agents.models.scorer",
+    "simulate": "agents.api.simulation",
+}
+"""The module of each public name."""
+
+__all__ = [
+    "Classifier",
+    "Invalid",
+    "Job",
+    "JobFailed",
+    "JobHandle",
+    "JobStatus",
+    "JointClassifier",
+    "JointRegressor",
+    "NoAgent",
+    "Party",
+    "Prediction",
+    "Regressor",
+    "Report",
+    "Result",
+    "TercetError",
+    "UnseenCategories",
+    "WorthlessModel",
+    "load",
+    "simulate",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from tercet.agents.models import scorer  # noqa: PLC0415  # takes a second
+    found = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)  # the next time it is there
+    return found
 
-    return getattr(scorer, name)
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

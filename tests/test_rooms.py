@@ -22,6 +22,16 @@ PACKAGES = {
 # For each room the rooms of its own package that it may import.
 ROOMS: dict[str, dict[str, set[str]]] = {
     "agents": {
+        "api": {
+            "simulation",
+            "jobs",
+            "runs",
+            "reports",
+            "alignment",
+            "access",
+            "models",
+            "core",
+        },
         "cli": {
             "simulation",
             "page",

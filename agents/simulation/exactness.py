@@ -69,7 +69,7 @@ def bit_exact(simulation: Simulation) -> bool | None:
 def whole_exact(simulation: Simulation) -> bool:
     """Tell whether the label party's full model equals the sum of all shares on disk."""
     label, parties = simulation.description.label, simulation.description.data_parties
-    parts = {party: model_part.load(_folder(simulation, party)) for party in parties}
+    parts = {party: model_part.load(part_folder(simulation, party)) for party in parties}
     part, whole = parts[label]
     if not part.whole:
         return True
@@ -164,7 +164,7 @@ def data_roles(simulation: Simulation) -> dict[str, Trained]:
 def joint_words(simulation: Simulation) -> tuple[list[Words], Words]:
     """Add up each block of weights and the intercept, in words, from the parts on disk."""
     parties, label = simulation.description.data_parties, simulation.description.label
-    arrays = {party: model_part.load(_folder(simulation, party))[1] for party in parties}
+    arrays = {party: model_part.load(part_folder(simulation, party))[1] for party in parties}
     if label_party(simulation)[0].context.description.release == "owners":
         return [arrays[party]["weight_words"] for party in parties], arrays[label]["intercept_words"]
     blocks = [total(arrays[j][f"shares/{i}"] for j in parties) for i in parties]
@@ -174,7 +174,7 @@ def joint_words(simulation: Simulation) -> tuple[list[Words], Words]:
 def network_words(simulation: Simulation) -> list[Words]:
     """Add up a network's blocks, upper weights and biases, from the shares on disk."""
     parties = simulation.description.data_parties
-    arrays = {party: model_part.load(_folder(simulation, party))[1] for party in parties}
+    arrays = {party: model_part.load(part_folder(simulation, party))[1] for party in parties}
     names = [f"{model_part.SHARE}{party}" for party in parties]
     names += sorted(name for name in arrays[parties[0]] if name.startswith(model_part.SHARE + model_part.UPPER))
     names += sorted(name for name in arrays[parties[0]] if name.startswith(model_part.SHARE + model_part.BIAS))
@@ -228,6 +228,7 @@ def opened_shares(shares: Sequence[NetworkShares]) -> network.NetworkWeights:
     return network.NetworkWeights(_sum_blocks(shares), upper, biases)
 
 
-def _folder(simulation: Simulation, party: str) -> Path:
+def part_folder(simulation: Simulation, party: str) -> Path:
+    """Name the folder of a party's model part."""
     run = simulation.runs[party]
     return run.context.settings.state / "models" / run.job.id

@@ -1,0 +1,1 @@
+"""Offers Tercet to Python programs and notebooks: parties, jobs, simulations, results."""

@@ -1,0 +1,35 @@
+"""Keeps the logs of a program that uses Tercet its own: nothing but errors is written.
+
+It changes no logging of the program's.
+"""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict
+
+from tercet.agents.core.library_log import TALKATIVE, LibraryLogHandler
+
+
+def quieten_logs() -> None:
+    """Log errors alone, unless the program has set up structlog itself."""
+    if structlog.is_configured():
+        return
+    structlog.configure(
+        processors=[_drop_raised, *structlog.get_config()["processors"]],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    for name in TALKATIVE - {"asyncio"}:  # whose own texts may hold an address with its login
+        logger = logging.getLogger(name)
+        logger.addHandler(LibraryLogHandler())
+        logger.propagate = False
+
+
+def _drop_raised(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Drop what the program hears as an exception."""
+    if event.get("event") == "job failed":
+        raise structlog.DropEvent
+    return event

@@ -1,0 +1,145 @@
+"""Holds what a finished job gives: metrics, history, weights, the page, the model.
+
+It holds what one party may know of a real job, and of a simulation what all parties together know.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+from pyarrow import csv, parquet
+
+from tercet.agents.api.report import Report
+from tercet.agents.models import full_model, model_part
+from tercet.agents.models.plain_weights import blocks_of, class_names, weights_by_party
+from tercet.agents.models.scorer import Classifier, Regressor, as_scorer
+from tercet.schemas.files.invalid import Invalid
+from tercet.schemas.messages.console import JobStatus
+
+PARQUET: Final = ".parquet"
+
+Weights = Mapping[str, Mapping[str, float]]
+Scorer = Classifier | Regressor
+
+
+class Result:
+    """Holds a finished job's result.
+
+    Attributes:
+        status: all that the agent tells of the job: sizes, times, bytes, warnings.
+        metrics: of the held-out rows, by name, under the model that was released; empty where this party may not know.
+        history: an entry for each epoch, which a data frame of any library takes: `epoch` (from 1), `rate` of its first
+            step, `seconds`, `loss` and `held_out_loss`, and the metrics of the held-out rows. None stands for what
+            was not measured, or not told to this party.
+    """
+
+    def __init__(
+        self,
+        status: JobStatus,
+        *,
+        weights: Callable[[], Weights],
+        report: Report | None,
+        scorer: Callable[[], Scorer | None],
+        scores: Callable[[], pa.Table | None] = lambda: None,
+    ) -> None:
+        """Each function is called once, and only if somebody looks."""
+        self.status, self._report = status, report
+        self._weights, self._scorer, self._scores = weights, scorer, scores
+
+    @property
+    def job(self) -> str:
+        """The job's id."""
+        return self.status.job
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metrics of the held-out rows, by name."""
+        return dict(self.status.metrics)
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """Rates, seconds, losses and metrics by epoch."""
+        return history_of(self.status)
+
+    @property
+    def report(self) -> Report | None:
+        """The page about the job; None where the settings ask for none."""
+        return self._report
+
+    @cached_property
+    def weights(self) -> Weights:
+        """Weights by party and encoded column, before whitening, as far as it may know them.
+
+        Of several classes there is one for each column and class. Of a network it is the size of a column's weights in
+        the first layer.
+        """
+        return self._weights()
+
+    @cached_property
+    def scorer(self) -> Scorer | None:
+        """The whole model as a scikit-learn estimator; None where this party does not hold it."""
+        return self._scorer()
+
+    @cached_property
+    def scores(self) -> pa.Table | None:
+        """The scores of a prediction, at the label party: ids as texts, and scores."""
+        return self._scores()
+
+    def __repr__(self) -> str:
+        metrics = ", ".join(f"{name}={value:.4f}" for name, value in self.metrics.items())
+        return f"Result({self.job!r}{': ' if metrics else ''}{metrics})"
+
+
+def history_of(status: JobStatus) -> list[dict[str, Any]]:
+    """Make an entry for each epoch, all with the same keys."""
+    names = sorted({name for epoch in status.history for name in epoch.metrics})
+    return [
+        epoch.model_dump(exclude={"metrics"}) | {name: epoch.metrics.get(name) for name in names}
+        for epoch in status.history
+    ]
+
+
+def result_of_status(status: JobStatus, state: Path) -> Result:
+    """Make the result of a party's own job, whose files are in the state folder on this machine.
+
+    Raises:
+        Invalid, ModelPartProblem: later, when a file is needed that this user cannot read.
+    """
+    part, page = state / "models" / status.job, state / "reports" / f"{status.job}.html"
+    scores = None if status.scores is None else state / "predictions" / status.job / Path(status.scores).name
+    return Result(
+        status,
+        weights=lambda: {} if status.model_part is None else _own_weights(part),
+        report=None if status.report is None else Report(lambda: _read(page).decode()),
+        scorer=lambda: None if status.model_part is None else _own_scorer(part),
+        scores=lambda: None if scores is None else _read_scores(scores),
+    )
+
+
+def _own_weights(folder: Path) -> Weights:
+    part, arrays = model_part.load(folder)
+    if not (part.whole or part.release == "owners"):
+        return {}
+    outputs = class_names(part.classes, part.outputs)
+    return weights_by_party(blocks_of(part, arrays), outputs, network=part.network is not None)
+
+
+def _own_scorer(folder: Path) -> Scorer | None:
+    part, arrays = model_part.load(folder)
+    return as_scorer(full_model.of_part(part, arrays)) if part.whole else None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Invalid(f"{path}: {error.strerror}; ask on the agent's machine, as a user who may read it") from None
+
+
+def _read_scores(path: Path) -> pa.Table:
+    content = pa.BufferReader(_read(path))
+    if path.suffix == PARQUET:
+        return parquet.read_table(content)
+    return csv.read_csv(content, convert_options=csv.ConvertOptions(column_types={"id": pa.string()}))
