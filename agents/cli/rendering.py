@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -149,7 +149,7 @@ def job_details(job: JobStatus) -> Table:
         ("attempt", _attempt(job)),
         ("training loss", f"{job.loss:.4f}" if job.loss is not None else ""),
         ("held-out loss", f"{job.held_out_loss:.4f}" if job.held_out_loss is not None else ""),
-        *((name, f"{value:.4f}") for name, value in job.metrics.items()),
+        *((name, metric(value, job.intervals.get(name))) for name, value in job.metrics.items()),
         ("seconds a step", f"{job.seconds_per_step:.4f}" if job.seconds_per_step else ""),
         ("sent", f"{sum(job.sent_bytes.values()) / 1e6:.1f} MB" if job.sent_bytes else ""),
         *((party.party, _party(job, party.party)) for party in job.parties),
@@ -169,6 +169,11 @@ def job_details(job: JobStatus) -> Table:
         if value:
             table.add_row(name, fit(value))
     return table
+
+
+def metric(value: float, interval: Sequence[float] | None) -> str:
+    """Write a metric, and its interval if it has one."""
+    return f"{value:.4f}" + ("" if interval is None else f" ({interval[0]:.4f} to {interval[1]:.4f})")
 
 
 def pruned_table(pruned: Iterable[Pruned]) -> Table:
@@ -293,7 +298,7 @@ def summary_table(result: dict[str, Any]) -> Table:
         ("columns", ", ".join(f"{party} {count}" for party, count in result["columns"].items())),
         ("steps", f"{result['steps']}, {1000 * seconds:.1f} ms each" if seconds else ""),
         ("sent", f"{sum(result['bytes'].values()) / 1e6:.1f} MB in {sum(result['messages'].values())} messages"),
-        *((name, f"{value:.4f}") for name, value in result["metrics"].items()),
+        *((name, metric(value, result["intervals"].get(name))) for name, value in result["metrics"].items()),
         ("training loss", "" if result["loss"] is None else f"{result['loss']:.4f}"),
         ("held-out loss", "" if result["held_out_loss"] is None else f"{result['held_out_loss']:.4f}"),
         ("equals plaintext", {True: "bit for bit", False: "no", None: ""}[result["bit_exact"]]),

@@ -72,7 +72,10 @@ def render(data: ReportData) -> str:
         private=_private(data),
         when=f"{data.when.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
         sort=sort_of(data.model, data.network),
-        tiles=[(NAMES[name], value, meaning(name, data.link, data.curves)) for name, value in data.result.items()],
+        tiles=[
+            (NAMES[name], value, data.intervals.get(name), meaning(name, data.link, data.curves))
+            for name, value in data.result.items()
+        ],
         by_epoch=_by_epoch(data),
         quality=charts.quality(data.curves, data.result) if data.curves else [],
         deciles=_deciles(data.curves) if data.curves else [],

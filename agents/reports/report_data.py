@@ -11,7 +11,9 @@ from typing import Literal
 from tercet.agents.evaluation.metrics import Curves, Histogram
 from tercet.schemas.files.job import METRICS, Network, Release, link_of
 
-LABEL_PARTY_ONLY = {"metrics", "shortfall", "curves", "alone", "intercept", "predictions", "classes", "predicted"}
+LABEL_PARTY_ONLY = {
+    "metrics", "intervals", "shortfall", "curves", "alone", "intercept", "predictions", "classes", "predicted",
+}  # fmt: skip
 LOSSES = {"losses", "held_out_losses"}
 DATA_PARTY_ONLY = LOSSES | {"weights", "table_rows", "raw_columns", "preprocessing"}
 
@@ -37,6 +39,7 @@ class ReportData:
         losses: mean training loss of each epoch that this party was told; `held_out_losses`: mean loss of the held-out
             rows after each epoch, likewise.
         metrics: of held-out rows, by epoch (from 0) and name.
+        intervals: of metrics of the model that was kept, by name: low and high.
         best_epoch: whose model was kept, from 0, where the job could stop early; `epochs`: as many as the job allows.
         shortfall: why the model that was kept is no better than a constant, if it is not.
         curves: of held-out rows under the model that was kept.
@@ -86,6 +89,7 @@ class ReportData:
     losses: tuple[float, ...] = ()
     held_out_losses: tuple[float, ...] = ()
     metrics: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     best_epoch: int | None = None
     shortfall: str = ""
     epochs: int | None = None

@@ -47,6 +47,7 @@ def job_status(context: JobContext, state: State, heard: ProgressByParty) -> Job
         warnings=(*_first(context.findings.notes), *context.findings.warnings),
         stage_seconds={name: round(seconds, 3) for name, seconds in statistics.stage_seconds.items()},
         metrics=context.history.last_metrics,
+        intervals=context.history.intervals,
         loss=context.history.losses[-1] if context.history.losses else None,
         held_out_loss=context.history.held_out_losses[-1] if context.history.held_out_losses else None,
         worthless=context.history.shortfall or None,

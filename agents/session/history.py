@@ -24,6 +24,7 @@ class History:
         held_out_losses: the mean loss of the held-out rows after each epoch.
         metrics: of the held-out rows after an epoch.
         seconds: that each epoch took, evaluation included; `rates`: of each epoch's first step.
+        intervals: of metrics of the model that is kept, by name: low and high.
         best_epoch: whose model was kept, where the job stops early; else None.
         shortfall: why the model that is kept is not better than a constant; empty if it is, or if nobody can tell.
         latest: the last scores of the held-out rows, (rows,), or of several classes (rows, classes).
@@ -35,6 +36,7 @@ class History:
     metrics: dict[int, dict[str, float]] = field(default_factory=dict)
     seconds: dict[int, float] = field(default_factory=dict)
     rates: dict[int, float] = field(default_factory=dict)
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     best_epoch: int | None = None
     shortfall: str = ""
     latest: Floats | None = field(default=None, repr=False)

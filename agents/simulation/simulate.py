@@ -165,6 +165,7 @@ def summary(simulation: Simulation) -> dict[str, Any]:
         "loss": status.loss,
         "held_out_loss": status.held_out_loss,
         "metrics": status.metrics,
+        "intervals": {name: list(interval) for name, interval in status.intervals.items()},
         "worthless": status.worthless,
         "bit_exact": bit_exact(simulation),
         "warnings": list(status.warnings),

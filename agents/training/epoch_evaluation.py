@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from tercet.agents.core.problems import JobProblem
+from tercet.agents.evaluation.intervals import intervals
 from tercet.agents.evaluation.metrics import metrics
 from tercet.agents.protocol.checkpointing import Contents
 from tercet.agents.protocol.shares import AnyShares, share_arrays, shares_from_checkpoint
@@ -132,6 +133,9 @@ class Evaluation:
         if self._constant is not None:
             epoch = job.training.epochs - 1 if history.best_epoch is None else history.best_epoch
             history.shortfall = shortfall(self._constant, history, epoch, last=True)
+        if history.scores is not None and history.labels is not None:
+            compute = self._context.compute
+            history.intervals = await compute(intervals, job.link, history.labels, history.scores)
 
     # --- for checkpoints
 

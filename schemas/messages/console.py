@@ -136,6 +136,7 @@ class JobStatus(Strict):
     detail: str | None = None  # more than other parties may read
     stage_seconds: dict[str, float] = {}
     metrics: dict[str, float] = {}  # of the held-out rows, where this party may know them
+    intervals: dict[str, tuple[float, float]] = {}  # of some of them, low and high, with a confidence of 95 in 100
     loss: float | None = None  # of the last epoch, where this party may know it
     held_out_loss: float | None = None  # after the last epoch, likewise
     worthless: Sentence | None = None  # why the model is no better than a constant, where this party may know it

@@ -73,3 +73,8 @@ def test_warnings_are_counted_while_a_job_runs_and_told_at_its_end() -> None:
     assert "2 warnings" in rendering._note(status.model_copy(update={"warnings": ("one", "two")}))
     assert "warning" not in rendering._note(status.model_copy(update={"warnings": ()}))
     assert "3 of 9 values were not there" in printed(rendering.job_details(status))
+
+
+def test_a_metric_has_its_interval_beside_it() -> None:
+    assert rendering.metric(0.75, None) == "0.7500"
+    assert rendering.metric(0.75, (0.7, 0.8)) == "0.7500 (0.7000 to 0.8000)"
