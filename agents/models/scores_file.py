@@ -1,4 +1,4 @@
-"""Writes a prediction's scores, with ids, as CSV or Parquet.
+"""Writes scores with ids as CSV or Parquet: of a prediction, or of held-out rows.
 
 It is the label party's alone, and is written before the job is over; whoever ends the job decides whether it stays.
 """
@@ -48,9 +48,13 @@ def scored_columns(link: str, scores: Floats, classes: Sequence[str]) -> dict[st
 
 
 def write_scores(
-    folder: Path, kind: Literal["csv", "parquet"], ids: pa.Array | pa.ChunkedArray, columns: Mapping[str, pa.Array]
+    folder: Path,
+    kind: Literal["csv", "parquet"],
+    ids: pa.Array | pa.ChunkedArray,
+    columns: Mapping[str, pa.Array],
+    name: str = "scores",
 ) -> Path:
-    """Write scores.csv or scores.parquet into a new private folder; return the file.
+    """Write NAME.csv or NAME.parquet into a private folder, old or new; return the file.
 
     It has a column `id`, and then `columns`. In CSV a text that a spreadsheet would run begins with a quote more, and
     whole numbers of any type are digits, as people write ids.
@@ -59,7 +63,7 @@ def write_scores(
         OSError: the disk does not take it.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / f"scores.{kind}"
+    path = folder / f"{name}.{kind}"
     table = pa.table({"id": _digits(ids) if kind == "csv" else ids, **columns})
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         if kind == "csv":

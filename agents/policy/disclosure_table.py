@@ -204,6 +204,11 @@ DISCLOSURES: tuple[Group, ...] = (
         ),
     ),
     Group(
+        "`[evaluation] held_out_scores`",
+        lambda case: case.asks(lambda job: job.evaluation.held_out_scores),
+        (Disclosure("label party", RELEASE, "the last scores of held-out rows with their ids, as a file", _PARTNERS),),
+    ),
+    Group(
         "`[evaluation] split`",
         lambda case: case.asks(lambda job: job.evaluation.split is not None),
         (

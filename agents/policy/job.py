@@ -91,6 +91,13 @@ def _check_scorings(job: Job, description: TrainingJob, settings: Settings) -> N
         )
 
 
+def _check_held_out_scores(job: Job, description: TrainingJob, settings: Settings) -> None:
+    me, asked = settings.party, description.evaluation.held_out_scores
+    if asked and me != description.label and not settings.policy.held_out_scores:
+        what = f"lets no label party have scores of held-out rows as a file ([policy] held_out_scores at {me})"
+        raise _refusal("held-out-scores", job, settings, what, "leave held_out_scores out of the job")
+
+
 def _check_loss(job: Job, description: TrainingJob, settings: Settings) -> None:
     evaluation = description.evaluation
     for asked, what, mend in (
@@ -177,6 +184,6 @@ def _part(of: str, settings: Settings) -> ModelPart | None:
 Check = Callable[[Job, TrainingJob, Settings], None]
 _EVERYBODYS: Final[tuple[Check, ...]] = (_check_model, _check_epochs)
 _DATA_PARTYS: Final[tuple[Check, ...]] = (
-    _check_release, _check_metrics, _check_scorings, _check_loss, _check_narrow,
+    _check_release, _check_metrics, _check_scorings, _check_held_out_scores, _check_loss, _check_narrow,
     _check_helper_sees,
 )  # fmt: skip

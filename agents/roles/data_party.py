@@ -18,8 +18,9 @@ from tercet.agents.protocol.shares import AnyShares, share_arrays
 from tercet.agents.protocol.weight_openings import ModelOpenings, open_model, receive_commitments
 from tercet.agents.roles.exposure_profile import label_kind
 from tercet.agents.roles.fitted_table import FittedTable, fit_table, measure_sizes
+from tercet.agents.roles.held_out_file import write_held_out
 from tercet.agents.roles.own_labels import check_label_classes
-from tercet.agents.roles.release import open_model_parts, save_part
+from tercet.agents.roles.release import hidden_folder, open_model_parts, save_part, write_hidden
 from tercet.agents.roles.terms import agree_on_plan
 from tercet.agents.scoring.narrowing import narrow_shares
 from tercet.agents.session.agreed import Session, TrainingContext, extend
@@ -91,7 +92,8 @@ class DataPartyRole:
             JobProblem: the table, its columns or its labels cannot be used; this party is named.
         """
         context = self._context
-        own = await read_table(context, Reading(context.is_label_party, label_kind(self._job)))
+        filed = context.is_label_party and self._job.evaluation.held_out_scores
+        own = await read_table(context, Reading(context.is_label_party, label_kind(self._job), own_ids=filed))
         check_label_classes(context, self._job.link, own.table)
         return own
 
@@ -139,6 +141,10 @@ class DataPartyRole:
         opened = await open_model_parts(context, trained.shares, trained.encoding)
         label = (None, None) if labels is None else (labels.scaling, labels.classes)
         await save_part(context, trained.encoding, label, opened, trained.openings, trained.shares.step)
+        scores = context.history.scores
+        if self._job.evaluation.held_out_scores and labels is not None and scores is not None:
+            folder = hidden_folder(context)
+            await write_hidden(context, folder, lambda: write_held_out(folder, trained.own, labels, scores))
 
 
 async def _note_held_out(context: TrainingContext, fitted: FittedTable) -> None:

@@ -128,7 +128,7 @@ class JobRun:
 
     @property
     def scores(self) -> Path | None:
-        """File of what a prediction has given this party."""
+        """File of what a prediction has given this party, or a training of held-out rows."""
         return self._shell.results.scores
 
     @property

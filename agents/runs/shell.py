@@ -26,6 +26,7 @@ from tercet.agents.machine.peers import MISSED_HEARTBEATS
 from tercet.agents.policy.approval import Approval
 from tercet.agents.policy.job_audit import JobAudit
 from tercet.agents.reports.build import try_write_report
+from tercet.agents.roles.held_out_file import NAME as HELD_OUT
 from tercet.agents.roles.release import hidden_folder, keep_result
 from tercet.agents.runs.broker_problems import broker_blocked, broker_problem, connection_lost, first_error
 from tercet.agents.runs.control_sender import ControlSender
@@ -306,6 +307,7 @@ class Shell:
             self.results.scores = next(folder.glob("scores.*"))
         else:
             self.results.model_part = folder
+            self.results.scores = None if folder is None else next(folder.glob(f"{HELD_OUT}.*"), None)
         self.feed(events.ResultStored())
 
     async def _write_report(self) -> None:

@@ -109,9 +109,10 @@ class Evaluation(OmitUnset):
         loss: whether the mean training loss of each epoch is opened: one number, nothing for each row.
         held_out_loss: whether the mean loss of the held-out rows is opened after each epoch: likewise.
         loss_to: to whom the two are.
+        held_out_scores: whether the label party gets the last scores of the held-out rows as a file, with their ids.
     """
 
-    added = frozenset({"held_out_loss", "every", "split", "holdout_column", "holdout_from"})
+    added = frozenset({"held_out_loss", "every", "split", "holdout_column", "holdout_from", "held_out_scores"})
 
     holdout: float = Field(default=0.0, ge=0, le=0.9)
     split: Name | None = None
@@ -122,6 +123,7 @@ class Evaluation(OmitUnset):
     loss: bool = False
     held_out_loss: bool = False
     loss_to: Literal["label", "all"] = "label"
+    held_out_scores: bool = False
 
     @field_validator("holdout_from", mode="before")
     @classmethod
@@ -162,6 +164,8 @@ class Evaluation(OmitUnset):
     def _there_is_a_held_out_row(self) -> Self:
         if self.held_out_loss and not self.holds_out:
             raise ValueError("held_out_loss needs rows that are held out: write holdout = 0.2, say")
+        if self.held_out_scores and (not self.holds_out or self.metrics == "none"):
+            raise ValueError("held_out_scores needs rows that are held out and scored: write holdout = 0.2, say")
         if self.split is not None and self.holdout == 0:
             raise ValueError("split names which rows are held out: write holdout = 0.2, say, beside it")
         if self.every > 1 and self.metrics != "epoch":

@@ -27,6 +27,7 @@ class PolicySettings(TomlModel):
         models: the kinds of models that are trained here.
         releases: what may become of the weights.
         metrics: how often held-out rows may be scored: never, at the end, or after each epoch.
+        held_out_scores: whether label parties may have the scores of held-out rows as a file, with ids.
         loss: whether the training loss and the held-out loss may be opened.
         helper_sees: "nothing": no helper may compute activations from scores; "scores": it may.
         narrow: whether this party's columns may be exposed, being few, where a job says accept_narrow.
@@ -41,6 +42,7 @@ class PolicySettings(TomlModel):
     models: tuple[ModelKind, ...] | None = None
     releases: tuple[Release, ...] = ("owners", "shared", "label")
     metrics: Literal["none", "end", "epoch"] = "epoch"
+    held_out_scores: bool = False
     loss: bool = True
     helper_sees: Literal["nothing", "scores"] = "nothing"
     narrow: bool = False

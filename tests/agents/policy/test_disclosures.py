@@ -10,7 +10,7 @@ from tercet.agents.policy.known_job import AppliedModel, Case, JobFacts
 from tercet.schemas.files.job import EarlyStopping, Evaluation, Network, Privacy
 from tests.agents.scenes import BANK, CARD, NOTARY, job, prediction
 
-SCORED = Evaluation(holdout=0.2, metrics="epoch", split="spring")
+SCORED = Evaluation(holdout=0.2, metrics="epoch", split="spring", held_out_scores=True)
 SHOWN = Privacy(helper_sees="scores")
 BY_DATE = Evaluation(holdout_column="applied_on", holdout_from="2026-06-01")
 LOSSES = Evaluation(holdout=0.2, loss=True, held_out_loss=True, loss_to="all")

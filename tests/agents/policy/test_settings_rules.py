@@ -46,6 +46,7 @@ def partner(name: str, **fields: Any) -> Change:
 
 RELU = job(model="mlp", network=Network(hidden=(4,), activation="relu"), privacy=Privacy())
 SCORED = Evaluation(holdout=0.25, metrics="epoch", loss=True)
+FILED = Evaluation(holdout=0.25, held_out_scores=True)
 RULES: dict[str, tuple[Change, TrainingJob, str, str]] = {  # the card processor's settings, the job, code, words
     "no purpose": (policy(purposes=["risk"]), job(), "policy.purpose", "names no purpose"),
     "another purpose": (policy(purposes=["risk"]), job(purpose="ads"), "policy.purpose", "'ads'"),
@@ -72,6 +73,9 @@ RULES: dict[str, tuple[Change, TrainingJob, str, str]] = {  # the card processor
     ),
     "submitter": (table(submitters=(NOTARY,)), job(), "policy.submitter", "submitters under [tables.customers]"),
     "partner": (table(partners=("telco",)), job(), "policy.parties", "partners under [tables.customers]"),
+    "held-out scores": (
+        policy(), job(evaluation=FILED), "policy.held-out-scores", "[policy] held_out_scores"
+    ),
     "helper": (table(helpers=("telco",)), job(), "policy.helper", "helpers under [tables.customers]"),
     "may not help": (partner(NOTARY, may_help=False), job(), "policy.helper", "may_help"),
     "column": (table(columns=("a", "b")), job(columns=((CARD, ("a", "c")),)), "policy.columns", "'c'"),
