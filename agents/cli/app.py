@@ -17,6 +17,7 @@ import typer
 from tercet.agents.cli import rendering
 from tercet.agents.cli.audit import audits
 from tercet.agents.cli.broker import brokers
+from tercet.agents.cli.compare import compare
 from tercet.agents.cli.doctor import doctor, explain
 from tercet.agents.cli.job import SettingsOption, jobs, run_prediction
 from tercet.agents.cli.kit import kit
@@ -58,6 +59,7 @@ app.add_typer(jobs, name="job")
 app.add_typer(audits, name="audit")
 app.command()(doctor)
 app.command()(explain)
+app.command()(compare)
 app.command()(kit)
 app.add_typer(brokers, name="broker")
 app.add_typer(users, name="user")

@@ -53,6 +53,7 @@ def job_status(context: JobContext, state: State, heard: ProgressByParty) -> Job
         worthless=context.history.shortfall or None,
         **(_training_numbers(context, job) if isinstance(job, TrainingJob) else {}),
         history=epochs_done(context.history),
+        description=context.job.description,
         release=who_holds(job) if isinstance(job, TrainingJob) and state not in NOTHING_HELD else "",
     )
 

@@ -151,13 +151,14 @@ class JobStatus(Strict):
     l2: float | None = None
     best_epoch: int | None = None  # whose model is released, from 1, where the job may stop early
     history: tuple[EpochStatus, ...] = ()  # the latest thousand epochs; not in a list of jobs
+    description: AnyJob | None = None  # what was asked for; not in a list of jobs
     model_part: str | None = None
     report: str | None = None
     scores: str | None = None
 
     def without_history(self) -> Self:
         """Give the same for a list of jobs, which would be long."""
-        return self.model_copy(update={"history": ()}) if self.history else self
+        return self.model_copy(update={"history": (), "description": None})
 
 
 class Status(Message):
