@@ -36,6 +36,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "simulation",
             "page",
             "daemon",
+            "serving",
             "jobs",
             "session",
             "doctor",
@@ -61,7 +62,8 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "messaging",
             "core",
         },
-        "daemon": {"jobs", "runs", "attempts", "roles", "session", "policy", "access", "messaging", "core"},
+        "daemon": {"serving", "jobs", "runs", "attempts", "roles", "session", "policy", "access", "messaging", "core"},
+        "serving": {"alignment", "policy", "access", "models", "messaging", "core"},
         "jobs": {"runs", "machine", "attempts", "session", "policy", "models", "messaging", "core"},
         "runs": {
             "machine",

@@ -6,11 +6,13 @@ It imports messages alone: a question by the local socket needs no key and no br
 from abc import ABC, abstractmethod
 
 from tercet.schemas.files.job import PredictionJob, TrainingJob
-from tercet.schemas.messages.console import Decide, Prune, Query, Status, Submit
+from tercet.schemas.messages.console import Decide, Prune, Query, ScoreQuery, ScoreReply, Status, Submit
 
 ANSWER_SECONDS = 10.0
 
 Request = Submit | Query | Decide | Prune
+LocalRequest = Request | ScoreQuery  # which the agent's socket alone takes
+LocalAnswer = Status | ScoreReply
 
 
 class ConsoleClient(ABC):

@@ -9,11 +9,11 @@ import os
 from types import TracebackType
 from typing import Final, Self
 
-from tercet.agents.access.console_client import ANSWER_SECONDS, ConsoleClient, Request
+from tercet.agents.access.console_client import ANSWER_SECONDS, ConsoleClient, LocalRequest, Request
 from tercet.agents.access.no_agent import NoAgent
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.codec import MalformedMessage, decode, encode
-from tercet.schemas.messages.console import Status
+from tercet.schemas.messages.console import ScoreQuery, ScoreReply, Status
 from tercet.schemas.messages.message import Message
 
 MOST_ANSWER: Final = 2**26  # bytes; 200 jobs take a tenth of it
@@ -73,19 +73,33 @@ class SocketConsole(ConsoleClient):
         self._writer.close()
 
     async def _send_request(self, request: Request) -> Status:
+        answer = await self._ask(request)
+        if not isinstance(answer, Status):
+            raise NoAgent(f"{self._party}'s agent answers something else; use the release that it runs")
+        return answer
+
+    async def score(self, query: ScoreQuery) -> ScoreReply:
+        """Ask for scores of rows while a customer waits.
+
+        Raises:
+            NoAgent: the agent does not answer.
+        """
+        answer = await self._ask(query)
+        if not isinstance(answer, ScoreReply):
+            raise NoAgent(f"{self._party}'s agent knows no `tercet serve`; use the release that it runs")
+        return answer
+
+    async def _ask(self, request: LocalRequest) -> Message:
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await send_message(self._writer, request)
-                answer = await receive_message(self._reader, MOST_ANSWER)
+                return await receive_message(self._reader, MOST_ANSWER)
         except TimeoutError:
             raise NoAgent(f"{self._party}'s agent does not answer at its socket; look at its log") from None
         except (OSError, asyncio.IncompleteReadError):
             raise NoAgent(f"{self._party}'s agent has ended the conversation; look at its log") from None
         except MalformedMessage as error:
             raise NoAgent(f"{self._party}'s agent speaks otherwise: {error}; use the release that it runs") from None
-        if not isinstance(answer, Status):
-            raise NoAgent(f"{self._party}'s agent answers something else; use the release that it runs")
-        return answer
 
 
 def _why(path: os.PathLike[str], error: Exception) -> str:

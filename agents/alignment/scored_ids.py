@@ -3,7 +3,8 @@
 It keeps keyed hashes of ids on the party's own disk, with a key of the party's own, and sends none of them.
 
 Each model has a folder, with a file for each run that scored rows under the model. A file holds hashes in ascending
-order: ten million ids take 80 MB, and bisection finds one.
+order: ten million ids take 80 MB, and bisection finds one. Rows that are served one by one have a file of another
+kind, which grows at its end.
 """
 
 import hashlib
@@ -18,14 +19,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tercet.schemas.messages.kinds import Job
-from tercet.tables.core.durable import write_durably
+from tercet.tables.core.durable import append_durably, write_durably
 from tercet.tables.matching.pseudonyms import pseudonyms
 
 FOLDER: Final = "scored"  # in the state folder
 KEY, KEY_BYTES = "key", 32
 SUFFIX: Final = ".ids"
+SERVED_SUFFIX: Final = ".served"
 SLICE: Final = 2**16  # ids that are Python texts at a time
 WORD: Final = np.dtype("<u8")
+SERVED: Final = np.dtype([("id", WORD), ("answer", WORD), ("day", WORD)])  # of an answer; days since 1970
 
 IdMarks = NDArray[np.uint64]  # keyed hashes of ids, ascending
 
@@ -62,13 +65,20 @@ class ScoredIds:
             UnusableMarks: the key is missing or damaged, and marks made with it exist.
             OSError: a new key cannot be written.
         """
-        key = hashlib.blake2b(self._name.encode(), key=self._key(), digest_size=KEY_BYTES).digest()
-        found = np.empty(len(rows), WORD)
+        key, found = self.own_key(), np.empty(len(rows), WORD)
         for start in range(0, len(rows), SLICE):
             some = rows[start : start + SLICE]
-            found[start : start + len(some)] = pseudonyms(key, ids.take(pa.array(some))).view(WORD)[::2]
+            found[start : start + len(some)] = hash_ids(key, ids.take(pa.array(some)))
         found.sort()
         return found
+
+    def own_key(self) -> bytes:
+        """Derive this party's own key of the model, 32 bytes, by which its ids are hashed.
+
+        Raises:
+            UnusableMarks, OSError: as `mark_ids`.
+        """
+        return hashlib.blake2b(self._name.encode(), key=self._key(), digest_size=KEY_BYTES).digest()
 
     def repeated(self, marks: IdMarks) -> int:
         """Count the marks of rows that another run has scored.
@@ -77,11 +87,42 @@ class ScoredIds:
             UnusableMarks: a file of marks is damaged.
             OSError: a file of marks cannot be read.
         """
+        return int(self.scored_by_others(marks).sum())
+
+    def scored_by_others(self, marks: IdMarks) -> NDArray[np.bool_]:
+        """Tell of each mark, in any order, whether another run has scored its row.
+
+        Raises:
+            UnusableMarks, OSError: as `repeated`.
+        """
         again = np.zeros(len(marks), np.bool_)
         for path in sorted(self.folder.glob(f"*{SUFFIX}")):
             if path.stem != self._run:
                 again |= _is_known(marks, _read(path))
-        return int(again.sum())
+        for path in sorted(self.folder.glob(f"*{SERVED_SUFFIX}")):
+            if path.stem != self._run:
+                again |= np.isin(marks, read_served(path)["id"])
+        return again
+
+    @property
+    def served_path(self) -> Path:
+        """The file of the rows that this run serves one by one."""
+        return self.folder / f"{self._run}{SERVED_SUFFIX}"
+
+    def note_served(self, answers: NDArray[np.void], *, repeat: bool) -> NDArray[np.bool_]:
+        """Append answers, of dtype `SERVED`; tell which of them are noted.
+
+        Rows that another run has scored are not, unless rows may be scored again.
+
+        Raises:
+            UnusableMarks, OSError: as `note`.
+        """
+        with _lock:
+            fresh = np.ones(len(answers), np.bool_) if repeat else ~self.scored_by_others(answers["id"])
+            if fresh.any():
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                append_durably(self.served_path, answers[fresh].tobytes())
+            return fresh
 
     def note(self, marks: IdMarks, *, repeat: bool) -> int:
         """Store marks as scored by this run, or count those that may not be scored again.
@@ -118,7 +159,7 @@ class ScoredIds:
         path = self._root / KEY
         with _lock:
             if not path.exists():
-                if any(self._root.glob(f"*/*{SUFFIX}")):
+                if any(file for suffix in (SUFFIX, SERVED_SUFFIX) for file in self._root.glob(f"*/*{suffix}")):
                     raise UnusableMarks(f"{path} is gone: restore it from a copy")
                 self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
                 write_durably(path, secrets.token_bytes(KEY_BYTES))
@@ -147,6 +188,23 @@ def _is_known(marks: IdMarks, known: IdMarks) -> NDArray[np.bool_]:
     places[places == len(known)] = 0
     found: NDArray[np.bool_] = known[places] == marks
     return found
+
+
+def hash_ids(key: bytes, ids: pa.Array) -> IdMarks:
+    """Make the mark of each id, in the order of the ids."""
+    return np.ascontiguousarray(pseudonyms(key, ids).view(WORD)[::2])
+
+
+def read_served(path: Path) -> NDArray[np.void]:
+    """Read the answers in a file of served rows; none where there is no file.
+
+    A last one that a crash has torn is left out.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    content = path.read_bytes() if path.exists() else b""
+    return np.frombuffer(content, SERVED, len(content) // SERVED.itemsize)
 
 
 def _read(path: Path) -> IdMarks:

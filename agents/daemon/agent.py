@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from tercet.agents.access.console_client import Request
+from tercet.agents.access.console_client import LocalAnswer, LocalRequest, Request
 from tercet.agents.access.settings_digest import settings_digests
 from tercet.agents.access.state_folder import make_state_folder, report_unusable
 from tercet.agents.core import logs
@@ -25,6 +25,7 @@ from tercet.agents.policy.budget import Budget
 from tercet.agents.policy.budget_file import FILE, BudgetFile
 from tercet.agents.roles.release import discard
 from tercet.agents.runs.run import JobRun, Services
+from tercet.agents.serving.serving import Serving
 from tercet.agents.session.checkpoint_store import discard_old
 from tercet.agents.session.context import system_randomness, work_folder
 from tercet.broker.interface import topology
@@ -34,7 +35,16 @@ from tercet.mpc.arithmetic.ring import use_threads, warm_up
 from tercet.schemas.files.job import PredictionJob, TrainingJob
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.address import Round
-from tercet.schemas.messages.kinds import LOWEST_VERSION, PROTOCOL_VERSION, Decide, JobStatus, Prune, Query, Status
+from tercet.schemas.messages.kinds import (
+    LOWEST_VERSION,
+    PROTOCOL_VERSION,
+    Decide,
+    JobStatus,
+    Prune,
+    Query,
+    ScoreQuery,
+    Status,
+)
 
 
 class Agent:
@@ -63,8 +73,16 @@ class Agent:
         self.requests = RequestHandler(self._services, self.jobs, self._spawn)
         pinger = self._pinger = Pinger(settings, identity, broker, self._spawn)
         handle_partner, spawn = self.requests.handle_partner, self._spawn
+        serving = self._serving = Serving(settings, identity, broker, self._budget, self._audit, spawn=spawn)
         self._standing_queue = StandingQueue(
-            settings, identity, broker, handle_partner, self._answer_key_holder, pinger=pinger, spawn=spawn
+            settings,
+            identity,
+            broker,
+            handle_partner,
+            self._answer_key_holder,
+            pinger=pinger,
+            serving=serving,
+            spawn=spawn,
         )
         self._tasks = asyncio.TaskGroup()
         self.ready = asyncio.Event()
@@ -166,6 +184,11 @@ class Agent:
         self.requests.use_settings(settings)
         self._standing_queue.use_settings(settings)
         self._pinger.use_settings(settings)
+        self._serving.use_settings(settings)
+
+    async def answer_local(self, request: LocalRequest) -> LocalAnswer:
+        """Answer what comes in at the agent's socket: the console's questions, and its server's."""
+        return await self._serving.score(request) if isinstance(request, ScoreQuery) else await self.answer(request)
 
     async def answer(self, request: Request) -> Status:
         """Answer what the party's own console asks, through the broker or at the agent's socket."""

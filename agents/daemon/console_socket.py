@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 
 import structlog
 
-from tercet.agents.access.console_client import Request
+from tercet.agents.access.console_client import LocalAnswer, LocalRequest
 from tercet.agents.access.socket_console import receive_message, send_message
 from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.settings import Settings
@@ -37,7 +37,7 @@ _CREDENTIALS: Final = struct.Struct("3i")  # process, user, group
 class ConsoleSocket:
     """Serves one agent's socket; `answer` handles requests. Use as an async context manager."""
 
-    def __init__(self, settings: Settings, answer: Callable[[Request], Awaitable[Status]]) -> None:
+    def __init__(self, settings: Settings, answer: Callable[[Any], Awaitable[LocalAnswer]]) -> None:
         self._settings, self._answer = settings, answer
         self._path, self._group = settings.socket, settings.console.group
         self._server: asyncio.Server | None = None
@@ -100,7 +100,7 @@ class ConsoleSocket:
                 except MalformedMessage as error:
                     await send_message(writer, Status(problem=f"{error}; use the release that the agent runs"))
                     return
-            if not isinstance(request, Request):
+            if not isinstance(request, LocalRequest):
                 return
             answer = await self._answer(request.model_copy(update={"who": who}))
             async with asyncio.timeout(IDLE_SECONDS):

@@ -91,7 +91,7 @@ async def _notify_stopping(stop: asyncio.Event, notifier: Notifier) -> None:
 async def _answer(agent: Agent) -> None:
     """Once it is certain that no other agent of this party runs, whose socket this would be."""
     await agent.ready.wait()
-    async with ConsoleSocket(agent.settings, agent.answer):
+    async with ConsoleSocket(agent.settings, agent.answer_local):
         await asyncio.Event().wait()
 
 

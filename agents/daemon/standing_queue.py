@@ -12,6 +12,7 @@ import structlog
 from tercet.agents.access.console_client import Request
 from tercet.agents.daemon.ping import Pinger
 from tercet.agents.messaging.control import control_envelope, open_control, publish_patiently
+from tercet.agents.serving.serving import Serving
 from tercet.broker.interface import topology
 from tercet.broker.interface.base import Broker, BrokerError, Delivery, Envelope
 from tercet.broker.interface.dead_letters import BURST, EVERY_SECONDS, clean_text
@@ -30,6 +31,9 @@ from tercet.schemas.messages.kinds import (
     Prune,
     Query,
     Resumption,
+    ScoreAnswer,
+    ScoreRefusal,
+    ScoreRequest,
     Status,
     Submit,
 )
@@ -47,11 +51,13 @@ class StandingQueue:
         answer: Callable[[Request], Awaitable[Status]],
         *,
         pinger: Pinger,
+        serving: Serving,
         spawn: Callable[[Coroutine[Any, Any, None]], None],
     ) -> None:
         """Set up; `handle_partner` gets partners' messages, `answer` the console's requests."""
         self._settings, self._identity, self._broker = settings, identity, broker
-        self._handle_partner, self._answer, self._pinger, self._spawn = handle_partner, answer, pinger, spawn
+        self._handle_partner, self._answer, self._spawn = handle_partner, answer, spawn
+        self._pinger, self._serving = pinger, serving
         self._complaints = RateLimiter(BURST, EVERY_SECONDS)
         self.refused: Counter[str] = Counter()  # messages, by the name of the error
         self._log = structlog.get_logger()
@@ -109,6 +115,8 @@ class StandingQueue:
                 self._handle_partner(message, address.sender)
             case Ping() | Pong() if address.sender != me:
                 self._pinger.handle_message(address, message)
+            case ScoreRequest() | ScoreAnswer() | ScoreRefusal() if address.sender != me:
+                self._serving.handle_message(address, message)
             case Query(partners=True) | Prune() if address.sender == me:  # which may take seconds
                 self._spawn(self._answer_console(address, message))
             case Submit() | Query() | Decide() if address.sender == me:

@@ -40,6 +40,7 @@ def summarize_job(job: Job, settings: Settings, findings: Findings = NO_FINDINGS
     description, part = job.description, own_model_part(job, settings)
     used, facts = columns_used(job, settings, findings, part), findings.facts
     known = facts._replace(columns=used.counts, model=facts.model or _applied_model(description.kind, part))
+    known = known._replace(serving=_serves(description.label, settings))
     return Summary(
         job.submitter,
         description.purpose,
@@ -59,6 +60,12 @@ def summarize_revelations(job: Job, settings: Settings, findings: Findings = NO_
         "fingerprints of the parties' keys, to compare by telephone: "
         + "; ".join(f"{name} {fingerprint}" for name, fingerprint in summary.fingerprints.items()),
     )
+
+
+def _serves(label: str, settings: Settings) -> bool:
+    """Tell whether this party lets a label party have single rows scored."""
+    partner = settings.partners.get(label)
+    return partner is not None and partner.serving_table is not None
 
 
 def _fingerprint(key: str) -> str:

@@ -27,6 +27,7 @@ def control_envelope(
     routing_key: str,
     run: bytes = b"",
     expires: float | None = None,
+    persistent: bool = True,
 ) -> Envelope:
     """Seal a control message for publishing; `run` names the run whose queue it goes to."""
     associated = associated_data(str(address), message.kind, run)
@@ -38,7 +39,7 @@ def control_envelope(
         address=str(address),
         job=address.job,
         sender=address.sender,
-        persistent=True,
+        persistent=persistent,
         expires=expires,
     )
 

@@ -10,7 +10,7 @@ from tercet.agents.core.problems import JobProblem
 from tercet.agents.policy.audit_log import Entry
 from tercet.agents.policy.budget_file import BudgetFile, Spending
 from tercet.agents.policy.disclosure_table import ALIGNMENT, RELEASE, SCORING, TRAINING
-from tercet.agents.policy.exposure import COUNTS, NAMES, SCORE_BITS, Amounts, ExposureCount, exposures
+from tercet.agents.policy.exposure import COUNTS, NAMES, SCORE_BITS, ExposureCount, exposures
 from tercet.schemas.files.job import canonical_digest
 from tercet.schemas.files.settings import Settings, TableSettings
 from tercet.schemas.messages.kinds import Job, Terms
@@ -82,31 +82,40 @@ class Budget:
         Raises:
             JobProblem: the job would tell more; it names the count, the setting and whom to ask.
         """
-        me, description = settings.party, job.description
-        if me in description.helpers:
+        description = job.description
+        if settings.party in description.helpers:
             return
-        name, run = description.table_of(me), job.run.hex()
-        own = self._runs.get((name, description.label), {}).get(run, {})
         for amounts in exposures(description, settings, terms).values():
-            for count in COUNTS:
-                asked, had = amounts.get(count.name, 0), own.get(count.name, 0)
-                bound = _bound(count, settings.tables[name], record_bits, own=me == description.label)
-                before = self._total((name, description.label), count.name) - had
-                if bound is not None and asked > had and before + asked > bound + ROUNDING:
-                    raise _budget_problem(job, settings, count, before, bound)
+            whole = Spending(
+                job.id, job.run.hex(), description.table_of(settings.party), description.label, dict(amounts)
+            )
+            self.check_spending(whole, settings, record_bits)
 
-    def spend(self, job: Job, table: str, amounts: Amounts) -> None:
-        """Write to the disk what the job is about to tell; repeats within a run count once.
+    def check_spending(self, asked: Spending, settings: Settings, record_bits: float | None = None) -> None:
+        """Check that the settings allow what a run would tell in all, without counting it.
+
+        Raises:
+            JobProblem: as `check`.
+        """
+        place = asked.table, asked.label
+        own = self._runs.get(place, {}).get(asked.run, {})
+        for count in COUNTS:
+            amount, had = asked.counts.get(count.name, 0), own.get(count.name, 0)
+            bound = _bound(count, settings.tables[asked.table], record_bits, own=settings.party == asked.label)
+            before = self._total(place, count.name) - had
+            if bound is not None and amount > had and before + amount > bound + ROUNDING:
+                raise _budget_problem(place, settings, count, before, bound)
+
+    def spend(self, asked: Spending) -> None:
+        """Write to the disk what a run is about to tell in all; what it has told before counts once.
 
         Raises:
             OSError: the disk cannot be written; nothing is counted.
         """
-        place, run = (table, job.description.label), job.run.hex()
-        had = self._runs.get(place, {}).get(run, {})
-        more = {name: amount for name, amount in amounts.items() if amount > had.get(name, 0)}
-        if not more:
-            return
-        self._spend(Spending(job.id, run, *place, more))
+        had = self._runs.get((asked.table, asked.label), {}).get(asked.run, {})
+        more = {name: amount for name, amount in asked.counts.items() if amount > had.get(name, 0)}
+        if more:
+            self._spend(asked._replace(counts=more))
 
     def _spend(self, spending: Spending) -> None:
         if self._file is not None:
@@ -189,9 +198,10 @@ def _bound(count: ExposureCount, table: TableSettings, record_bits: float | None
     return record_bits if bound is None else bound
 
 
-def _budget_problem(job: Job, settings: Settings, count: ExposureCount, before: float, bound: float) -> JobProblem:
-    me, label = settings.party, job.description.label
-    table = job.description.table_of(me)
+def _budget_problem(
+    place: BudgetKey, settings: Settings, count: ExposureCount, before: float, bound: float
+) -> JobProblem:
+    me, (table, label) = settings.party, place
     set_by_hand = getattr(settings.tables[table], count.setting) is not None
     allowed = f"{bound:.10g}" if set_by_hand else "as many as a record holds"
     return JobProblem(

@@ -9,12 +9,14 @@ from typing import NamedTuple
 from tercet.agents.policy.known_job import Case, together
 
 ALWAYS, ALIGNMENT, TRAINING, SCORING, RELEASE = "always", "alignment", "training", "scoring", "release"  # when
-STAGES = (ALWAYS, ALIGNMENT, TRAINING, SCORING, RELEASE)
+SERVING = "serving"  # after a job: while customers wait
+STAGES = (ALWAYS, ALIGNMENT, TRAINING, SCORING, RELEASE, SERVING)
 
 _UNSIGNED = "noise ±1/4 or more, secret order and signs"
 _SIGNED = "noise ±1/4 or more, secret order"
 _CLASSES = "noise ±1/2 or more, secret order, of classes too"
 _PARTNERS = "noise of each partner's own"
+_LASTING = "noise of each partner's own, lasting"
 _PSEUDONYMS = "pseudonyms, new in each run"
 _ONE_NUMBER = "a mean over 32 rows or more"
 _ALL_ROWS = "a mean over all rows"
@@ -55,6 +57,17 @@ WHO: Mapping[str, Callable[[Case], Sequence[str]]] = {  # the parties of a job t
     "broker": lambda _: ("the broker's operator",),
     "nobody": lambda _: ("nobody",),
 }
+SERVED = Group(
+    "`tercet serve`, where a partner has a `serving_table`",
+    lambda case: case.serves,
+    (
+        Disclosure("label party", SERVING, "the score of each row that it asks for", _LASTING),
+        Disclosure("label party", SERVING, "of each whether all partners have it and may score it"),
+        Disclosure("partners", SERVING, "which of their own rows are asked for, and when"),
+        Disclosure("partners", SERVING, "hashes of other ids that are asked for", "a key of the two parties"),
+        Disclosure("broker", SERVING, "when the label party asks, and the size of what it asks"),
+    ),
+)
 DISCLOSURES: tuple[Group, ...] = (
     Group(
         "every job",
@@ -326,6 +339,7 @@ DISCLOSURES: tuple[Group, ...] = (
             ),
         ),
     ),
+    SERVED,
     Group(
         "`standby`",
         lambda case: bool(case.job.standby),

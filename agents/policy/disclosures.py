@@ -6,7 +6,7 @@ It fills in the rows of `disclosure_table` that hold for the job. It sees no dat
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from tercet.agents.policy.disclosure_table import DISCLOSURES, SCORING, STAGES, TRAINING, WHO, Disclosure
+from tercet.agents.policy.disclosure_table import DISCLOSURES, SCORING, SERVED, STAGES, TRAINING, WHO, Disclosure
 from tercet.agents.policy.known_job import NOTHING, Case, JobFacts
 from tercet.schemas.files.job import PredictionJob, TrainingJob
 
@@ -37,9 +37,19 @@ def revelations(job: TrainingJob | PredictionJob, known: JobFacts = NOTHING) -> 
     return tuple(sorted(found, key=lambda one: STAGES.index(one.stage)))
 
 
+def serving_revelations(label: str, me: str) -> tuple[Revelation, ...]:
+    """List what single rows tell whom, when the label party asks this party for them."""
+    who = {"label party": label, "partners": me, "broker": "the broker's operator"}
+    return tuple(Revelation(row.when, who[row.who], _protected(row, row.what)) for row in SERVED.rows)
+
+
 def _revelations(case: Case, row: Disclosure) -> Iterator[Revelation]:
     # A prediction scores rows as a training scores a batch.
     stage = SCORING if row.when == TRAINING and case.training is None else row.when
     what = row.what.format_map(case.words())
     for party in WHO[row.who](case):
-        yield Revelation(stage, party, what + (f" (protection: {row.protection})" if row.protection else ""))
+        yield Revelation(stage, party, _protected(row, what))
+
+
+def _protected(row: Disclosure, what: str) -> str:
+    return what + (f" (protection: {row.protection})" if row.protection else "")

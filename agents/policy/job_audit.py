@@ -11,7 +11,7 @@ from tercet.agents.core.problems import JobProblem
 from tercet.agents.core.states import TERMINAL
 from tercet.agents.policy.audit_log import AuditLog
 from tercet.agents.policy.budget import Budget
-from tercet.agents.policy.budget_file import FILE
+from tercet.agents.policy.budget_file import FILE, Spending
 from tercet.agents.policy.disclosures import revelations
 from tercet.agents.policy.exposure import exposures
 from tercet.agents.policy.job import accepts_exposure
@@ -111,8 +111,9 @@ class JobAudit:
         job, settings = self._job, self._settings
         self._budget.check(job, settings, terms, self.record_bits)
         amounts = exposures(job.description, settings, terms).get(stage, {})
+        place = job.description.table_of(settings.party), job.description.label
         with self._spending():
-            self._budget.spend(job, job.description.table_of(settings.party), amounts)
+            self._budget.spend(Spending(job.id, job.run.hex(), *place, dict(amounts)))
         return {name: amount for name, amount in amounts.items() if amount}
 
     @contextmanager

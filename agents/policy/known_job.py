@@ -39,6 +39,7 @@ class JobFacts(NamedTuple):
     columns: Mapping[str, int] = MappingProxyType({})  # encoded, by data party
     model: AppliedModel | None = None  # that a prediction applies
     exposed: str | None = None  # why the planner would refuse this job without `accept_narrow`; empty if it would not
+    serving: bool = False  # whether this party's settings let single rows be scored for the label party
 
     @classmethod
     def of(cls, job: TrainingJob | PredictionJob, terms: Terms | None) -> Self:
@@ -93,6 +94,12 @@ class Case(NamedTuple):
         if self.training is not None:
             return self.training.network is not None
         return self.known.model is not None and self.known.model.hidden
+
+    @property
+    def serves(self) -> bool:
+        """Tell whether the job's model may score single rows, as far as one party's settings say."""
+        owned = self.asks(lambda job: job.release == "owners" and job.network is None)
+        return owned and self.known.serving
 
     @property
     def partners(self) -> tuple[str, ...]:

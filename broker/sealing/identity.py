@@ -125,6 +125,15 @@ class Identity:
         signature = self.sign(_signed(receiver, associated, plaintext))
         return _SUITE.encrypt(signature + plaintext, receiver.sealing, info=associated)
 
+    def shared_key(self, partner: PublicIdentity, purpose: str) -> bytes:
+        """Derive the 32 bytes that this party and a partner share for one purpose.
+
+        They last as long as both keys.
+        """
+        parties = b"".join(sorted((self.public._raw, partner._raw)))  # noqa: SLF001
+        info = b"tercet shared key" + parties + purpose.encode()
+        return HKDF(SHA256(), 32, salt=None, info=info).derive(self._sealing.exchange(partner.sealing))
+
     def open(self, sealed: bytes, sender: PublicIdentity, associated: bytes) -> bytes:
         """Return the plaintext that `sender` sealed for this identity.
 

@@ -78,6 +78,7 @@ class TablePolicy(TomlModel):
         max_models: how many models may be trained.
         max_profiles: of how many sets of columns jobs are told before approval what is wrong with them.
         rescoring: whether a row may be scored again under one model, by another job.
+        served_rows_a_day: how many rows in a day may be scored anew while a customer waits.
     """
 
     purposes: tuple[Purpose, ...] | None = None
@@ -94,6 +95,7 @@ class TablePolicy(TomlModel):
     max_models: int = Field(default=1000, ge=0)
     max_profiles: int = Field(default=4, ge=0)
     rescoring: bool = False
+    served_rows_a_day: int = Field(default=10_000, ge=0)
 
 
 class PartnerPolicy(TomlModel):
@@ -105,9 +107,12 @@ class PartnerPolicy(TomlModel):
             included, where a job says release = "label"; and whether models that it has so received still score rows.
         may_help: whether it may be the helper of a job.
         predictions: whether it, as the label party, may have rows of ours scored by a prediction.
+        serving_table: the table whose rows it, as the label party, may have scored one by one while a customer waits;
+            None stands for none.
     """
 
     may_submit: bool = False
     may_hold_model: bool = False
     may_help: bool = True
     predictions: bool = True
+    serving_table: Name | None = None

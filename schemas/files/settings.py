@@ -196,6 +196,7 @@ class Deadlines(TomlModel):
     verdict: float = Field(default=5, gt=0)
     heartbeat: float = Field(default=1, gt=0, le=600)
     drain: float = Field(default=10, gt=0)
+    serve: float = Field(default=2, gt=0)
 
     @model_validator(mode="after")
     def _silence_shows_first(self) -> Self:
@@ -272,6 +273,13 @@ class Settings(TomlModel):
             raise ValueError(f"no party can be called {' or '.join(sorted(RESERVED))}")
         if self.party in self.partners:
             raise ValueError("[partners] lists the party itself")
+        return self
+
+    @model_validator(mode="after")
+    def _served_tables_exist(self) -> Self:
+        for name, partner in self.partners.items():
+            if partner.serving_table not in {None, *self.tables}:
+                raise ValueError(f"serving_table under [partners.{name}] names a table that [tables] does not list")
         return self
 
     @model_validator(mode="after")

@@ -3,7 +3,7 @@
 No other party hears it, so that it may hold what those may not know; of rows and weights it holds nothing.
 """
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field
 
@@ -11,8 +11,8 @@ from tercet.schemas.core.strict import JobId, Name, Sentence, Strict
 from tercet.schemas.core.trace import StepTrace
 from tercet.schemas.files.job import AnyJob
 from tercet.schemas.messages.control import Failure
-from tercet.schemas.messages.greeting import PartnerAnswer
-from tercet.schemas.messages.message import Message
+from tercet.schemas.messages.greeting import MOST_SERVED, PartnerAnswer, Purpose
+from tercet.schemas.messages.message import Bytes, Message, Outputs
 
 
 class Submit(Message):
@@ -174,3 +174,32 @@ class Status(Message):
     settings: tuple[tuple[str, str], ...] = ()  # the name and a digest of each field
     problem: Sentence | None = None
     note: Sentence | None = None  # what the person who asked should know beside
+
+
+class ScoreQuery(Message):
+    """Asks this party's own agent for scores of rows, by the ids of its own table."""
+
+    kind = "score query"
+    item = "request"
+    model: JobId
+    table: Name
+    purpose: Purpose
+    ids: tuple[Annotated[str, Field(max_length=1000)], ...] = Field(max_length=MOST_SERVED)
+    who: str = Field(default="", max_length=128)  # the name of the account
+
+
+class ScoreReply(Message):
+    """Answers a `ScoreQuery`.
+
+    `known` has a byte for each id, which is 1 where there is a score. `scores` are float64 (rows, outputs), in the
+    label's terms.
+    """
+
+    kind = "score reply"
+    item = "answer"
+    link: str = Field(default="", max_length=32)
+    classes: tuple[str, ...] = ()
+    outputs: Outputs = 1
+    known: Annotated[bytes, Field(max_length=MOST_SERVED)] = b""
+    scores: Bytes = b""
+    failure: Failure | None = None

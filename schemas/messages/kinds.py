@@ -43,6 +43,8 @@ from tercet.schemas.messages.console import (
     Prune,
     Pruned,
     Query,
+    ScoreQuery,
+    ScoreReply,
     Status,
     Submit,
 )
@@ -64,9 +66,13 @@ from tercet.schemas.messages.control import (
     Terms,
 )
 from tercet.schemas.messages.greeting import (
+    MOST_SERVED,
     PartnerAnswer,
     Ping,
     Pong,
+    ScoreAnswer,
+    ScoreRefusal,
+    ScoreRequest,
 )
 from tercet.schemas.messages.held_out import (
     HeldOutDealtShares,
@@ -158,6 +164,7 @@ __all__ = [
     "MOST_ENCODING",
     "MOST_EXPONENT",
     "MOST_OUTPUTS",
+    "MOST_SERVED",
     "PROTOCOL_VERSION",
     "Accept",
     "AlignedRows",
@@ -248,8 +255,13 @@ __all__ = [
     "Released",
     "Resumption",
     "RowMaskKey",
+    "ScoreAnswer",
     "ScoreBound",
     "ScoreOpening",
+    "ScoreQuery",
+    "ScoreRefusal",
+    "ScoreReply",
+    "ScoreRequest",
     "Scores",
     "ScoringDealtShares",
     "ScoringHiddenAnswer",

@@ -5,6 +5,7 @@ A crash leaves the old one or the new one.
 It knows nothing of what it writes.
 """
 
+import errno
 import os
 from pathlib import Path
 
@@ -30,6 +31,35 @@ def write_durably(path: Path, content: bytes, unfinished: str | None = None) -> 
     finally:
         beside.unlink(missing_ok=True)
     flush(path.parent)
+
+
+def append_durably(path: Path, content: bytes) -> None:
+    """Append to a file of this user's own, which is made if need be.
+
+    It is on the disk when this returns.
+
+    Raises:
+        OSError: the disk does not take it; what was there is there.
+    """
+    is_new = not path.exists()
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        before = os.fstat(descriptor).st_size
+        try:
+            _write_whole(descriptor, content)
+        except OSError:
+            os.ftruncate(descriptor, before)
+            raise
+    finally:
+        os.close(descriptor)
+    if is_new:
+        flush(path.parent)
+
+
+def _write_whole(descriptor: int, content: bytes) -> None:
+    if os.write(descriptor, content) < len(content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    os.fsync(descriptor)
 
 
 def flush(path: Path) -> None:

@@ -103,8 +103,13 @@ from tercet.schemas.messages.kinds import (
     Released,
     Resumption,
     RowMaskKey,
+    ScoreAnswer,
     ScoreBound,
     ScoreOpening,
+    ScoreQuery,
+    ScoreRefusal,
+    ScoreReply,
+    ScoreRequest,
     Scores,
     ScoringDealtShares,
     ScoringHiddenAnswer,
@@ -263,7 +268,12 @@ ELSEWHERE: set[type[Message]] = {
     Inquiry,
     Outcome,
     Resumption,
-}  # before a job, of its end, and at a party's own console
+    ScoreRequest,
+    ScoreAnswer,
+    ScoreRefusal,
+    ScoreQuery,
+    ScoreReply,
+}  # before a job, of its end, while rows are served, and at a party's own console
 
 BLOCKS: set[type[Message]] = {
     MaskedInputs,

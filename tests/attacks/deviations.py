@@ -9,6 +9,7 @@ import numpy as np
 
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.policy.budget import Budget
+from tercet.agents.policy.budget_file import Spending
 from tercet.agents.policy.check import check_policy
 from tercet.agents.policy.exposure import exposures
 from tercet.mpc.linear.helper import Diverged
@@ -62,7 +63,8 @@ def asked_again(protected: bool) -> float:
             continue
         passed += 1
         for amounts in exposures(job.description, settings).values():
-            budget.spend(job, job.description.table_of(CARD), amounts)
+            place = job.description.table_of(CARD), job.description.label
+            budget.spend(Spending(job.id, job.run.hex(), *place, dict(amounts)))
     return passed / ASKED
 
 

@@ -26,6 +26,7 @@ CASES: list[tuple[Any, JobFacts]] = [
     (job(model="mlp", network=Network(hidden=(4,)), privacy=Privacy()), JobFacts()),
     (job(training=job().training.model_copy(update={"rate": "auto"}), standby=("notary2",)), JobFacts()),
     (job(evaluation=BY_DATE), JobFacts()),
+    (job(privacy=Privacy()), JobFacts(serving=True)),
     (prediction("credit-1"), JobFacts()),
 ]
 

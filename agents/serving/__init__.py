@@ -1,0 +1,1 @@
+"""Scores single rows while a customer waits, together with partners."""
