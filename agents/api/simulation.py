@@ -178,7 +178,7 @@ def run_simulation(setup: Simulated, collect: Callable[[Simulation], T], watch: 
 
 
 def _restore_splits(folder: Path) -> None:
-    """Give each party its keys of named splits, by which every simulation of this process holds out the same rows."""
+    """Give each party its keys of named splits, from this process's earlier simulations."""
     for place, content in _splits.items():
         path = folder / place
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

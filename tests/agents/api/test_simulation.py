@@ -221,8 +221,8 @@ def test_simulations_that_name_a_split_hold_out_the_same_rows() -> None:
 
 def test_rows_are_held_out_by_a_column() -> None:
     frames = customers()
-    late = pa.array(["2026-06-01" if number % 4 == 0 else "2026-01-01" for number in range(ROWS)])
-    frames["bank"] = frames["bank"].append_column("day", late)
+    days = pa.array(["2026-06-01" if number % 4 == 0 else "2026-01-01" for number in range(ROWS)])
+    frames["bank"] = frames["bank"].append_column("day", days)
     fields = {name: value for name, value in FAST.items() if name != "holdout"} | {"loss": False}
     options = {"bank": {"holdouts": ["day"]}}
     result = tercet.simulate(frames, holdout_column="day", holdout_from="2026-03-01", options=options, **fields)

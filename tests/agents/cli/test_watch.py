@@ -5,6 +5,7 @@ from typing import Any, cast
 import pytest
 
 from tercet.agents.access.console_client import ConsoleClient
+from tercet.agents.access.conversation import POLL_SECONDS, REPORT_SECONDS
 from tercet.agents.cli import job
 from tercet.schemas.messages.kinds import JobStatus, Status
 from tests import virtual_time
@@ -58,7 +59,7 @@ def test_it_does_not_wait_for_ever() -> None:
     """The page could not be written, say."""
     found, asked = watched(RUNNING, DONE)
     assert found == DONE
-    assert asked == 2 + job.REPORT_SECONDS / job.POLL_SECONDS
+    assert asked == 2 + REPORT_SECONDS / POLL_SECONDS
 
 
 def test_where_the_settings_want_no_report_it_waits_for_none() -> None:
