@@ -91,6 +91,8 @@ class Bar:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._live.stop()
+        if not err.is_interactive:
+            err.print()  # ends the last line, which a terminal's cursor has left already
 
     def show(self, status: JobStatus) -> None:
         """Draw where the job is."""

@@ -113,6 +113,17 @@ def test_no_line_is_wrapped_by_a_terminal(width: int) -> None:
     assert any(PARTIES[0] in line for line in lines)
 
 
+@pytest.mark.real_time
+def test_a_file_gets_the_end_alone_in_lines_of_its_own() -> None:
+    """What is written next begins a line."""
+    end = status(state="done", step=444, steps=444).model_dump_json()
+    done = subprocess.run([sys.executable, "-c", SHOW, "credit"], input=end, capture_output=True, text=True, check=True)
+    first, second = done.stderr.splitlines()
+    assert "444/444" in first
+    assert second.startswith("done")
+    assert done.stderr.endswith("\n")
+
+
 def _read(own: int) -> bytes:
     try:
         return os.read(own, 65536)
