@@ -219,7 +219,7 @@ DISCLOSURES: tuple[Group, ...] = (
     Group(
         "`[evaluation] held_out_scores`",
         lambda case: case.asks(lambda job: job.evaluation.held_out_scores),
-        (Disclosure("label party", RELEASE, "the last scores of held-out rows with their ids, as a file", _PARTNERS),),
+        (Disclosure("label party", RELEASE, "scores of held-out rows with ids, as a file", _PARTNERS),),
     ),
     Group(
         "`[evaluation] split`",

@@ -10,9 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from tercet.agents.evaluation.metrics import metrics
-from tercet.agents.roles.data_party import DataPartyRole
 from tercet.schemas.files.job import EarlyStopping, Evaluation, Network, Privacy
-from tests.agents.recovering import states
+from tests.agents.recovering import setup_of, states
 from tests.agents.scenes import BANK, CARD, Scene, job, nothing_left, off, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
@@ -33,9 +32,7 @@ async def test_the_label_party_alone_reads_intervals_of_the_model_that_is_releas
         assert found.keys() == {"auc", "ks"}
         assert all(low < ended[BANK].metrics[name] < high for name, (low, high) in found.items())
         assert ended[CARD].intervals == {}
-        role = stage.runs[CARD, description.id].role
-        assert isinstance(role, DataPartyRole)
-        assert role.context.history.scores is None
+        assert setup_of(stage.runs[CARD, description.id]).context.history.scores is None
 
 
 # --- the file of held-out scores
@@ -79,10 +76,8 @@ async def test_the_file_has_what_metrics_are_computed_by(
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         rows = rows_of(path)
         table = {row["id"]: row["default"] for row in rows_of(tmp_path / f"{BANK}.csv")}
-        role = stage.runs[BANK, description.id].role
-        assert isinstance(role, DataPartyRole)
         assert [row["id"] for row in rows] == [one for one in table if one in {row["id"] for row in rows}]
-        assert len(rows) == int(role.held_out.sum())
+        assert len(rows) == int(setup_of(stage.runs[BANK, description.id]).held_out.sum())
         assert all(float(row["label"]) == float(table[row["id"]]) for row in rows)
         labels = np.array([float(row["label"]) for row in rows])
         scores = np.array([float(row["score"]) for row in rows])
