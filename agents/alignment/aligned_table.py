@@ -67,10 +67,10 @@ class AlignedTable:
     digest: bytes
 
     def checkpoint_binding(self, context: AgreedContext, order_key: bytes) -> bytes:
-        """Digest all that a checkpoint must agree with: run, version, sizes, plan, order, rows."""
-        of_order = secret_order.derive_subkey(order_key, "checkpoints")
+        """Digest all that a checkpoint must agree with: run, sizes, plan, order, rows, split."""
+        of_order, of_split = (secret_order.derive_subkey(key, "checkpoints") for key in (order_key, self.split_key))
         run = [context.job.run, context.session.version]
-        return canonical_digest("tercet checkpoint", [*run, context.shape_digest, of_order, self.digest])
+        return canonical_digest("tercet checkpoint", [*run, context.shape_digest, of_order, self.digest, of_split])
 
     async def split_rows(self, evaluation: Evaluation) -> Marks:
         """Mark the held-out rows among the common ones; every data party marks the same.

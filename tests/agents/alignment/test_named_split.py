@@ -1,5 +1,6 @@
 """A named split: the same rows are held out in every job that names it, and a party without its key is found."""
 
+import dataclasses
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -222,7 +223,18 @@ async def test_a_job_that_goes_on_after_a_restart_holds_out_the_same_rows(tmp_pa
         assert stage.runs[BANK, name].attempts.number > 1
         first = held_out(stage, BANK, name)
         assert first == held_out(stage, CARD, name)
+        assert setup_of(stage.runs[BANK, name]).start.step > 0  # it goes on from the checkpoint
         assert await trained(stage, named("again")) == first
+
+
+async def test_a_checkpoint_of_another_split_is_not_gone_on_from(tmp_path: Path) -> None:
+    """Its model would have been trained on rows that are held out now."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        description = named("first")
+        await trained(stage, description)
+        setup = setup_of(stage.runs[BANK, description.id])
+    own, other = setup.own, dataclasses.replace(setup.own, split_key=b"k" * 32)
+    assert own.checkpoint_binding(setup.context, setup.key) != other.checkpoint_binding(setup.context, setup.key)
 
 
 def test_no_key_is_no_error_and_a_damaged_one_is(tmp_path: Path) -> None:
