@@ -43,6 +43,7 @@ class TrainingFields(TypedDict, total=False):
     every: int
     loss: bool
     held_out_loss: bool
+    held_out_scores: bool
     loss_to: Literal["label", "all"]
     # [early_stopping]
     on: str

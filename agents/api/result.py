@@ -30,6 +30,7 @@ class Result:
     Attributes:
         status: all that the agent tells of the job: sizes, times, bytes, warnings.
         metrics: of the held-out rows, by name, under the model that was released; empty where this party may not know.
+        intervals: of some metrics, low and high, with a confidence of 95%.
         history: an entry for each epoch, which a data frame of any library takes: `epoch` (from 1), `rate` of its first
             step, `seconds`, `loss` and `held_out_loss`, and the metrics of the held-out rows. None stands for what
             was not measured, or not told to this party.
@@ -59,6 +60,11 @@ class Result:
         return dict(self.status.metrics)
 
     @property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """Low and high of some metrics, with a confidence of 95%."""
+        return dict(self.status.intervals)
+
+    @property
     def history(self) -> list[dict[str, Any]]:
         """Rates, seconds, losses and metrics by epoch."""
         return history_of(self.status)
@@ -84,7 +90,10 @@ class Result:
 
     @cached_property
     def scores(self) -> pa.Table | None:
-        """The scores of a prediction, at the label party: ids as texts, and scores."""
+        """Scores with their ids, as texts, at the label party; None where it gets none.
+
+        They are those of a prediction, or of held-out rows where the training asks for `held_out_scores`.
+        """
         return self._scores()
 
     def __repr__(self) -> str:
@@ -108,13 +117,14 @@ def result_of_status(status: JobStatus, state: Path) -> Result:
         Invalid, ModelPartProblem: later, when a file is needed that this user cannot read.
     """
     part, page = state / "models" / status.job, state / "reports" / f"{status.job}.html"
-    scores = None if status.scores is None else state / "predictions" / status.job / Path(status.scores).name
+    folder = part if status.kind == "training" else state / "predictions" / status.job
+    scores = None if status.scores is None else folder / Path(status.scores).name
     return Result(
         status,
         weights=lambda: {} if status.model_part is None else _own_weights(part),
         report=None if status.report is None else Report(lambda: _read(page).decode()),
         scorer=lambda: None if status.model_part is None else _own_scorer(part),
-        scores=lambda: None if scores is None else _read_scores(scores),
+        scores=lambda: None if scores is None else read_scores(scores),
     )
 
 
@@ -138,7 +148,12 @@ def _read(path: Path) -> bytes:
         raise Invalid(f"{path}: {error.strerror}; ask on the agent's machine, as a user who may read it") from None
 
 
-def _read_scores(path: Path) -> pa.Table:
+def read_scores(path: Path) -> pa.Table:
+    """Read a file of scores, with ids as texts.
+
+    Raises:
+        Invalid: this user cannot read it.
+    """
     content = pa.BufferReader(_read(path))
     if path.suffix == PARQUET:
         return parquet.read_table(content)

@@ -23,7 +23,7 @@ from tercet.agents.api.jobs import training_job
 from tercet.agents.api.joint_model import joint_model
 from tercet.agents.api.logs import quieten_logs
 from tercet.agents.api.report import Report
-from tercet.agents.api.result import Result
+from tercet.agents.api.result import Result, read_scores
 from tercet.agents.core.event_loop import background_loop
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.models.plain_weights import blocks_of_model, class_names, weights_by_party
@@ -205,7 +205,11 @@ def _settings(setup: Simulated, party: str, folder: Path) -> Settings:
         state=folder / "unused",
         tables=tables,
         partners={job.label: Partner(key="", may_hold_model=True)} if holds else {},
-        policy=PolicySettings(helper_sees="nothing" if job.is_blind else "scores", narrow=job.accept_narrow),
+        policy=PolicySettings(
+            helper_sees="nothing" if job.is_blind else "scores",
+            narrow=job.accept_narrow,
+            held_out_scores=job.evaluation.held_out_scores,
+        ),
         limits=setup.limits,
         report=False,
     )
@@ -226,6 +230,11 @@ def _collect_result(simulation: Simulation) -> Result:
     weights = weights_by_party(blocks_of_model(model), outputs, network=about.network is not None)
     label = simulation.description.label
     data = report_data(data_roles(simulation)[label], part_folder(simulation, label))
+    scores = None if run.scores is None else read_scores(run.scores)
     return Result(
-        run.status(), weights=lambda: weights, report=Report(lambda: render(data)), scorer=lambda: as_scorer(model)
+        run.status(),
+        weights=lambda: weights,
+        report=Report(lambda: render(data)),
+        scorer=lambda: as_scorer(model),
+        scores=lambda: scores,
     )

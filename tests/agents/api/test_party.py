@@ -60,7 +60,7 @@ def agents(folder: Path, **changes: dict[str, Any]) -> Iterator[None]:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where three agents live, each with its settings file."""
     place = tmp_path_factory.mktemp("agents")
-    with agents(place, card={"policy": PolicySettings(narrow=True, helper_sees="scores")}):
+    with agents(place, card={"policy": PolicySettings(narrow=True, helper_sees="scores", held_out_scores=True)}):
         yield place
 
 
@@ -72,7 +72,7 @@ def job(name: str, **fields: Any) -> tercet.Job:
 def test_a_job_is_submitted_watched_and_read(folder: Path) -> None:
     """At the label party; each other party has what it may know."""
     bank, card = tercet.Party(folder / "bank.toml"), tercet.Party(str(folder / "card.toml"))
-    running = bank.submit(job("read"))
+    running = bank.submit(job("read", held_out_scores=True))
     states = [status.state for status in running.watch()]
     assert states[-1] == "done"
     result = running.result()
@@ -84,7 +84,9 @@ def test_a_job_is_submitted_watched_and_read(folder: Path) -> None:
     assert {*result.weights[BANK]} == {f"bank-{k}" for k in range(6)}
     assert result.report is not None
     assert "bank-0" in result.report.html
-    assert (result.scorer, result.scores) == (None, None)
+    assert result.scorer is None
+    assert result.scores is not None
+    assert result.scores.num_rows == result.status.held_out
     theirs = card.results(running.id)
     assert (theirs.metrics, [*theirs.weights]) == ({}, [CARD])
     assert {entry["loss"] for entry in theirs.history} == {None}
@@ -188,11 +190,13 @@ def await_known(party: tercet.Party, job_id: str) -> str:
 def test_without_an_agent_it_says_what_the_command_line_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the login stays in the program's environment, and out of every text."""
     (tmp_path / "bank.toml").write_text('party = "bank"\nrole = "helper"\nidentity = "none.key"\nstate = "."\n')
+    monkeypatch.setenv("TERCET_IDENTITY", str(tmp_path / "none.key"))
     monkeypatch.setenv("TERCET_BROKER_USERNAME", "bank")
     monkeypatch.setenv("TERCET_BROKER_PASSWORD", "hunter2")
     bank = tercet.Party(tmp_path / "bank.toml")
     with pytest.raises(tercet.TercetError, match=r"none\.key.* nobody listens at") as caught:
         bank.list()
+    assert os.environ["TERCET_IDENTITY"] == str(tmp_path / "none.key")
     assert os.environ["TERCET_BROKER_PASSWORD"] == "hunter2"
     assert "hunter2" not in str(caught.value) + repr(bank) + repr(vars(bank))
     with pytest.raises(tercet.Invalid, match="No such file"):

@@ -42,10 +42,15 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_simulation_gives_all_that_a_job_gives_and_leaves_nothing(nowhere: Path) -> None:
     frames = customers()
-    result = tercet.simulate(frames, loss=True, metrics="epoch", **FAST)
+    result = tercet.simulate(frames, loss=True, metrics="epoch", held_out_scores=True, **FAST)
     assert result.status.state == "done"
     assert result.metrics.keys() >= {"auc", "ks", "log_loss"}
     assert result.metrics["auc"] > 0.8
+    low, high = result.intervals["auc"]
+    assert low < result.metrics["auc"] < high
+    assert result.scores is not None
+    assert result.scores.num_rows == result.status.held_out
+    assert {*result.scores["id"].to_pylist()} < {str(one) for one in frames["bank"]["customer"].to_pylist()}
     assert [entry["epoch"] for entry in result.history] == [1, 2, 3]
     last = result.history[-1]
     assert {name: last[name] for name in result.metrics} == result.metrics
