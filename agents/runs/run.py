@@ -10,6 +10,7 @@ from tercet.agents.alignment.scored_ids import model_of
 from tercet.agents.attempts.attempt import Services
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.core.states import APPROVAL, TERMINAL, State
+from tercet.agents.machine import actions
 from tercet.agents.machine.blame import culprits
 from tercet.agents.machine.events import Event, Ordered
 from tercet.agents.machine.heartbeat import make_heartbeat
@@ -21,6 +22,7 @@ from tercet.agents.policy.approval import Approval
 from tercet.agents.policy.job_audit import JobAudit
 from tercet.agents.roles.release import discard, hidden_folder
 from tercet.agents.runs.control_sender import position
+from tercet.agents.runs.run_log import RunLog
 from tercet.agents.runs.shell import Shell
 from tercet.agents.runs.status import job_status
 from tercet.agents.session.checkpoint_store import discard_checkpoints
@@ -59,7 +61,6 @@ class JobRun:
         settings, description = services.settings, job.description
         self._released_status = saved.status
         self._own_error: Failure | None = None
-        self._detail: str | None = None
         self.is_suspended = False  # until the agent's next life
         self.queues_deleted = False  # no queue of the job is left at the broker
         self.life = max(int(time.time()), saved.life + 1)
@@ -72,6 +73,7 @@ class JobRun:
             settings.recovery.attempts,
         )
         self._machine = RunMachine(config, saved, loop_time())
+        self._log = RunLog(self._machine)
         asks = settings.policy.approval and job.submitter != settings.party
         self.approval = Approval(
             settings.party,
@@ -90,8 +92,7 @@ class JobRun:
             audit=self.audit,
             snapshots=self._snapshots,
             life=self.life,
-            on_state=self._note_state,
-            on_detail=self._note_detail,
+            observers=(self._log, self._record),
         )
 
     # --- what it tells
@@ -119,7 +120,7 @@ class JobRun:
     @property
     def detail(self) -> str | None:
         """Details of a failure for this party's operator alone."""
-        return self._machine.detail or self._detail
+        return self._machine.detail or self._log.detail
 
     @property
     def model_part(self) -> Path | None:
@@ -229,18 +230,15 @@ class JobRun:
         if self.state != State.FAILED or not self._machine.config.recovers:
             discard_checkpoints(self._services.settings.state, self.job.id)
 
-    def _note_state(self, state: State | None) -> None:
-        if state in {State.ALIGNED, State.RELEASED}:
-            self._released_status = self.status() if state == State.RELEASED else None
-        log = structlog.get_logger()
-        if state == State.FAILED and self.failure is not None:
-            log.error("job failed", **self.failure.model_dump(exclude={"verdict"}), detail=self.detail)
-        elif state == State.CANCELLED:
-            log.warning("job cancelled", by=self._machine.cancelled_by)
-        self._changed(self)
-
-    def _note_detail(self, detail: str) -> None:
-        self._detail = detail
+    def _record(self, action: actions.Action) -> None:
+        """Have a new state or attempt written down."""
+        match action:
+            case actions.EnterState(State.ALIGNED):
+                self._released_status = None
+            case actions.EnterState(State.RELEASED):
+                self._released_status = self.status()
+        if isinstance(action, actions.EnterState | actions.RecordAttempt):
+            self._changed(self)
 
     # --- from outside
 

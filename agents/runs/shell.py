@@ -5,7 +5,7 @@ and whatever takes a while is a task that ends with one.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass
@@ -31,6 +31,7 @@ from tercet.agents.roles.release import hidden_folder, keep_result
 from tercet.agents.runs.broker_problems import broker_blocked, broker_problem, connection_lost, first_error
 from tercet.agents.runs.control_sender import ControlSender
 from tercet.agents.runs.queues import JobQueues
+from tercet.agents.runs.run_log import Observer
 from tercet.agents.session.table_snapshot import SnapshotStore
 from tercet.broker.interface.base import Blocked, BrokerError, Delivery
 from tercet.broker.interface.clock import loop_time
@@ -56,8 +57,7 @@ class Shell:
         machine: Decides.
         approval, audit, snapshots: This party's, of all attempts.
         life: Number of the agent's life with this run. Messages of a later life are newer.
-        on_state: Called when the job has entered a state here, or another attempt has begun (None).
-        on_detail: Called with a text for this party's operator alone.
+        observers: Called with each action before it is carried out.
     """
 
     def __init__(
@@ -70,11 +70,10 @@ class Shell:
         audit: JobAudit,
         snapshots: SnapshotStore,
         life: int,
-        on_state: Callable[[State | None], None],
-        on_detail: Callable[[str], None],
+        observers: Sequence[Observer],
     ) -> None:
         self._job, self._services, self._machine = job, services, machine
-        self._approval, self._on_state, self._on_detail = approval, on_state, on_detail
+        self._approval, self._observers = approval, observers
         self.results = Results()
         self._hooks = Hooks(
             approval, audit, snapshots, {}, self._hear, self._report_problem, self._common_checkpoint
@@ -169,20 +168,13 @@ class Shell:
     # --- what is to be done
 
     def _perform(self, action: actions.Action) -> None:
+        for observe in self._observers:
+            observe(action)
         match action:
             case actions.SendHeartbeat() | actions.Send() | actions.Drain():
                 self._sender.queue(action, self.attempt)
-            case actions.AbandonAttempt(fault):
+            case actions.AbandonAttempt():
                 self.attempt.mailbox.closed = True
-                if fault is not None:
-                    self._log.warning("attempt is over", **fault.model_dump(exclude={"verdict"}))
-            case actions.EnterState(state):
-                self._log.info("state", state=state)
-                self._on_state(state)
-            case actions.RecordAttempt():
-                attempts = self._machine.attempts
-                self._log.info("attempt begins", number=attempts.number, helper=attempts.helper)
-                self._on_state(None)
             case actions.End():
                 self._over.set_result(None)
             case _:
@@ -220,9 +212,6 @@ class Shell:
                 self._services.announce(self._job, party)
             case actions.Resume(party):
                 self._services.resume(self._job, party)
-            case actions.TellOperator(detail):
-                self._log.warning("the operator should know", why=detail)
-                self._on_detail(detail)
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         """Begin what `StopWork` cancels."""
