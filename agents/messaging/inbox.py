@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from tercet.agents.core.problems import DeadlinePassed, JobProblem
-from tercet.agents.messaging.trace import Trace
+from tercet.agents.messaging.trace import Place, Trace
 from tercet.schemas.files.settings import Limits
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.codec import encode
@@ -141,11 +141,10 @@ class Inbox:
         keys: dict[str, Key] = {sender: (model, sender, epoch, step) for sender in senders}
         missing = {key for key in keys.values() if key not in self._messages}
         if missing:
-            index = self.trace.step_index(model.kind, epoch, step)
-            await self._await_arrival(_Wait(model.kind, missing), deadline, model.round, index)
+            await self._await_arrival(_Wait(model.kind, missing), deadline, Place(model.round, epoch, step))
         return {sender: self._take_message(key, model) for sender, key in keys.items()}
 
-    async def _await_arrival(self, wait: _Wait, deadline: Deadline, round_: str, step: int) -> None:
+    async def _await_arrival(self, wait: _Wait, deadline: Deadline, place: Place) -> None:
         self._waits.append(wait)
         whom = sorted({key[1] for key in wait.missing})
         since = time.perf_counter()
@@ -158,8 +157,9 @@ class Inbox:
             raise overdue from None
         finally:
             self._waits.remove(wait)
-            self.waited_seconds[round_] = self.waited_seconds.get(round_, 0.0) + time.perf_counter() - since
-            self.trace.note("wait", wait.stage, since, step=step, whom=whom)
+            waited = self.waited_seconds.get(place.round, 0.0) + time.perf_counter() - since
+            self.waited_seconds[place.round] = waited
+            self.trace.note_message("wait", wait.stage, since, place, whom)
 
     def _take_message(self, key: Key, model: type[M]) -> M:
         message: M

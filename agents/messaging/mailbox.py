@@ -15,6 +15,7 @@ import structlog
 
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.messaging.inbox import ENVELOPE_BYTES, Deadline, Inbox, Latest
+from tercet.agents.messaging.trace import Place
 from tercet.broker.interface import topology
 from tercet.broker.interface.base import Delivery, Envelope
 from tercet.broker.interface.dead_letters import BURST, EVERY_SECONDS, clean_text
@@ -118,8 +119,7 @@ class Mailbox(Inbox):
                 )
                 if len(body) > LARGE:
                     await asyncio.sleep(0)  # sealing many parts in one go would hold up heartbeats
-        index = self._trace_step(message.round, message.kind, epoch, step)
-        self.trace.note("send", message.kind, since, step=index, whom=receivers)
+        self.trace.note_message("send", message.kind, since, Place(message.round, epoch, step), receivers)
 
     def _note_companions(self, message: Message, along: Sequence[Companion], times: int) -> None:
         for companion, _, _ in along:
@@ -216,18 +216,14 @@ class Mailbox(Inbox):
                 await delivery.ack()
                 return
             why = await self._try_accept(address, delivery.envelope)
-            step = self._trace_step(address.round, delivery.envelope.kind, address.epoch, address.step)
-            self.trace.note("open", delivery.envelope.kind, since, step=step, whom=(address.sender,))
+            place = Place(address.round, address.epoch, address.step)
+            self.trace.note_message("open", delivery.envelope.kind, since, place, (address.sender,))
         except (MalformedAddress, Unwanted) as error:
             why = self._refuse(delivery.envelope, error)
         if why is None:
             await delivery.ack()
         else:
             await delivery.reject(why)
-
-    def _trace_step(self, round_: str, kind: str, epoch: int, step: int) -> int:
-        """Find a message's step for the trace; control messages have none."""
-        return -1 if round_ == Round.CONTROL else self.trace.step_index(kind, epoch, step)
 
     def _checked_address(self, envelope: Envelope) -> Address:
         address = parse_address(envelope.address)

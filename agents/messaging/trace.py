@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from typing import NamedTuple
 
 from tercet.schemas.core.trace import StepTrace, TraceEvent, TraceKind
+from tercet.schemas.messages.address import Round
 
 MOST_STEPS = 64
 MOST_EVENTS = 256  # of one step; what a party does between two epochs may be more, and is cut short
@@ -20,6 +21,14 @@ LAYERED = frozenset({  # kinds of which a step has one for each layer
 })  # fmt: skip
 
 loop: ContextVar[str] = ContextVar("loop", default="inbox")  # each of a role's loops says here which it is
+
+
+class Place(NamedTuple):
+    """Says where a message belongs: round, epoch, and place within the epoch."""
+
+    round: str
+    epoch: int
+    step: int
 
 
 class _Event(NamedTuple):
@@ -58,9 +67,11 @@ class Trace:
         if len(self._events) < MOST_EVENTS:
             self._events.append(_Event(kind, what, whom, loop.get(), where, step, start, time.perf_counter()))
 
-    def step_index(self, kind: str, epoch: int, place: int) -> int:
-        """Find the job's step for a message of this kind and place within its epoch."""
-        return epoch * self.steps_per_epoch + (place // self.layers if kind in LAYERED else place)
+    def note_message(self, kind: TraceKind, what: str, start: float, place: Place, whom: Sequence[str]) -> None:
+        """Note messages sent, opened or waited for since `start`; control messages have no step."""
+        step = place.step // self.layers if what in LAYERED else place.step
+        index = -1 if place.round == Round.CONTROL else place.epoch * self.steps_per_epoch + step
+        self.note(kind, what, start, step=index, whom=whom)
 
     def begin(self) -> None:
         """Note that the first step begins, where its beginning tells as much as that of any other."""
