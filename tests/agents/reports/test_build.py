@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from tercet.agents.evaluation.metrics import OF_CLASSES
-from tercet.agents.reports.build import write_report
+from tercet.agents.reports.build import Result, write_report
 from tercet.agents.reports.wording import NAMES, number
-from tercet.agents.roles.data_party import Trained
 from tercet.schemas.files.job import METRICS, Evaluation
 from tests.agents.pages import data_of, text_of
 from tests.agents.recording import Heard, hear, hear_prediction
@@ -135,7 +134,7 @@ def test_a_page_is_written_where_its_party_finds_it(runs):
     """Nothing of it needs anything else, whatever the link."""
     for run in runs:
         one = run.simulation.runs["card"]
-        assert isinstance(one.reached, Trained)
+        assert isinstance(one.reached, Result)
         path = write_report(one.reached, one.model_part)
         page = path.read_text(encoding="utf-8")
         assert re.findall(r"http|<script|url\(|<img", page) == []
