@@ -60,7 +60,6 @@ def stored(tmp_path_factory) -> tuple[Path, dict[str, Any]]:
     "environment",
     [
         {"PYTHONIOENCODING": "ascii"},
-        {"PYTHONIOENCODING": "latin-1"},
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
     ],
 )

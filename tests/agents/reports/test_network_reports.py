@@ -20,7 +20,7 @@ LABEL = "card"
 Runs = tuple[Heard, Heard]
 
 
-@pytest.fixture(scope="module", params=["logistic", "linear", "softmax", "poisson"])
+@pytest.fixture(scope="module", params=["softmax", "poisson"])
 def runs(request, tmp_path_factory) -> Runs:
     """A training and a prediction by one network with each output."""
     sample = mlp(

@@ -170,9 +170,7 @@ DEALT = ("C", "qg", "h", "t", "ht", "tt", "h2", "t2", "qo", "hw", "tw", "ov")
 NETWORK_MASKS = [*(f"{name}/{0 if name == 'o' else 1}" for name in NAMED), *(f"dealt {name}/0" for name in DEALT),
          "S", "R", "U", "V", "m_y", "zero", "zero/0"]  # fmt: skip
 SMOOTH_GELU = mlp((5, 4, 4), 4, 3, rows=100, batch=48, epochs=1, label=1, activation="gelu", evaluation=AT_THE_END)
-SEEN = {"U": (check_nothing_in_clear,), "m_y": (check_nothing_in_clear,), "v/1": (check_nothing_in_clear,),
-        "u+/1": (check_nothing_in_clear,), "g/1": (check_nothing_in_clear,), "m/1": (check_nothing_in_clear,),
-        "tau/1": (check_nothing_in_clear,)}  # fmt: skip
+SEEN = dict.fromkeys(("U", "m_y", "v/1"), (check_nothing_in_clear,))
 NETWORK_SPOILT: list[tuple[str, Spoil]] = [
     *((f"{name} omitted", partial(zeros, name=name)) for name in NETWORK_MASKS),
     *((f"{name} reused", partial(repeated, name=name)) for name in NETWORK_MASKS),
@@ -183,18 +181,10 @@ LINEAR_PLANTS: list[Planted] = [
     ("zero share of scores omitted", no_zero_share_of_scores, (check_ledger,), SHORT),
     ("r omitted", no_r, (check_ledger,), SHORT),
     ("q omitted", no_q, (check_ledger,), SHORT),
-    ("validation under training's masks", one_purpose("validation"), (check_ledger, check_masks_once), SHORT),
     ("loss under training's masks", one_purpose("loss"), (check_ledger, check_masks_once), SHORT),
     ("validation's masks repeated", forgetful("validation"), (check_masks_once,), SHORT),
     ("held-out loss under training's masks", one_purpose("held-out loss"), (check_ledger, check_masks_once), SHORT),
-    (
-        "held-out loss under the loss's masks",
-        one_purpose("held-out loss", "loss"),
-        (check_ledger, check_masks_once),
-        SHORT,
-    ),
     ("U_y of the loss for the held-out loss", u_y_of_the_loss, (check_masks_once,), SHORT),
-    ("held-out loss's masks repeated", forgetful("held-out loss"), (check_masks_once,), SHORT),
     ("zero share of the held-out loss omitted", no_zero_share_of_held_out, (check_ledger,), SHORT),
     ("scores beside the held-out loss", scores_in_the_terms, (check_ledger, check_uniform), LONG),
     ("terms of the held-out loss to all data parties", sent_to_all(HeldOutTerms), (check_roles,), SHORT),
@@ -226,7 +216,6 @@ NETWORK_PLANTS: list[Planted] = [
     ("order of rows omitted", no_order, (check_output_views,), SMOOTH),
     ("signs of rows omitted", no_signs, (check_output_views,), STEEP),
     ("validation under training's masks", one_purpose("validation"), (check_masks_apart,), FEW),
-    ("held-out loss under training's masks", one_purpose("held-out loss"), (check_masks_apart,), FEW),
     ("held-out loss under the loss's masks", one_purpose("held-out loss", "loss"), (check_zero_shares,), FEW),
     ("U_y of the loss for the held-out loss", u_y_of_the_loss, (check_masks_apart,), FEW),
     ("held-out loss's masks repeated", forgetful("held-out loss"), (check_masks_apart,), FEW),
