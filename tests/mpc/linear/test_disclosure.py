@@ -182,19 +182,18 @@ COALITIONS = [
         ((0, 2), 0),
         ((2, 0, 1), 1),
     ]
-    for size in {1, len(columns) - 1}
-    for coalition in itertools.combinations(range(len(columns)), size)
+    for coalition in itertools.combinations(range(len(columns)), len(columns) - 1)  # fewer parties know less
 ]
 
 
 @pytest.mark.parametrize(("columns", "label", "coalition"), COALITIONS)
 def test_what_a_coalition_of_data_parties_receives_is_uniform(columns, label, coalition):
-    """All of it together, over several steps, for every coalition of one and of all but one."""
+    """All of it together, over several steps, for every coalition of all but one."""
     job = make_job(Request("linear", columns=columns, epochs=2, **TINY), label)
     assert coalition_deficiency(job, coalition) == 0
 
 
-@pytest.mark.parametrize("coalition", [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2)])
+@pytest.mark.parametrize("coalition", [(0, 1), (0, 2), (1, 2)])
 @pytest.mark.parametrize(("model", "outputs"), [("softmax", 3), ("poisson", 1), ("gamma", 1)])
 def test_what_a_coalition_receives_is_uniform_with_every_link(model, outputs, coalition):
     """With a column for each class, in a secret order; the label's offset is in what the helper alone receives."""

@@ -204,8 +204,7 @@ NETWORKS = [
 COALITIONS = [
     (network, coalition)
     for network in NETWORKS
-    for size in ({1, 2} if network is NETWORKS[1] else {len(network[3]) - 1})
-    for coalition in itertools.combinations(range(len(network[3])), size)
+    for coalition in itertools.combinations(range(len(network[3])), len(network[3]) - 1)
 ]
 
 
