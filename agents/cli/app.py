@@ -42,6 +42,7 @@ from tercet.agents.core.states import State
 from tercet.schemas.files.invalid import Invalid
 
 if TYPE_CHECKING:
+    from tercet.agents.serving.web import ScoreApp
     from tercet.agents.simulation.simulate import Simulation
     from tercet.broker.interface.dead_letters import DeadLetter
     from tercet.schemas.core.trace import StepTrace
@@ -201,6 +202,48 @@ def _copy_private(source: Path, target: Path) -> None:
 
 def _refuse(text: str) -> None:
     raise Invalid(text)
+
+
+@app.command(name="serve")
+def serve_scores(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="a job's id; or the folder or file of a whole model")],
+    settings: SettingsOption,
+    *,
+    port: Annotated[int, typer.Option(help="where to listen", min=0, max=65535)] = 8080,
+    address: Annotated[str, typer.Option(help="another than loopback needs --token-file")] = "127.0.0.1",
+    table: Annotated[str | None, typer.Option(help="the table to look rows up in; by default your only one")] = None,
+    purpose: Annotated[str, typer.Option(help="what scores are for, as agreed with the partners")] = "",
+    token_file: Annotated[Path | None, typer.Option(help="a private file with a token that callers send")] = None,
+    host: Annotated[list[str] | None, typer.Option(help="a name by which callers call this server")] = None,
+) -> None:
+    """Score single rows while customers wait: POST /scores, as JSON. Partners must allow it."""
+    from tercet.agents.core import logs  # noqa: PLC0415
+    from tercet.agents.serving.server import choose_scores, read_token  # noqa: PLC0415 - a web framework
+    from tercet.agents.serving.web import LOOPBACK, ScoreApp  # noqa: PLC0415
+
+    logs.configure("error")
+    own = settings_of(settings)
+    token = checked(read_token, token_file, address)
+    scores = checked(choose_scores, own, model, table, purpose)
+    names = LOOPBACK | {name.lower() for name in (address, *(host or ()))}
+    run(_serve_scores(ScoreApp(scores, names, token), own, address, port))
+
+
+async def _serve_scores(scores: "ScoreApp", own: "Settings", address: str, port: int) -> None:
+    import asyncio  # noqa: PLC0415
+
+    from tercet.agents.daemon.http_server import Listening, WebServer  # noqa: PLC0415
+    from tercet.agents.serving.server import MOST_CONNECTIONS, MOST_REQUEST, wait_until_ready  # noqa: PLC0415
+
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await wait_until_ready(scores.scores, own.deadlines.ready, rendering.remark)
+    place = Listening("tercet serve", address, port, most_request=MOST_REQUEST, most_connections=MOST_CONNECTIONS)
+    async with WebServer(scores.build(), place) as server:
+        where = f"[{address}]" if ":" in address else address
+        rendering.remark(f"Scores are at http://{where}:{server.port}/scores; Ctrl-C ends it.")
+        await stop.wait()
 
 
 @app.command()

@@ -45,12 +45,16 @@ class Listening:
     Attributes:
         section: of the settings that say so, for its errors.
         tls: certificate and key; None for plain HTTP.
+        most_request: bytes of a request, its headers and its body.
+        most_connections: at a time; one more is turned away.
     """
 
     section: str
     address: str
     port: int
     tls: ssl.SSLContext | None = None
+    most_request: int = MOST_REQUEST
+    most_connections: int = MOST_CONNECTIONS
 
 
 class WebServer:
@@ -82,7 +86,7 @@ class WebServer:
         self._config.load()
         loop, place = asyncio.get_running_loop(), self._place
         patience = None if place.tls is None else SECONDS
-        make = partial(BoundedProtocol, config=self._config, server_state=self._state, app_state={}, _loop=loop)
+        make = partial(BoundedProtocol, place, config=self._config, server_state=self._state, app_state={}, _loop=loop)
         try:
             self._server = await loop.create_server(
                 make, place.address, place.port, ssl=place.tls, ssl_handshake_timeout=patience
@@ -117,9 +121,9 @@ class WebServer:
 class BoundedProtocol(H11Protocol):
     """Reads one request of a bounded size from a connection, which has a deadline."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, place: Listening, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        inner, self._received = self.app, 0
+        inner, self._received, self._place = self.app, 0, place
         self._deadline: asyncio.TimerHandle | None = None
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -131,7 +135,7 @@ class BoundedProtocol(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         """Take a connection in, or turn it away where there are too many."""
         super().connection_made(transport)
-        if len(self.connections) > MOST_CONNECTIONS:
+        if len(self.connections) > self._place.most_connections:
             transport.abort()
         else:
             self._set_deadline(SECONDS)
@@ -139,7 +143,7 @@ class BoundedProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Read a part of the request, up to the bound on all of it."""
         self._received += len(data)
-        if self._received <= MOST_REQUEST:
+        if self._received <= self._place.most_request:
             super().data_received(data)
         elif not self.transport.is_closing():
             if self.cycle is None or not self.cycle.response_started:

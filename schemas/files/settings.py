@@ -196,7 +196,7 @@ class Deadlines(TomlModel):
     verdict: float = Field(default=5, gt=0)
     heartbeat: float = Field(default=1, gt=0, le=600)
     drain: float = Field(default=10, gt=0)
-    serve: float = Field(default=2, gt=0)
+    serve: float = Field(default=2, gt=0, le=4)
 
     @model_validator(mode="after")
     def _silence_shows_first(self) -> Self:

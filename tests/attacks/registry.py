@@ -25,6 +25,7 @@ from tests.attacks import (
     page,
     profiles,
     scorings,
+    served_rows,
     tables,
 )
 from tests.attacks.tables import OPEN, PROTECTED, Table, Trained
@@ -250,6 +251,8 @@ ATTACKS = [
            deviations.most_frequent, 0.99, 0.02),
     Attack("asking again and again", LABEL, "scores", "predictions that are let through",
            "a budget of 4 scorings", deviations.asked_again, lambda: 4 / deviations.ASKED, 0.99, 0.001),
+    Attack("asking for one row 400 times", LABEL, "scores", "a partner's part of the score",
+           "a row's noise is always the same", served_rows.averaged, served_rows.guessed, 0.99, 0.1),
     Attack("the spread of a table that is not whitened", HELPER, NOTHING, "how many raw columns it has",
            "no spread but for an automatic rate", leaks.raw_columns, leaks.guessed_columns, 0.99, 0.02),
     Attack("entropies of chosen columns", SUBMITTER, "nothing of the table", "how frequent each of 8 yes/no columns is",
