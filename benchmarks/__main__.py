@@ -1,14 +1,15 @@
-"""`python -m benchmarks [step | messages | alignment | memory | ring | rates]`: what there is to measure.
+"""`python -m benchmarks [step | serve | messages | alignment | memory | ring | rates]`: what there is to measure.
 
 By default all but the last, which wants to know where its tables are.
 """
 
 import sys
 
-from benchmarks import alignment, memory, messages, rates, ring, step
+from benchmarks import alignment, memory, messages, rates, ring, serve, step
 
 ALL = {
     "step": step.main,
+    "serve": serve.main,
     "messages": messages.main,
     "alignment": alignment.main,
     "memory": memory.main,

@@ -112,6 +112,7 @@ def parties(
     *,
     url: str | None = None,
     extra: str = "",
+    consents: Mapping[str, str] | None = None,
     sites: Mapping[str, Site] | None = None,
     beside: str | None = None,
 ) -> Iterator[Parties]:
@@ -123,7 +124,9 @@ def parties(
         broker = stack.enter_context(_broker(url, None if sites is None else sites[beside or helper]))
         written = {party: table_toml(table) for party, table in tables.items()}
         inside = {party: site.command() for party, site in (sites or {}).items()}
-        deployment = stack.enter_context(Deployment(folder, broker.url, written, helper, extra, inside=inside))
+        deployment = stack.enter_context(
+            Deployment(folder, broker.url, written, helper, extra, consents=consents or {}, inside=inside)
+        )
         deployment.start()
         deployment.wait_until_up()
         yield Parties(deployment, broker)

@@ -36,6 +36,7 @@ class Deployment:
     helper: str
     extra: str = ""  # more settings, the same for all
     logins: Mapping[str, str] = field(default_factory=dict)  # by party, the [broker] part, if each has its own
+    consents: Mapping[str, str] = field(default_factory=dict)  # by party, what it adds to each of its partners
     report: bool = False
     module: Sequence[str] = ("-m", "tests.fixed_agent")
     inside: Mapping[str, Sequence[str]] = field(default_factory=dict)  # by party, what its commands begin with
@@ -51,7 +52,8 @@ class Deployment:
         credentials, bare = self._credentials()
         shared = f'url = "{bare}"\ncredentials = "{credentials}"'
         for party in self.parties:
-            partners = "".join(self._partner(p, key) for p, key in keys.items() if p != party)
+            more = self.consents.get(party, "")
+            partners = "".join(self._partner(p, key) + more for p, key in keys.items() if p != party)
             self.settings(party).write_text(
                 f'party = "{party}"\nidentity = "{party}.key"\nstate = "{party}"\n'
                 f'role = "{"helper" if party == self.helper else "data"}"\n'
