@@ -3,6 +3,7 @@
 It works on whole Arrow arrays, guesses nothing, and marks what can't be read so instead of raising or dropping it.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,13 +14,21 @@ from pyarrow import csv
 
 from tercet.tables.core.spelling import spell
 
-MISSING = pa.array(csv.ConvertOptions().null_values, pa.large_string())  # "", "NA", "NULL", "nan" and the like
+
+def _texts(words: Sequence[str]) -> pa.Array:
+    """Make an array without `pa.array`, which loads pandas where it is installed."""
+    parts = [word.encode() for word in words]
+    offsets = np.cumsum([0, *map(len, parts)], dtype=np.int64)
+    return pa.LargeStringArray.from_buffers(len(parts), pa.py_buffer(offsets.tobytes()), pa.py_buffer(b"".join(parts)))
+
+
+MISSING = _texts(csv.ConvertOptions().null_values)  # "", "NA", "NULL", "nan" and the like
 # Signs that people write into columns of numbers where they have none; among categories they are texts like others.
-SIGNS = pa.array(["?", "-", "--", ".", "None", "none", "NONE", "na", "<NA>", "NaT"], pa.large_string())
+SIGNS = _texts(["?", "-", "--", ".", "None", "none", "NONE", "na", "<NA>", "NaT"])
 ABSENT = pa.concat_arrays([MISSING, SIGNS])
 BLANKS = " \t"
 WORDS = {"true": 1.0, "false": 0.0}
-TRUTHS = pa.array([spelling for word in WORDS for spelling in (word, word.title(), word.upper())], pa.large_string())
+TRUTHS = _texts([spelling for word in WORDS for spelling in (word, word.title(), word.upper())])
 EXACT = {pa.float16(): 2**11, pa.float32(): 2**24, pa.float64(): 2**53}  # below it, each whole number is one float
 
 

@@ -13,8 +13,6 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import adbc_driver_manager as adbc
-import adbc_driver_postgresql.dbapi as postgresql
-import adbc_driver_sqlite.dbapi as sqlite
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -153,11 +151,15 @@ def _open_sqlite(url: str) -> Any:
     if not path.is_file():
         raise UnusableError("there is no such file", "correct `database`: sqlite:///file", "can't be read")
     with _explained([]):
+        import adbc_driver_sqlite.dbapi as sqlite  # noqa: PLC0415 - loads pandas where it is installed
+
         return sqlite.connect(f"file:{quote(str(path))}?mode=ro")
 
 
 def _open_postgresql(url: str, login: tuple[str, str] | None) -> Any:
     try:
+        import adbc_driver_postgresql.dbapi as postgresql  # noqa: PLC0415 - likewise
+
         return postgresql.connect(_with_login(url, login))
     except (OSError, adbc.Error) as error:
         raise _not_connected(url, str(error)) from None
