@@ -56,7 +56,7 @@ COALITIONS = [
 ]
 
 
-RANKED = [*COALITIONS[:2], ((1, 1, 1), 1, (0, 2)), ((1, 1, 1), 1, (0, 1))]
+RANKED = [*COALITIONS[:2], *(((1, 1, 1), 1, coalition) for coalition in itertools.combinations(range(3), 2))]
 
 
 @pytest.fixture(autouse=True)
@@ -233,7 +233,7 @@ def parts_of(world: Watched, sent: Sent, known: tuple[int, ...] = ()) -> list[tu
 @pytest.mark.parametrize(
     ("model", "columns", "label", "coalition"),
     [("linear", *case) for case in COALITIONS]
-    + [(model, (2, 1), 1, (i,)) for i, model in enumerate(("logistic", "one-vs-rest"))],
+    + [(model, (2, 1), 1, (i,)) for model in ("logistic", "gamma", "one-vs-rest") for i in (0, 1)],
 )
 def test_every_tensor_that_a_coalition_receives_has_a_mask_of_its_own(model, columns, label, coalition):
     """Which shifts it, and shifts nothing before it: the whole view of a job is uniform."""

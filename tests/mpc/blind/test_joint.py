@@ -113,7 +113,7 @@ def test_a_network_equals_the_oracle_bit_for_bit(data):
     assert all(np.array_equal(a, b) for a, b in zip(found, losses(world.oracle()), strict=True))
 
 
-@pytest.mark.parametrize(("hidden", "activation"), [((32, 16), "gelu")])
+@pytest.mark.parametrize(("hidden", "activation"), [((32,), "silu"), ((32, 16), "gelu")])
 def test_digits_are_learnt_as_by_float64_sgd(hidden, activation):
     """Is a digit 5 or more? 200 steps; weights within 1e-3, and no row is told otherwise."""
     x, digits = load_digits(return_X_y=True)
