@@ -5,7 +5,7 @@ uvicorn speaks HTTP, without its own server, which would install signal handlers
 
 import asyncio
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 from types import TracebackType
@@ -53,8 +53,8 @@ class Listening:
     address: str
     port: int
     tls: ssl.SSLContext | None = None
-    most_request: int = MOST_REQUEST
-    most_connections: int = MOST_CONNECTIONS
+    most_request: int = field(default_factory=lambda: MOST_REQUEST)
+    most_connections: int = field(default_factory=lambda: MOST_CONNECTIONS)
 
 
 class WebServer:
