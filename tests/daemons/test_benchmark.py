@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from benchmarks import step
+from benchmarks import serve, step
 from benchmarks.cases import CASES, Digits
 from benchmarks.deployed import Parties
 from tests.deployment import Deployment
@@ -67,6 +67,20 @@ def test_both_ways_end_in_the_same_words_and_only_one_command_is_run(
         assert result[way]["seconds_per_step"] > 0
         assert result[way]["bytes_per_step"] > 8 * 64 * 24
     assert result["rabbitmq"]["processor_ms_per_step"].keys() >= {"bank", "card", "notary"}
+
+
+def test_a_customer_is_served_over_rabbitmq_and_it_is_said_how_long_that_took(
+    amqp_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By three agents and a server, each a process of its own; how long is the machine's affair."""
+    small = ["--rate", "5", "--seconds", "2", "--rows", "400", "--columns", "24", "--url", amqp_url]
+    monkeypatch.setattr(sys, "argv", ["serve", *small])
+    serve.main()
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    for name in ("new_rows", "the_same_again"):
+        assert 0 < result[name]["p50_ms"] <= result[name]["p99_ms"] <= result[name]["most_ms"]
+        assert result[name]["processor_ms_per_request"].keys() == {"bank", "card", "serve"}
+    assert result["requests"] == 10
 
 
 @possible
