@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tercet.agents.api.estimators import JointClassifier, JointRegressor
     from tercet.agents.api.jobs import Job, Prediction
     from tercet.agents.api.party import JobHandle, Party
+    from tercet.agents.api.rehearsal import Rehearsal
     from tercet.agents.api.report import Report
     from tercet.agents.api.result import Result
     from tercet.agents.api.simulation import simulate
@@ -33,6 +34,7 @@ _HOMES = {
     "Party": "agents.api.party",
     "Prediction": "agents.api.jobs",
     "Regressor": "agents.models.scorer",
+    "Rehearsal": "agents.api.rehearsal",
     "Report": "agents.api.report",
     "Result": "agents.api.result",
     "TercetError": "schemas.core.error",
@@ -56,6 +58,7 @@ __all__ = [
     "Party",
     "Prediction",
     "Regressor",
+    "Rehearsal",
     "Report",
     "Result",
     "TercetError",

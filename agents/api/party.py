@@ -53,10 +53,13 @@ class Party:
         TercetError: the key cannot be used, or the broker is not there.
     """
 
-    def __init__(self, settings: Path | str) -> None:
-        """`settings` is the party's settings file, which its agent has, too."""
+    def __init__(self, settings: Path | str, *, read: Callable[[Path], Settings] = read_settings) -> None:
+        """`settings` is the party's settings file, which its agent has, too.
+
+        `read` is for rehearsals.
+        """
         self._path = Path(settings)
-        self._settings: Settings = read_settings(self._path)
+        self._settings = read(self._path)
 
     @property
     def name(self) -> str:
