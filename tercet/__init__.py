@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tercet.agents.access.no_agent import NoAgent
+    from tercet.agents.api.comparison import Comparison, compare
     from tercet.agents.api.errors import JobFailed, WorthlessModel
     from tercet.agents.api.estimators import JointClassifier, JointRegressor
     from tercet.agents.api.jobs import Job, Prediction
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Classifier": "agents.models.scorer",
+    "Comparison": "agents.api.comparison",
     "Invalid": "schemas.files.invalid",
     "Job": "agents.api.jobs",
     "JobFailed": "agents.api.errors",
@@ -40,6 +42,7 @@ _HOMES = {
     "TercetError": "schemas.core.error",
     "UnseenCategories": "agents.models.scorer",
     "WorthlessModel": "agents.api.errors",
+    "compare": "agents.api.comparison",
     "load": "agents.models.scorer",
     "simulate": "agents.api.simulation",
 }
@@ -47,6 +50,7 @@ _HOMES = {
 
 __all__ = [
     "Classifier",
+    "Comparison",
     "Invalid",
     "Job",
     "JobFailed",
@@ -64,6 +68,7 @@ __all__ = [
     "TercetError",
     "UnseenCategories",
     "WorthlessModel",
+    "compare",
     "load",
     "simulate",
 ]

@@ -30,6 +30,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "alignment",
             "access",
             "models",
+            "evaluation",
             "core",
         },
         "cli": {

@@ -1,4 +1,4 @@
-"""Rehearses with all parties in this process: their agents run in the background until they are stopped.
+"""Runs the agents of all parties in the background of this process, until they are stopped.
 
 It touches no file of the caller's. What the agents write goes to a private folder that is gone at the end.
 """

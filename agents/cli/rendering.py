@@ -180,38 +180,12 @@ def metric(value: float, interval: Sequence[float] | None) -> str:
 
 def comparison_table(found: Mapping[str, Any]) -> Table:
     """Tabulate a comparison of jobs, a column for each."""
+    from tercet.agents.evaluation.comparison import rows_of  # noqa: PLC0415 - numpy
+
     table = Table(Column(), *(Column(job, overflow="fold") for job in found["jobs"]))
-    rows: list[tuple[str, list[str]]] = [("state", found["states"])]
-    rows += [(name, list(map(_setting, values))) for name, values in found["settings"].items()]
-    rows += [(name.replace("_", " "), [f"{count:,}" for count in counts]) for name, counts in found["counts"].items()]
-    for name, values in found["metrics"].items():
-        rows.append(
-            (name, ["" if one["value"] is None else _in_lines(one["value"], one["interval"]) for one in values])
-        )
-    for name, losses in found["losses"].items():
-        if any(loss is not None for loss in losses):
-            rows.append((name.replace("_", " "), ["" if loss is None else f"{loss:.4f}" for loss in losses]))
-    rows.append(("auc less the first's", ["", *(map(_difference, found["differences"][1:]))]))
-    for name, cells in rows:
+    for name, cells in rows_of(found):
         table.add_row(name, *map(fit_lines, cells))
     return table
-
-
-def _in_lines(value: float, interval: Sequence[float] | None) -> str:
-    """Write a metric with its interval below it, so that several fit beside one another."""
-    return f"{value:.4f}" + ("" if interval is None else f"\n{interval[0]:.3f} to {interval[1]:.3f}")
-
-
-def _setting(value: Any) -> str:
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _difference(found: Mapping[str, Any]) -> str:
-    if "why" in found:
-        return f"{found['why']}"
-    return f"{_in_lines(found['difference'], found['interval'])}\np = {found['p']:.3g}"
 
 
 def pruned_table(pruned: Iterable[Pruned]) -> Table:

@@ -1,4 +1,4 @@
-"""Runs all parties' agents in one process over a broker in memory, for jobs that somebody submits later.
+"""Runs all parties' agents in one process, over a broker in memory, for jobs to come.
 
 Keys are fresh, and state goes under one folder. All else is as each party's settings say, its policy too.
 """

@@ -2,6 +2,7 @@
 
 import doctest
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -61,12 +62,12 @@ def test_a_job_can_be_made_without_what_trains_it() -> None:
 
 
 def test_the_page_about_python_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """But for the part that needs an agent, which `test_party` runs."""
+    """But for the parts that need agents, which `test_party` and `test_rehearsal` run."""
     page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     for block in blocks(page):
-        if "tercet.Party" not in block:
+        if not {"tercet.Party", "tercet.Rehearsal"} & {*re.findall(r"tercet\.\w+", block)}:
             exec(compile(block, "docs/python.md", "exec"), names)
     assert "report.html" in {path.name for path in tmp_path.iterdir()}
 

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from tercet.agents.cli import compare as module
 from tercet.agents.cli import rendering
 from tercet.agents.cli.app import app
-from tercet.agents.cli.compare import CANNOT_TELL, NO_FILE, OTHER_ROWS, compare_jobs
+from tercet.agents.evaluation.comparison import CANNOT_TELL, NO_SCORES, OTHER_ROWS
+from tercet.agents.evaluation.comparison import compare_jobs as compare_with
 from tercet.agents.evaluation.intervals import compare_auc
 from tercet.schemas.files.job import Evaluation
 from tercet.schemas.messages.kinds import JobStatus, Status
@@ -22,6 +23,11 @@ from tests.agents.scenes import BANK, CARD, job, prediction, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 HELD_OUT = Evaluation(holdout=0.4, split="spring", held_out_scores=True)
+
+
+def compare_jobs(jobs: list[JobStatus]) -> dict[str, Any]:
+    """The comparison, with the files of scores that are here."""
+    return compare_with(jobs, [module._held_out(one) for one in jobs])
 
 
 def status(name: str, **fields: Any) -> JobStatus:
@@ -65,7 +71,7 @@ def test_only_settings_that_differ_are_shown_and_automatic_ones_as_numbers() -> 
         "release": ["shared", "owners"],
     }
     assert found["metrics"] == {"auc": [{"value": 0.7, "interval": [0.6, 0.8]}, {"value": 0.75, "interval": None}]}
-    assert found["differences"] == [None, {"why": NO_FILE}]
+    assert found["differences"] == [None, {"why": NO_SCORES}]
 
 
 def test_auc_on_the_same_rows_is_compared_by_delong(tmp_path: Path) -> None:
