@@ -5,12 +5,14 @@ Names and settings may be a partner's words: they are escaped.
 
 from collections.abc import Mapping
 from html import escape
-from typing import Any
+from typing import Any, Final
 
 from tercet.agents.api.result import Result
 from tercet.agents.evaluation.comparison import compare_jobs, held_out_of, rows_of
 from tercet.schemas.core.visible import escape_invisible
 from tercet.schemas.files.invalid import Invalid
+
+STYLE: Final = 'style="text-align:left;min-width:9em"'  # notebooks align to the right
 
 
 class Comparison:
@@ -33,7 +35,7 @@ class Comparison:
         self._rows = [["", *self.jobs], *([name, *cells] for name, cells in rows_of(found))]
 
     def _repr_html_(self) -> str:
-        rows = ("".join(f"<td>{_in_html(cell)}</td>" for cell in row) for row in self._rows)
+        rows = ("".join(f"<td {STYLE}>{_in_html(cell)}</td>" for cell in row) for row in self._rows)
         return f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
 
     def __repr__(self) -> str:

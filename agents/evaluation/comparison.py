@@ -14,7 +14,7 @@ from tercet.schemas.messages.kinds import JobStatus
 
 UNTOLD: Final = frozenset({"name", "again", "kind"})  # fields of a description that say which job it is
 RESOLVED: Final = ("batch", "rate")  # of training: numbers in the place of "auto"
-COUNTS: Final = ("rows", "held_out", "columns")
+COUNTS: Final = {"rows": "rows", "held_out": "held out", "columns": "own columns"}  # and how they are called
 LOSSES: Final = ("loss", "held_out_loss")
 NO_SCORES: Final = "no held-out scores are here for both: write held_out_scores = true under [evaluation]"
 OTHER_ROWS: Final = "other rows are held out: name a split under [evaluation] in both"
@@ -56,7 +56,7 @@ def rows_of(found: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     """Write a comparison as a table: a name, and a cell of one line or several for each job."""
     rows: list[tuple[str, list[str]]] = [("state", found["states"])]
     rows += [(name, list(map(_setting, values))) for name, values in found["settings"].items()]
-    rows += [(name.replace("_", " "), [f"{count:,}" for count in counts]) for name, counts in found["counts"].items()]
+    rows += [(COUNTS[name], [f"{count:,}" for count in counts]) for name, counts in found["counts"].items()]
     for name, values in found["metrics"].items():
         rows.append(
             (name, ["" if one["value"] is None else _in_lines(one["value"], one["interval"]) for one in values])
@@ -76,6 +76,8 @@ def _in_lines(value: float, interval: Sequence[float] | None) -> str:
 def _setting(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, list):
+        return ", ".join(map(_setting, value))
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -90,6 +92,7 @@ def _settings(job: JobStatus) -> dict[str, Any]:
     if job.description is None:
         return {}
     described = job.description.model_dump(mode="json")
+    described["columns"] = dict(described.get("columns") or ())  # by party
     found = dict(_flat({name: value for name, value in described.items() if name not in UNTOLD}))
     return found | {f"training.{name}": value for name in RESOLVED if (value := getattr(job, name)) is not None}
 
