@@ -9,7 +9,7 @@ PROCESSES ?= 3
 LOCK := constraints.txt
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(LOCK),--constraint $(LOCK))
 
-.PHONY: help demo test pytest lint lock newest bench attacks fuzz soak chaos disturbed vectors glossary documents series clean
+.PHONY: help demo test pytest lint lock newest bench attacks fuzz soak chaos disturbed vectors glossary documents notebook series clean
 
 help:
 	@echo "make demo    the credit example in one process: match, train, report, score new customers"
@@ -26,6 +26,7 @@ help:
 	@echo "make vectors writes the frozen test vectors anew, after a change of the protocol or of a stored format"
 	@echo "make glossary writes the index of classes and message kinds in docs/glossary.md anew"
 	@echo "make documents writes anew what README.md, SECURITY.md and docs/protocol.md have from the code"
+	@echo "make notebook runs examples/credit/credit.ipynb, and stores what it shows"
 	@echo "make series  fits the Fourier series of all activations anew, and writes mpc/functions/series_table.py"
 	@echo "make clean   remove .venv, caches and what the demo wrote"
 	@echo ""
@@ -85,6 +86,9 @@ glossary: $(VENV)/.installed-test
 
 documents: $(VENV)/.installed-test
 	@$(BIN)/python -m tests.documents
+
+notebook: $(VENV)/.installed-test
+	@$(BIN)/python -m tests.notebook
 
 series: $(VENV)/.installed-test
 	@$(BIN)/python -m tests.fit_series
