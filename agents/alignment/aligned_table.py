@@ -4,7 +4,7 @@ Only pseudonyms of its ids leave this process, and words that the roles have mas
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -72,6 +72,16 @@ class AlignedTable:
         run = [context.job.run, context.session.version]
         return canonical_digest("tercet checkpoint", [*run, context.shape_digest, of_order, self.digest, of_split])
 
+    def of_fold(self, context: JobContext) -> "AlignedTable":
+        """Return the same rows for the training of a fold, with another private secret.
+
+        Noise on scores is made of that, and no two folds' scores may have the same.
+        """
+        if context.fold is None:
+            return self
+        private = secret_order.derive_subkey(self.private, f"fold {context.fold}")
+        return replace(self, context=context, private=private)
+
     async def split_rows(self, evaluation: Evaluation) -> Marks:
         """Mark the held-out rows among the common ones; every data party marks the same.
 
@@ -82,13 +92,15 @@ class AlignedTable:
             return await hold_out_by_column(
                 self.context, self.table, self.rows, evaluation.holdout_column, evaluation.holdout_from
             )
-        return await self.context.compute(self._split_by_chance, evaluation.holdout)
+        return await self.context.compute(self._split_by_chance, evaluation)
 
-    def _split_by_chance(self, holdout: float) -> Marks:
-        if holdout == 0:
+    def _split_by_chance(self, evaluation: Evaluation) -> Marks:
+        key, fold = secret_order.derive_subkey(self.split_key, "split"), self.context.fold
+        if fold is not None:
+            return secret_order.choose_fold(key, self._encoded_ids(), fold, evaluation.folds)
+        if evaluation.holdout == 0:
             return np.zeros(len(self.rows), np.bool_)
-        key = secret_order.derive_subkey(self.split_key, "split")
-        return secret_order.choose_held_out(key, self._encoded_ids(), holdout)
+        return secret_order.choose_held_out(key, self._encoded_ids(), evaluation.holdout)
 
     def _encoded_ids(self) -> Iterator[bytes]:
         for start in range(0, len(self.rows), ID_SLICE):
@@ -114,7 +126,8 @@ class AlignedTable:
     async def encode(self, encoding: Encoding, norm: float, fx: int) -> FeatureView:
         """Write all common rows' words to disk; drop the snapshot but for ids and label.
 
-        Returns the words in the common order, which are readable after the file is closed.
+        The snapshot stays where another training follows that of a fold. Returns the words in the common order, which
+        are readable after the file is closed.
 
         Raises:
             JobProblem: the disk cannot be written.
@@ -134,7 +147,8 @@ class AlignedTable:
         place = np.empty(len(self.rows), np.int64)  # in the store, which has the rows in the table's order
         place[np.argsort(self.rows)] = np.arange(len(self.rows))
         words = store.select(place)
-        self.table.close()
+        if self.context.fold is None:
+            self.table.close()
         return words
 
     def mark_rows(self, chosen: Marks) -> Marks:

@@ -39,6 +39,7 @@ class TrainingFields(TypedDict, total=False):
     split: str
     holdout_column: str
     holdout_from: float | str
+    folds: int
     metrics: Literal["none", "end", "epoch"]
     every: int
     loss: bool

@@ -31,6 +31,8 @@ class Result:
         status: all that the agent tells of the job: sizes, times, bytes, warnings.
         metrics: of the held-out rows, by name, under the model that was released; empty where this party may not know.
         intervals: of some metrics, low and high, with a confidence of 95%.
+        deviations: where the job has folds: standard deviations of the metrics, which then are means over them.
+        folds: metrics of each fold, by the model of the others' rows.
         history: an entry for each epoch, which a data frame of any library takes: `epoch` (from 1), `rate` of its first
             step, `seconds`, `loss` and `held_out_loss`, and the metrics of the held-out rows. None stands for what
             was not measured, or not told to this party.
@@ -63,6 +65,16 @@ class Result:
     def intervals(self) -> dict[str, tuple[float, float]]:
         """Low and high of some metrics, with a confidence of 95%."""
         return dict(self.status.intervals)
+
+    @property
+    def deviations(self) -> dict[str, float]:
+        """Standard deviations of the metrics over folds; empty without folds."""
+        return dict(self.status.deviations)
+
+    @property
+    def folds(self) -> list[dict[str, float]]:
+        """Metrics of each fold, by name."""
+        return [dict(fold) for fold in self.status.folds]
 
     @property
     def history(self) -> list[dict[str, Any]]:

@@ -105,7 +105,8 @@ def simulate(
 
 
 def _with_held_out_rows(fields: TrainingFields) -> dict[str, Any]:
-    return {**({} if "holdout_column" in fields else {"holdout": HOLDOUT}), **fields}
+    chosen = fields.keys() & {"holdout_column", "folds"}
+    return {**({} if chosen else {"holdout": HOLDOUT}), **fields}
 
 
 def arrange(

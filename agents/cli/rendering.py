@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -151,7 +151,8 @@ def job_details(job: JobStatus) -> Table:
         ("attempt", _attempt(job)),
         ("training loss", f"{job.loss:.4f}" if job.loss is not None else ""),
         ("held-out loss", f"{job.held_out_loss:.4f}" if job.held_out_loss is not None else ""),
-        *((name, metric(value, job.intervals.get(name))) for name, value in job.metrics.items()),
+        *_metrics(job.metrics, job.intervals, job.deviations),
+        *_folds(job.folds),
         ("seconds a step", f"{job.seconds_per_step:.4f}" if job.seconds_per_step else ""),
         ("sent", f"{sum(job.sent_bytes.values()) / 1e6:.1f} MB" if job.sent_bytes else ""),
         *((party.party, _party(job, party.party)) for party in job.parties),
@@ -171,6 +172,19 @@ def job_details(job: JobStatus) -> Table:
         if value:
             table.add_row(name, fit(value))
     return table
+
+
+def _metrics(
+    values: Mapping[str, float], intervals: Mapping[str, Sequence[float]], deviations: Mapping[str, float]
+) -> Iterator[tuple[str, str]]:
+    for name, value in values.items():
+        deviation = f" ± {deviations[name]:.4f}" if name in deviations else ""
+        yield name, metric(value, intervals.get(name)) + deviation
+
+
+def _folds(folds: Sequence[Mapping[str, float]]) -> Iterator[tuple[str, str]]:
+    for number, found in enumerate(folds, start=1):
+        yield f"fold {number}", ", ".join(f"{name} {value:.4f}" for name, value in found.items())
 
 
 def metric(value: float, interval: Sequence[float] | None) -> str:
@@ -265,7 +279,7 @@ def _attempt(job: JobStatus) -> str:
 
 
 def _steps(job: JobStatus) -> str:
-    return f"{job.step} of {job.steps}" if job.steps else ""
+    return f"{job.step} of {job.steps}" + (f", without fold {job.fold}" if job.fold else "") if job.steps else ""
 
 
 def _party(job: JobStatus, name: str) -> str:
@@ -310,7 +324,8 @@ def summary_table(result: dict[str, Any]) -> Table:
         ("columns", ", ".join(f"{party} {count}" for party, count in result["columns"].items())),
         ("steps", f"{result['steps']}, {1000 * seconds:.1f} ms each" if seconds else ""),
         ("sent", f"{sum(result['bytes'].values()) / 1e6:.1f} MB in {sum(result['messages'].values())} messages"),
-        *((name, metric(value, result["intervals"].get(name))) for name, value in result["metrics"].items()),
+        *_metrics(result["metrics"], result["intervals"], result["deviations"]),
+        *_folds(result["folds"]),
         ("training loss", "" if result["loss"] is None else f"{result['loss']:.4f}"),
         ("held-out loss", "" if result["held_out_loss"] is None else f"{result['held_out_loss']:.4f}"),
         ("equals plaintext", {True: "bit for bit", False: "no", None: ""}[result["bit_exact"]]),

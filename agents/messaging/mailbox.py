@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import structlog
 
 from tercet.agents.core.problems import JobProblem
-from tercet.agents.messaging.inbox import ENVELOPE_BYTES, Deadline, Inbox, Latest
+from tercet.agents.messaging.inbox import ENVELOPE_BYTES, Deadline, Inbox, Latest, M
 from tercet.agents.messaging.trace import Place
 from tercet.broker.interface import topology
 from tercet.broker.interface.base import Delivery, Envelope
@@ -66,6 +66,7 @@ class Mailbox(Inbox):
         """
         super().__init__(address.sender, partners, limits, latest)
         self.closed = False  # then it takes in control messages only
+        self.first_epoch = 0  # in addresses: each training of an attempt has epochs of its own
         self._template, self._run = address, run
         self._identity, self._partners, self._outbox = identity, partners, outbox
         self._on_control, self._on_problem, self._tap = on_control, on_problem, tap
@@ -103,6 +104,9 @@ class Mailbox(Inbox):
         travel in the same envelope: what a small message costs is mostly its envelope.
         """
         receivers, since = tuple(receivers), time.perf_counter()
+        if not isinstance(message, CONTROL):
+            epoch += self.first_epoch
+            along = [one._replace(epoch=one.epoch + self.first_epoch) for one in along]
         self._note_companions(message, along, len(receivers))
         body = b"" if self._tap else await _encode(message, along)
         for receiver in receivers:
@@ -199,6 +203,12 @@ class Mailbox(Inbox):
         return self._session.seal(address.receiver, chunk, associated)
 
     # --- receiving
+
+    async def receive(
+        self, model: type[M], senders: Iterable[str], deadline: Deadline, *, epoch: int = 0, step: int = 0
+    ) -> dict[str, M]:
+        """Receive as an inbox does; epochs count from that at which the training began."""
+        return await super().receive(model, senders, deadline, epoch=self.first_epoch + epoch, step=step)
 
     async def establish(self, session: SessionSeal) -> None:
         """Use session keys from now on, and open early messages of faster parties."""

@@ -55,6 +55,7 @@ class Trace:
 
     def __init__(self) -> None:
         self.steps_per_epoch = 0  # until the steps begin
+        self.first_epoch = 0  # in addresses of the training's messages
         self.layers = 1  # how many messages of such a kind a step has at most
         self._events: list[_Event] = []
         self._since: float | None = None  # when the step began that is under way
@@ -70,7 +71,7 @@ class Trace:
     def note_message(self, kind: TraceKind, what: str, start: float, place: Place, whom: Sequence[str]) -> None:
         """Note messages sent, opened or waited for since `start`; control messages have no step."""
         step = place.step // self.layers if what in LAYERED else place.step
-        index = -1 if place.round == Round.CONTROL else place.epoch * self.steps_per_epoch + step
+        index = -1 if place.round == Round.CONTROL else (place.epoch - self.first_epoch) * self.steps_per_epoch + step
         self.note(kind, what, start, step=index, whom=whom)
 
     def begin(self) -> None:

@@ -217,6 +217,20 @@ DISCLOSURES: tuple[Group, ...] = (
         ),
     ),
     Group(
+        "`[evaluation] folds`",
+        lambda case: case.asks(lambda job: job.evaluation.folds > 0),
+        (
+            Disclosure("label party", TRAINING, "so of each row a score by a model of other rows", _PARTNERS),
+            Disclosure(
+                "helper",
+                TRAINING,
+                "that of each training, one more than folds",
+                "what protects a batch",
+                lambda case: case.trains_shown,
+            ),
+        ),
+    ),
+    Group(
         "`[evaluation] held_out_scores`",
         lambda case: case.asks(lambda job: job.evaluation.held_out_scores),
         (Disclosure("label party", RELEASE, "scores of held-out rows with ids, as a file", _PARTNERS),),

@@ -80,13 +80,15 @@ def exposures(
             SCORING: {"predictions": 1, **_scoring_amounts(settings, 1, outputs, rows, blind=_opens_blind(terms))},
         }
     known = LEAST_CLASSES if LINKS[job.link].classes else 1
-    rows, outputs = (least, known) if terms is None else (terms.held_out, terms.outputs)
     evaluation = job.evaluation
+    rows, outputs = (least, known) if terms is None else (terms.held_out, terms.outputs)
+    if evaluation.folds:  # each row is held out once, and then scored
+        rows = least * evaluation.folds if terms is None else terms.rows + terms.held_out
     losses = job.training.epochs * (evaluation.loss + getattr(evaluation, "held_out_loss", False))
     return {
         ALIGNMENT: {"alignments": 1},
         TRAINING: {
-            "models": 1,
+            "models": evaluation.folds + 1,
             "losses": losses,
             **_scoring_amounts(settings, job.scorings, outputs, rows, blind=job.is_blind),
         },

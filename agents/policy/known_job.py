@@ -132,6 +132,8 @@ class Case(NamedTuple):
             evaluation = self.training.evaluation
             column = evaluation.holdout_column
             which = f"{evaluation.holdout:.0%} of all" if column is None else f"chosen by {column}"
+            if evaluation.folds:
+                which = f"all rows in {evaluation.folds} folds"
             words["times"] = f"{which}, {times}"
             if self.known.exposed:
                 words["why"] = f": {self.known.exposed}"

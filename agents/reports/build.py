@@ -166,6 +166,8 @@ def _of_training(trained: Trained, folder: Path | None) -> dict[str, Any]:
     if labels.classes is not None:
         known["classes"] = labels.classes.names
     known |= {"metrics": history.metrics, "intervals": history.intervals, "shortfall": history.shortfall}
+    if history.folds:
+        known |= {"folds": tuple(history.folds), "means": history.final_metrics, "deviations": history.deviations}
     if history.scores is not None and history.labels is not None:
         known["curves"] = curves(labels.link, history.labels, history.scores)
         from tercet.agents.reports.solo_baseline import alone  # noqa: PLC0415 - scikit-learn and scipy

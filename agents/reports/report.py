@@ -60,6 +60,7 @@ def _template() -> Template:
         "seconds": seconds,
         "size": size,
         "listed": listed,
+        "metric": lambda name: NAMES[name],
     }
     return environment.get_template("report.html.j2")
 
@@ -106,7 +107,7 @@ def _over(data: ReportData) -> str:
 def _private(data: ReportData) -> list[str]:
     """List the parts of the page that its party should keep to itself."""
     found = {
-        "how good the model is": data.metrics or data.curves or data.shortfall,
+        "how good the model is": data.metrics or data.folds or data.curves or data.shortfall,
         "the training loss": data.losses and data.loss_to == "label",
         "the loss of the held-out rows": data.held_out_losses and data.loss_to == "label",
         "how the scores are spread": data.predictions,

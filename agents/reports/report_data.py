@@ -12,7 +12,8 @@ from tercet.agents.evaluation.metrics import Curves, Histogram
 from tercet.schemas.files.job import METRICS, Network, Release, link_of
 
 LABEL_PARTY_ONLY = {
-    "metrics", "intervals", "shortfall", "curves", "alone", "intercept", "predictions", "classes", "predicted",
+    "metrics", "intervals", "folds", "means", "deviations", "shortfall", "curves", "alone", "intercept",
+    "predictions", "classes", "predicted",
 }  # fmt: skip
 LOSSES = {"losses", "held_out_losses"}
 DATA_PARTY_ONLY = LOSSES | {"weights", "table_rows", "raw_columns", "preprocessing"}
@@ -40,6 +41,7 @@ class ReportData:
             rows after each epoch, likewise.
         metrics: of held-out rows, by epoch (from 0) and name.
         intervals: of metrics of the model that was kept, by name: low and high.
+        folds: metrics of each fold by the model of the others' rows; `means` and `deviations` of these.
         best_epoch: whose model was kept, from 0, where the job could stop early; `epochs`: as many as the job allows.
         shortfall: why the model that was kept is no better than a constant, if it is not.
         curves: of held-out rows under the model that was kept.
@@ -90,6 +92,9 @@ class ReportData:
     held_out_losses: tuple[float, ...] = ()
     metrics: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    folds: tuple[Mapping[str, float], ...] = ()
+    means: Mapping[str, float] = field(default_factory=dict)
+    deviations: Mapping[str, float] = field(default_factory=dict)
     best_epoch: int | None = None
     shortfall: str = ""
     epochs: int | None = None

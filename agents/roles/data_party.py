@@ -18,6 +18,7 @@ from tercet.agents.protocol.shares import AnyShares, share_arrays
 from tercet.agents.protocol.weight_openings import ModelOpenings, open_model, receive_commitments
 from tercet.agents.roles.exposure_profile import label_kind
 from tercet.agents.roles.fitted_table import FittedTable, fit_table, measure_sizes
+from tercet.agents.roles.folds import Folds
 from tercet.agents.roles.held_out_file import write_held_out
 from tercet.agents.roles.own_labels import check_label_classes
 from tercet.agents.roles.release import hidden_folder, open_model_parts, save_part, write_hidden
@@ -102,14 +103,26 @@ class DataPartyRole:
         return await align_table(self._context, own)
 
     async def set_up(self, own: AlignedTable, session: Session) -> TrainingSetup:
-        """Fit the encoding, agree on plan and secret order, and encode the rows.
+        """Set up the first training that no earlier attempt has finished.
 
         Raises:
             JobProblem: columns, labels or sizes do not fit the job, or the parties do not agree.
         """
-        fitted = await fit_table(self._context, self._job, own)
-        sizes = await measure_sizes(self._context, self._job, fitted)
-        context = await agree_on_plan(self._context, self._job, session, sizes)
+        self._folds = Folds(self._context, self._job, partial(self._set_up_training, own, session), self._train)
+        return await self._folds.set_up()
+
+    async def run_steps(self, setup: TrainingSetup) -> Trained:
+        """Run all trainings from this one on; return the last, whose model is the job's."""
+        return await self._folds.run_steps(setup)
+
+    async def _set_up_training(
+        self, common: AlignedTable, session: Session, means: JobContext, job: TrainingJob
+    ) -> TrainingSetup:
+        """Fit the encoding, agree on plan and secret order, and encode the rows."""
+        own = common.of_fold(means)
+        fitted = await fit_table(means, job, own)
+        sizes = await measure_sizes(means, job, fitted)
+        context = await agree_on_plan(means, job, session, sizes)
         plan = context.plan
         if fitted.labels is not None:
             fitted.labels.check_plan(context, plan)
@@ -118,8 +131,8 @@ class DataPartyRole:
         key = await own.confirm_order(context)
         return await _resume_from_checkpoint(context, fitted, words, key)
 
-    async def run_steps(self, setup: TrainingSetup) -> Trained:
-        """Run all steps, and the job's evaluation between epochs."""
+    async def _train(self, setup: TrainingSetup) -> Trained:
+        """Run all steps of one training, and the job's evaluation between epochs."""
         context, party, evaluation = setup.context, setup.party, setup.evaluation
         if not context.all_steps_done:
             if isinstance(party, BlindParty):
@@ -148,7 +161,9 @@ class DataPartyRole:
 
 
 async def _note_held_out(context: TrainingContext, fitted: FittedTable) -> None:
-    """Note the held-out rows as scored under the model that this training makes."""
+    """Note the held-out rows as scored under the model that the job makes."""
+    if context.fold is not None:
+        return  # the fold's model scores no other rows, and nobody keeps it
     if context.description.scorings and fitted.held_out.any() and not context.is_label_party:
         own, model = fitted.own, model_of(context.settings.state, context.job)
         once = await ScoredOnce.check(context, model, own.table.ids, own.rows[fitted.held_out])
@@ -159,7 +174,7 @@ async def _resume_from_checkpoint(
     context: TrainingContext, fitted: FittedTable, all_words: FeatureView, key: bytes
 ) -> TrainingSetup:
     """Set up the training as the last checkpoint of all parties has it, if there is one."""
-    own, place = fitted.own, checkpoint_folder(context.settings.state, context.job.id)
+    own, place = fitted.own, checkpoint_folder(context.settings.state, context.job.id, context.fold)
     folder = CheckpointFolder(place, own.checkpoint_binding(context, key))
     context, checkpoint = await find_checkpoint(context, folder)
     earlier = EarlierTraining() if checkpoint is None else EarlierTraining.read(context, checkpoint)

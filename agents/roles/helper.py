@@ -5,6 +5,7 @@ It holds no table, takes no part in the secret order, and keeps nothing of a ste
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from tercet.agents.alignment.matching import help_align
 from tercet.agents.core.states import State
@@ -16,6 +17,7 @@ from tercet.agents.protocol.weight_openings import (
     receive_bound,
     receive_seeds,
 )
+from tercet.agents.roles.folds import Folds
 from tercet.agents.roles.terms import agree_on_plan, agree_on_scoring
 from tercet.agents.scoring.batches import scoring_batch
 from tercet.agents.scoring.blind_held_out import HeldOutDealer
@@ -57,21 +59,32 @@ class HelperRole:
         """Agree on terms, and receive a training's first step; the order stays unknown here."""
         match self._context.description:
             case TrainingJob() as job:
-                return Helped((await receive_start(await agree_on_plan(self._context, job, session, None)))[0])
+                self._folds = Folds(self._context, job, partial(_set_up_training, session), _train)
+                return await self._folds.set_up()
             case PredictionJob() as job:
                 return Helped(await agree_on_scoring(self._context, job, session, None, None))
 
     async def run_steps(self, helped: Helped) -> Helped:
         """Run all steps."""
         match helped.context:
-            case TrainingContext() as context:
-                await _Training(context).run()
+            case TrainingContext():
+                return await self._folds.run_steps(helped)
             case ScoringContext() as context:
                 await _predict(context)
         return helped
 
     async def release(self, helped: Helped) -> None:
         """Do nothing: a helper keeps nothing."""
+
+
+async def _set_up_training(session: Session, context: JobContext, job: TrainingJob) -> Helped:
+    return Helped((await receive_start(await agree_on_plan(context, job, session, None)))[0])
+
+
+async def _train(helped: Helped) -> Helped:
+    if isinstance(helped.context, TrainingContext):
+        await _Training(helped.context).run()
+    return helped
 
 
 async def _predict(context: ScoringContext) -> None:

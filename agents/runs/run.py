@@ -35,8 +35,8 @@ from tercet.schemas.messages.kinds import Failure, Job, JobStatus
 __all__ = ["JobRun", "Services"]
 
 RESULT_FIELDS = (  # of the status
-    "table_rows", "rows", "held_out", "columns", "epoch", "step", "steps", "metrics", "intervals", "loss",
-    "held_out_loss", "worthless",
+    "table_rows", "rows", "held_out", "columns", "epoch", "step", "steps", "metrics", "intervals",
+    "deviations", "folds", "loss", "held_out_loss", "worthless",
 )  # fmt: skip
 NEW_RUN = SavedRun()
 UNSHARED = frozenset({State.RECEIVED, State.ACCEPTED, State.READY})  # before anything was shared

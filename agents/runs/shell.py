@@ -251,7 +251,7 @@ class Shell:
             self._report_problem(own_error(me))
 
     def _enter_phase(self, state: State) -> None:
-        self.feed(events.PhaseEntered(state, self.attempt.context.statistics.checkpoint))
+        self.feed(events.PhaseEntered(state, self.attempt.context.statistics.resumed_from))
 
     async def _watch_outbox(self, attempt: Attempt) -> None:
         try:

@@ -40,14 +40,16 @@ class AgreedContext(JobContext):
 
     @property
     def shape_digest(self) -> bytes:
-        """Of all that shapes the model: description, sizes and plan. Two runs of one job share it.
+        """Of all that shapes the model: description, sizes, plan, fold. Two runs of a job share it.
 
+        Order, masks, row keys and checkpoints go by it, so that two folds of a job have nothing in common.
         So the commitments to masks of weights, which are new in each training run, are not in it; all compare these.
         """
         terms = self.terms.model_dump(
             exclude=None if self.terms.scoring is None else {"scoring": {"seeds"}, "plan": True}
         )
-        return canonical_digest("tercet job shape", [self.job.description.model_dump(), terms])
+        fold = [] if self.fold is None else [self.fold]
+        return canonical_digest("tercet job shape", [self.job.description.model_dump(), terms, *fold])
 
     def masks(self, partner: str, purpose: str = "training") -> PairMasks:
         """Make the masks shared with another party in this attempt, by purpose."""

@@ -154,9 +154,10 @@ def _metadata(content: bytes) -> dict[str, str]:
     return metadata if isinstance(metadata, dict) else {}
 
 
-def checkpoint_folder(state: Path, job: str) -> Path:
-    """Name the folder of a job's checkpoints and fixed randomness."""
-    return state / "checkpoints" / job
+def checkpoint_folder(state: Path, job: str, fold: int | None = None) -> Path:
+    """Name the folder of a job's checkpoints and fixed randomness, or in it that of a fold."""
+    folder = state / "checkpoints" / job
+    return folder if fold is None else folder / f"fold-{fold}"
 
 
 def table_folder(state: Path, job: str) -> Path:

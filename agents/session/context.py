@@ -61,6 +61,7 @@ class JobContext:
     audit: JobAudit
     snapshots: SnapshotStore  # of this party, as the run's first attempt found it
     versions: tuple[int, int] = (LOWEST_VERSION, PROTOCOL_VERSION)  # of the protocol that this agent speaks
+    fold: int | None = None  # which is held out, from 1; None where the model is the job's
     statistics: Statistics = field(default_factory=Statistics)
     history: History = field(default_factory=History)
     findings: Findings = field(default_factory=Findings)  # for this party's operator; for nobody else

@@ -3,8 +3,9 @@
 Only what the job lets this party know comes in here, and nothing here is sent on.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from statistics import fmean, stdev
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ class History:
         seconds: that each epoch took, evaluation included; `rates`: of each epoch's first step.
         intervals: of metrics of the model that is kept, by name: low and high.
         best_epoch: whose model was kept, where the job stops early; else None.
+        folds: metrics of each fold by the model of the others' rows, in a job with folds.
         shortfall: why the model that is kept is not better than a constant; empty if it is, or if nobody can tell.
         latest: the last scores of the held-out rows, (rows,), or of several classes (rows, classes).
         scores: those of the model that is kept, and `labels` what they are compared with.
@@ -37,6 +39,7 @@ class History:
     seconds: dict[int, float] = field(default_factory=dict)
     rates: dict[int, float] = field(default_factory=dict)
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    folds: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int | None = None
     shortfall: str = ""
     latest: Floats | None = field(default=None, repr=False)
@@ -74,6 +77,21 @@ class History:
         if self.best_epoch in self.metrics:
             return self.metrics[self.best_epoch]
         return next(reversed(self.metrics.values()), {})
+
+    @property
+    def final_metrics(self) -> dict[str, float]:
+        """Of the model that is kept; with folds the mean of what all of them define."""
+        return self._over_folds(fmean) if self.folds else self.last_metrics
+
+    @property
+    def deviations(self) -> dict[str, float]:
+        """Standard deviations of `final_metrics` over a job's folds, as of a sample."""
+        return self._over_folds(stdev) if len(self.folds) > 1 else {}
+
+    def _over_folds(self, summarize: Callable[[list[float]], float]) -> dict[str, float]:
+        first, *others = self.folds
+        names = [name for name in first if all(name in other for other in others)]
+        return {name: summarize([fold[name] for fold in self.folds]) for name in names}
 
     def value(self, epoch: int, on: str) -> float | None:
         """Give the value that early stopping compares; None if it is undefined."""

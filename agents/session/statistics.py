@@ -44,6 +44,8 @@ class Statistics:
     held_out: int = 0
     columns: int = 0  # of our own, encoded
     checkpoint: int = 0  # steps done at the last one that is on the disk in this attempt, or that it goes on from
+    fold: int = 0  # which is held out, from 1; 0 in the training of the job's own model
+    steps_before: int = 0  # of folds that are over
     checkpoints_written: int = 0
     checkpoints_failed: int = 0
     stage_seconds: dict[str, float] = field(default_factory=dict)  # of the stages that are over
@@ -65,6 +67,16 @@ class Statistics:
     def resume_from(self, steps: int) -> None:
         """Start an attempt after so many steps."""
         self.step = self.checkpoint = steps
+
+    def begin_fold(self, fold: int | None) -> None:
+        """Begin the next training of a job with folds."""
+        self.steps_before += self.steps
+        self.fold, self.epoch, self.step, self.steps, self.checkpoint = fold or 0, 0, 0, 0, 0
+
+    @property
+    def resumed_from(self) -> int:
+        """Steps done at the checkpoint that the attempt goes on from, those of earlier folds too."""
+        return self.steps_before + self.checkpoint
 
     def start_steps(self) -> None:
         """Start the clock of the first step."""

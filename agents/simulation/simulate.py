@@ -166,6 +166,8 @@ def summary(simulation: Simulation) -> dict[str, Any]:
         "held_out_loss": status.held_out_loss,
         "metrics": status.metrics,
         "intervals": {name: list(interval) for name, interval in status.intervals.items()},
+        "deviations": status.deviations,
+        "folds": list(status.folds),
         "worthless": status.worthless,
         "bit_exact": bit_exact(simulation),
         "warnings": list(status.warnings),

@@ -110,10 +110,29 @@ def choose_held_out(key: bytes, ids: Iterable[bytes], holdout: float) -> NDArray
     """
     if not 0.0 <= holdout < 1.0:
         raise ValueError("the part that is held out is at least 0 and below 1")
+    return _keyed_hashes(key, ids) < np.uint64(int(holdout * 2.0**64))
+
+
+def choose_fold(key: bytes, ids: Iterable[bytes], fold: int, folds: int) -> NDArray[np.bool_]:
+    """Choose the ids of one of `folds` folds, (ids,); `fold` counts from 1.
+
+    Their keyed hash falls into that part of its range. So each id is in one fold, the same one at every party.
+
+    Raises:
+        ValueError: there is no such fold.
+    """
+    if not 1 <= fold <= folds:
+        raise ValueError("folds are counted from 1")
+    hashes = _keyed_hashes(key, ids)
+    first, last = ((number << 64) // folds for number in (fold - 1, fold))
+    return (hashes >= np.uint64(first)) & (hashes <= np.uint64(last - 1))
+
+
+def _keyed_hashes(key: bytes, ids: Iterable[bytes]) -> NDArray[np.uint64]:
     hashes = bytearray()  # grows in place: a list of ten million short hashes would take fifty bytes for each
     for one in ids:
         hashes += hashlib.blake2b(one, digest_size=8, key=key).digest()
-    return np.frombuffer(hashes, "<u8") < np.uint64(int(holdout * 2.0**64))
+    return np.frombuffer(hashes, "<u8")
 
 
 class Order:

@@ -99,6 +99,8 @@ class Evaluation(OmitUnset):
 
     Attributes:
         holdout: the part of the aligned rows that is not trained on, chosen by a keyed hash of the id.
+        folds: instead of `holdout`: so many folds of the rows, by a keyed hash of the id. For each a model of the other
+            rows is trained, scores the fold and is dropped; the model of all rows comes last.
         split: a name for the choice: every job of the same data parties that names it holds out the same rows.
         holdout_column: instead of `holdout`: the label party's column that says which rows are held out. Its settings
             list it under `holdouts`; no such column is trained on.
@@ -112,9 +114,10 @@ class Evaluation(OmitUnset):
         held_out_scores: whether the label party gets the last scores of the held-out rows as a file, with their ids.
     """
 
-    added = frozenset({"held_out_loss", "every", "split", "holdout_column", "holdout_from", "held_out_scores"})
+    added = frozenset({"held_out_loss", "every", "split", "holdout_column", "holdout_from", "held_out_scores", "folds"})
 
     holdout: float = Field(default=0.0, ge=0, le=0.9)
+    folds: int = Field(default=0, ge=0, le=20)
     split: Name | None = None
     holdout_column: ColumnName | None = None
     holdout_from: float | str | None = None
@@ -144,13 +147,14 @@ class Evaluation(OmitUnset):
     @property
     def holds_out(self) -> bool:
         """Tell whether any row is held out."""
-        return self.holdout > 0 or self.holdout_column is not None
+        return self.holdout > 0 or self.folds > 0 or self.holdout_column is not None
 
     @property
     def choice(self) -> str:
         """The setting that says which rows are held out."""
         column = self.holdout_column
-        return f"holdout = {self.holdout:g}" if column is None else f'holdout_column = "{column}"'
+        by_chance = f"folds = {self.folds}" if self.folds else f"holdout = {self.holdout:g}"
+        return by_chance if column is None else f'holdout_column = "{column}"'
 
     @model_validator(mode="after")
     def _one_choice_of_rows(self) -> Self:
@@ -161,12 +165,27 @@ class Evaluation(OmitUnset):
         return self
 
     @model_validator(mode="after")
+    def _folds_are_scored_once(self) -> Self:
+        if not self.folds:
+            return self
+        if self.folds == 1:
+            raise ValueError("folds are at least 2: each is scored by a model of the others' rows")
+        if self.holdout > 0 or self.holdout_column is not None:
+            raise ValueError("write folds, or hold rows out by holdout or holdout_column; one of them")
+        if self.metrics != "end" or self.held_out_loss or self.held_out_scores:
+            raise ValueError(
+                'each of the folds is scored once, when its model is trained: leave metrics at "end", and leave out '
+                "held_out_loss and held_out_scores"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _there_is_a_held_out_row(self) -> Self:
         if self.held_out_loss and not self.holds_out:
             raise ValueError("held_out_loss needs rows that are held out: write holdout = 0.2, say")
         if self.held_out_scores and (not self.holds_out or self.metrics == "none"):
             raise ValueError("held_out_scores needs rows that are held out and scored: write holdout = 0.2, say")
-        if self.split is not None and self.holdout == 0:
+        if self.split is not None and self.holdout == 0 and not self.folds:
             raise ValueError("split names which rows are held out: write holdout = 0.2, say, beside it")
         if self.every > 1 and self.metrics != "epoch":
             raise ValueError('every counts epochs between two scorings: write metrics = "epoch" too, or leave it out')
@@ -447,6 +466,22 @@ class TrainingJob(JobDescription):
                 '"held_out_loss" stops by held-out rows and tells none'
             )
         return self
+
+    @model_validator(mode="after")
+    def _folds_fit(self) -> Self:
+        if self.evaluation.folds and self.early_stopping is not None:
+            raise ValueError("early stopping needs held-out rows to the end, and with folds the last model has none")
+        if self.evaluation.folds and self.network is not None:
+            raise ValueError("folds are for models without hidden layers: write holdout = 0.2, say, in place of folds")
+        return self
+
+    def of_fold(self, fold: int | None) -> Self:
+        """Return what is trained while this fold is held out, or last, on all rows.
+
+        A fold's training opens no loss.
+        """
+        update = {"folds": 0, "split": None} if fold is None else {"loss": False}
+        return self.model_copy(update={"evaluation": self.evaluation.model_copy(update=update)})
 
     @property
     def is_blind(self) -> bool:

@@ -137,6 +137,9 @@ class JobStatus(Strict):
     stage_seconds: dict[str, float] = {}
     metrics: dict[str, float] = {}  # of the held-out rows, where this party may know them
     intervals: dict[str, tuple[float, float]] = {}  # of some of them, low and high, with a confidence of 95 in 100
+    deviations: dict[str, float] = {}  # of the metrics, which then are means over folds
+    folds: tuple[dict[str, float], ...] = ()  # metrics of each fold that is scored, where this party may know them
+    fold: int = 0  # that is held out while its model is trained, from 1; else 0
     loss: float | None = None  # of the last epoch, where this party may know it
     held_out_loss: float | None = None  # after the last epoch, likewise
     worthless: Sentence | None = None  # why the model is no better than a constant, where this party may know it

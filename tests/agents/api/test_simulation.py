@@ -40,6 +40,20 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_a_simulation_with_folds_gives_means_and_deviations() -> None:
+    """Without a word about held-out rows, which simulations have by default."""
+    fields = {name: value for name, value in FAST.items() if name != "holdout"}
+    result = tercet.simulate(customers(), folds=3, **fields)
+    assert len(result.folds) == 3
+    aucs = [fold["auc"] for fold in result.folds]
+    assert result.metrics["auc"] == pytest.approx(np.mean(aucs))
+    assert result.deviations["auc"] == pytest.approx(np.std(aucs, ddof=1))
+    assert result.intervals == {}
+    assert (result.status.rows, result.status.held_out, result.status.fold) == (ROWS, 0, 0)
+    assert result.report is not None
+    assert "standard deviation" in result.report.html
+
+
 def test_a_simulation_gives_all_that_a_job_gives_and_leaves_nothing(nowhere: Path) -> None:
     frames = customers()
     result = tercet.simulate(frames, loss=True, metrics="epoch", held_out_scores=True, **FAST)

@@ -78,3 +78,12 @@ def test_warnings_are_counted_while_a_job_runs_and_told_at_its_end() -> None:
 def test_a_metric_has_its_interval_beside_it() -> None:
     assert rendering.metric(0.75, None) == "0.7500"
     assert rendering.metric(0.75, (0.7, 0.8)) == "0.7500 (0.7000 to 0.8000)"
+
+
+def test_a_job_with_folds_says_which_one_it_is_at_and_what_each_came_to() -> None:
+    fields = dict.fromkeys(("job", "state", "kind", "model", "label", "helper", "submitted"), "scores-0a1b2c3d")
+    figures = {"fold": 3, "step": 4, "steps": 40, "folds": ({"auc": 0.7}, {"auc": 0.8})}
+    means = {"metrics": {"auc": 0.75}, "deviations": {"auc": 0.0707}}
+    page = printed(rendering.job_details(JobStatus.model_validate(fields | {"parties": ()} | figures | means)))
+    for line in ("4 of 40, without fold 3", "0.7500 ± 0.0707", "auc 0.7000", "auc 0.8000"):
+        assert line in page

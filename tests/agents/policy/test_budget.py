@@ -206,6 +206,20 @@ def test_outputs_count_each() -> None:
     assert exposures(prediction(OF), settings_of(CARD), terms(outputs=5))["scoring"]["scorings"] == 5
 
 
+def test_folds_count_each_row_once_and_each_model() -> None:
+    """Whatever the sizes of the folds, which are agreed on anew for each training."""
+    settings, bits = settings_of(CARD), exposures(job(evaluation=SCORED), settings_of(CARD))["training"]["bits"]
+    folds = job(evaluation=Evaluation(folds=5, loss=True))
+    for found in (terms(72, 24), terms(77, 19), terms(96, 0)):
+        amounts = exposures(folds, settings, found)["training"]
+        assert amounts == {"models": 6, "losses": 4, "scorings": 1, "bits": bits, "scored_rows": 96}
+    least = settings.limits.min_scored_rows
+    assert exposures(folds, settings)["training"]["scored_rows"] == 5 * least
+    with pytest.raises(JobProblem, match="max_models"):
+        live(number(1, folds), table(max_models=5)(settings), Budget())
+    live(number(1, folds), table(max_models=6)(settings), Budget())
+
+
 def test_the_label_party_is_not_bounded_in_what_tells_it_of_its_own_columns() -> None:
     """What its partners learn of its table, it bounds."""
     settings, budget = table(**{count.setting: 0 for count in COUNTS if not count.own})(settings_of(BANK)), Budget()

@@ -17,6 +17,7 @@ LOSSES = Evaluation(holdout=0.2, loss=True, held_out_loss=True, loss_to="all")
 CASES: list[tuple[Any, JobFacts]] = [
     (job(privacy=Privacy()), JobFacts(columns={BANK: 0, CARD: 6})),
     (job(privacy=SHOWN), JobFacts()),
+    (job(privacy=SHOWN, evaluation=Evaluation(folds=5)), JobFacts()),
     (job(model="poisson", evaluation=LOSSES, alignment="aligned", privacy=SHOWN), JobFacts()),
     (job(model="gamma", evaluation=SCORED, alignment="ecdh", release="label", privacy=SHOWN), JobFacts()),
     (job(model="gamma", privacy=Privacy()), JobFacts()),

@@ -567,3 +567,17 @@ def test_time_is_told_in_one_zone():
 def test_numbers_are_written_for_people(shown, expected):
     """With a space that does not break before a unit."""
     assert shown.replace("\xa0", " ") == expected
+
+
+def test_a_job_with_folds_shows_each_of_them_their_mean_and_deviation() -> None:
+    """And says that the model itself was judged by no rows; nobody else has such figures."""
+    folds = ({"auc": 0.7, "ks": 0.31}, {"auc": 0.8, "ks": 0.37})
+    found = {"folds": folds, "means": {"auc": 0.75, "ks": 0.34}, "deviations": {"auc": 0.071, "ks": 0.042}}
+    page = render(header(**common(), **found))
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", page[page.index("fold 1") - 4 :])
+    assert cells[:6] == ["fold 1", "0.700", "0.310", "fold 2", "0.800", "0.370"]
+    assert cells[6:12] == ["mean", "0.750", "0.340", "standard deviation", "0.071", "0.042"]
+    assert "trained without one fold" in page
+    assert "nothing is known" not in page
+    with pytest.raises(ValueError, match="cannot know"):
+        header(party="card", **common(), **found)
