@@ -332,6 +332,7 @@ OPENED: set[type[Message]] = {
     ModelUpperOpening,
 }  # few words, or meant to be known to whoever gets them
 """OF_BLIND are those of trainings in which the helper sees nothing; their ledger is with mpc's tests, too."""
+OF_SERVING = {ScoreAnswer}  # tests/agents/serving/test_disclosure.py tells what hides it
 
 
 def due(heard: Heard) -> set[type[Message]]:
@@ -565,7 +566,7 @@ def check_kinds(_: Heard) -> None:
     """Every message that there is has a place here, and every one with a tensor a row in a ledger."""
     kinds = set(Message.__subclasses__())
     assert kinds == WHO.keys() | ELSEWHERE
-    assert {kind for kind in kinds if "words" in kind.model_fields} == LEDGER | OF_NETWORKS | OF_BLIND
+    assert {kind for kind in kinds if "words" in kind.model_fields} == LEDGER | OF_NETWORKS | OF_BLIND | OF_SERVING
     carrying = {kind for kind in kinds if any(field.annotation is bytes for field in kind.model_fields.values())}
     secret = {
         OrderContribution,
@@ -581,7 +582,9 @@ def check_kinds(_: Heard) -> None:
         CheckCommitment,
         CheckOpening,
         SpreadShare,
-    }  # uniform, or public, or a hash of words that its receiver has too
+        ScoreRequest,
+        ScoreReply,
+    }  # uniform, or public, or a hash of words that its receiver has too, or for this party's own console
     assert carrying - secret <= SAID.keys() | {BlindedIds, TwiceBlindedIds}
 
 

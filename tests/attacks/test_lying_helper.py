@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import tercet.agents.training.delegated_training
-from tercet.agents.simulation.simulate import Simulation, bit_exact, data_roles, simulate_job
+from tercet.agents.roles.data_party import TrainingSetup
+from tercet.agents.simulation.simulate import Simulation, bit_exact, simulate_job
 from tercet.mpc.interface.script import HELPER
 from tercet.mpc.linear.checks import Checks
 from tercet.mpc.plan.plan import Request
@@ -171,7 +172,8 @@ def lied_to(folder: Path, patch: pytest.MonkeyPatch, checks: int) -> tuple[Simul
 
 def read_right(simulation: Simulation, helper: LyingHelper, bits: NDArray[np.int64]) -> float:
     """Which part of all rows it has read as they are."""
-    role = data_roles(simulation)[SAMPLE.parties[VICTIM]]
+    role = simulation.runs[SAMPLE.parties[VICTIM]].reached
+    assert isinstance(role, TrainingSetup)
     steps, found = list(role.context.plan.steps()), []
     for t, read in helper.read.items():
         truth = bits[role.own.rows][role.order.rows(steps[t])]

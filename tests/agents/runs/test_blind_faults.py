@@ -40,6 +40,7 @@ from tests.agents.world import NOTHING
 
 ALL = Evaluation(holdout=0.25, metrics="epoch", loss=True, held_out_loss=True)
 BLIND = {"epochs": 2, "evaluation": ALL, "privacy": NOTHING}
+MUCH_CHECKED = NOTHING.model_copy(update={"checked": 0.5})  # else a run may open no bundle
 NETWORK = BLIND | {"model": "mlp", "network": Network(hidden=(5, 4), activation="silu")}
 THREE = BLIND | {"tables": ((BANK, "customers"), (CARD, "customers"), (TELCO, "customers"))}
 
@@ -74,7 +75,7 @@ async def test_a_tensor_of_another_shape_is_blamed_on_its_sender(
     """At once, in whichever of a party's loops it is found: the others of them wait in vain for much longer."""
     async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
         stage.tap = smaller(sender, model)
-        reason = off(await stage.run(job(**BLIND)), "message.shape", sender)
+        reason = off(await stage.run(job(**BLIND | {"privacy": MUCH_CHECKED})), "message.shape", sender)
         assert "of a wrong shape" in reason
         assert not left(tmp_path)
 
