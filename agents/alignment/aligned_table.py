@@ -3,6 +3,7 @@
 Only pseudonyms of its ids leave this process, and words that the roles have masked or shared.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -83,11 +84,22 @@ class AlignedTable:
         return replace(self, context=context, private=private)
 
     async def split_rows(self, evaluation: Evaluation) -> Marks:
-        """Mark the held-out rows among the common ones; every data party marks the same.
+        """Mark the held-out rows among the common ones, the same in every attempt.
 
         Raises:
-            JobProblem: the job names a column to hold rows out by, and it does not fit.
+            JobProblem: the job names a column to hold rows out by, and it does not fit. Or an earlier attempt held out
+                other rows, which the label party answers for.
         """
+        marks = await self._choose_held_out(evaluation)
+        try:
+            agrees = self.draws.matches_held_out(await self.context.compute(marks_digest, marks))
+        except OSError as error:
+            raise disk_problem(self.context, error) from None
+        if not agrees:
+            raise changed_table(self.context.label)
+        return marks
+
+    async def _choose_held_out(self, evaluation: Evaluation) -> Marks:
         if evaluation.holdout_column is not None:
             return await hold_out_by_column(
                 self.context, self.table, self.rows, evaluation.holdout_column, evaluation.holdout_from
@@ -160,6 +172,11 @@ class AlignedTable:
     def record_bits(self, encoding: Encoding, chosen: Marks) -> RecordBits:
         """Measure the entropy of the chosen common rows as they are encoded."""
         return record_bits(encoding, sample_rows(self.table.batches(self.mark_rows(chosen)), int(chosen.sum())))
+
+
+def marks_digest(marks: Marks) -> bytes:
+    """Digest which rows are marked."""
+    return hashlib.sha256(len(marks).to_bytes(8, "big") + np.packbits(marks).tobytes()).digest()
 
 
 async def align_table(context: JobContext, own: OwnTable) -> AlignedTable:

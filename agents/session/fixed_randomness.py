@@ -1,8 +1,8 @@
 """Keeps a run's random draws on the disk, so that each attempt repeats them.
 
 The draws are the contribution to the secret order, and a network's first weights. With new draws each attempt would
-split, order and score the rows anew, and its results would tell more each time. So nobody may bring other rows or
-another contribution to a later attempt: signs and noise must not meet two tables.
+split, order and score the rows anew, and its results would tell more each time. So nobody may bring other rows,
+another contribution or another split to a later attempt: signs and noise must not meet two tables.
 """
 
 from collections.abc import Callable
@@ -26,6 +26,7 @@ class StoredRandomness(Strict):
     rows: Digest
     draws: tuple[Digest, ...] = Field(default=(), repr=False)
     partners: dict[Name, Digest] = {}  # what each of them has committed to
+    held_out: Digest | None = Field(default=None, repr=False)  # which rows are
 
 
 class FixedRandomness:
@@ -89,6 +90,16 @@ class Draws:
             self._change(partners={**partners, partner: commitment})
         return partners.get(partner, commitment) == commitment
 
+    def matches_held_out(self, digest: bytes) -> bool:
+        """Tell whether the held-out rows are those of earlier attempts.
+
+        Raises:
+            OSError: it cannot be kept.
+        """
+        if self._stored.held_out is None:
+            self._change(held_out=digest)
+        return self._stored.held_out == digest
+
     def _change(self, **fields: Any) -> None:
         self._stored = self._stored.model_copy(update=fields)
         self.save()
@@ -100,4 +111,4 @@ class Draws:
             OSError: the disk does not take it.
         """
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_durably(self._path, msgpack.packb(self._stored.model_dump()))
+        write_durably(self._path, msgpack.packb(self._stored.model_dump(exclude_none=True)))

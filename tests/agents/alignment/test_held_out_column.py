@@ -3,13 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from tercet.agents.alignment import held_out_column
 from tercet.schemas.files.job import EarlyStopping, Evaluation, Privacy, TrainingJob, read_job
 from tercet.schemas.files.settings import TableSettings
-from tercet.schemas.messages.kinds import HeldOutRows
+from tercet.schemas.messages.address import Address
+from tercet.schemas.messages.kinds import HeldOutRows, Message
 from tests.agents.recovering import long_job, recovering, setup_of, states
 from tests.agents.scenes import BANK, CARD, Scene, job, make_table, nothing_left, off, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
@@ -80,6 +82,32 @@ async def test_an_attempt_after_a_restart_holds_out_the_same_rows(tmp_path: Path
         assert states(await stage.ended(name)) == {"done"}
         assert held_out(stage, BANK, name) == held_out(stage, CARD, name)
         assert len(held_out(stage, CARD, name)) == 32
+
+
+def swap(message: HeldOutRows) -> HeldOutRows:
+    """As many held-out rows, and other ones."""
+    return HeldOutRows(bits=np.packbits(np.roll(np.unpackbits(np.frombuffer(message.bits, np.uint8)), 1)).tobytes())
+
+
+async def test_a_label_party_that_holds_out_other_rows_in_a_later_attempt_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each attempt would tell it scores of other rows, and partners would count those of one."""
+    async with recovering(tmp_path) as stage:
+        prepare(stage, tmp_path)
+        note = stage._note
+
+        def lie(address: Address, message: Message) -> Message:
+            if isinstance(message, HeldOutRows) and address.attempt > 1:
+                message = swap(message)
+            return note(address, message)
+
+        monkeypatch.setattr(stage, "_note", lie)
+        await stage.start()
+        name = stage.submit(long_job(evaluation=BY_DATE))
+        await stage.saved(name)
+        await stage.restart(BANK)
+        assert "--again" in off(await stage.ended(name), "table.changed", BANK)
 
 
 async def test_a_column_that_the_settings_do_not_list_is_refused(tmp_path: Path) -> None:

@@ -227,6 +227,19 @@ async def test_a_job_that_goes_on_after_a_restart_holds_out_the_same_rows(tmp_pa
         assert await trained(stage, named("again")) == first
 
 
+async def test_a_key_that_is_exchanged_between_attempts_ends_the_job(tmp_path: Path) -> None:
+    """Though all parties exchange it: the run would tell scores of both choices."""
+    async with recovering(tmp_path) as stage:
+        await stage.start()
+        name = stage.submit(long_job(evaluation=HELD_OUT))
+        await stage.saved(name)
+        for party in (BANK, CARD):
+            await stage.crash(party)
+            replace(keys(tmp_path, party)[0])
+        await stage.start(BANK, CARD)
+        off(await stage.ended(name), "table.changed", BANK)
+
+
 async def test_a_checkpoint_of_another_split_is_not_gone_on_from(tmp_path: Path) -> None:
     """Its model would have been trained on rows that are held out now."""
     async with scene(three(tmp_path), tmp_path) as stage:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from itertools import count
 from pathlib import Path
 
+import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,6 +65,19 @@ def test_a_partner_that_commits_to_something_else_is_noticed(tmp_path: Path) -> 
     assert again.matches_commitment(CARD, b"1" * 32)
     assert not again.matches_commitment(CARD, b"2" * 32)
     assert again.matches_commitment("telco", b"2" * 32)
+
+
+def test_other_held_out_rows_are_noticed(tmp_path: Path) -> None:
+    """In a later attempt; a file of a release that did not store them is read all the same."""
+    first = begun_at(tmp_path / "job")()
+    assert set(msgpack.unpackb((tmp_path / "job" / FILE).read_bytes())) == {"rows", "draws", "partners"}
+    older = begun_at(tmp_path / "job", system_randomness)
+    assert older() == first
+    assert older.matches_held_out(b"1" * 32)
+    again = begun_at(tmp_path / "job")
+    assert again.matches_held_out(b"1" * 32)
+    assert not again.matches_held_out(b"2" * 32)
+    assert not begun_at(tmp_path / "job").matches_held_out(b"2" * 32)
 
 
 def test_only_the_agents_own_user_may_read_what_was_drawn(tmp_path: Path) -> None:
