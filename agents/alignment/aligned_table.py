@@ -16,13 +16,13 @@ from tercet.agents.alignment.held_out_column import hold_out_by_column
 from tercet.agents.alignment.matching import align
 from tercet.agents.alignment.named_split import agree_on_split_key
 from tercet.agents.alignment.own_table import OwnTable, changed_table, disk_problem
-from tercet.agents.core.problems import JobProblem
+from tercet.agents.core.problems import UNDECIDED, JobProblem
 from tercet.agents.session.agreed import AgreedContext
 from tercet.agents.session.context import JobContext
 from tercet.agents.session.fixed_randomness import Draws
 from tercet.mpc.arithmetic.fixed import encode_features
 from tercet.mpc.randomness import secret_order
-from tercet.schemas.files.job import Evaluation, canonical_digest
+from tercet.schemas.files.job import Evaluation, TrainingJob, canonical_digest
 from tercet.schemas.messages.kinds import OrderCommitment, OrderConfirmation, OrderContribution
 from tercet.tables.encoding.encoding import Encoding
 from tercet.tables.encoding.entropy import RecordBits, record_bits, sample_rows
@@ -119,20 +119,20 @@ class AlignedTable:
             some = self.table.ids.take(pa.array(self.rows[start : start + ID_SLICE]))
             yield from (one.encode() for one in some.to_pylist())
 
-    async def confirm_order(self, context: AgreedContext) -> bytes:
-        """Derive the order key, and confirm with all data parties that it is the same.
+    async def confirm_order(self, context: AgreedContext, held_out: Marks | None = None) -> bytes:
+        """Derive the order key; confirm with data parties that it and held-out rows agree.
 
         Raises:
-            JobProblem: a party has another key.
+            JobProblem: a party has another key, or holds out other rows.
         """
         deadline = context.deadline("fit")
         key = secret_order.order_key(context.shape_digest, self.contributions)
-        confirmation = OrderConfirmation(confirmation=secret_order.confirmation(key, context.me))
+        digest = b"" if held_out is None else await context.compute(marks_digest, held_out)
+        confirmation = OrderConfirmation(confirmation=secret_order.confirmation(key, context.me, digest))
         await context.mailbox.send(confirmation, context.partners, deadline)
         for party, other in (await context.mailbox.receive(OrderConfirmation, context.partners, deadline)).items():
-            if not secret_order.confirms(key, party, other.confirmation):
-                reason = f"{party} and {context.me} do not reach the same order key; run the job again"
-                raise JobProblem("order.key", party, reason)
+            if not secret_order.confirms(key, party, other.confirmation, digest):
+                raise _unconfirmed(context, party)
         return key
 
     async def encode(self, encoding: Encoding, norm: float, fx: int) -> FeatureView:
@@ -172,6 +172,23 @@ class AlignedTable:
     def record_bits(self, encoding: Encoding, chosen: Marks) -> RecordBits:
         """Measure the entropy of the chosen common rows as they are encoded."""
         return record_bits(encoding, sample_rows(self.table.batches(self.mark_rows(chosen)), int(chosen.sum())))
+
+
+def _unconfirmed(context: AgreedContext, party: str) -> JobProblem:
+    """Blame nobody where the label party chooses the rows.
+
+    It may have told two partners different ones.
+    """
+    job = context.description
+    if not isinstance(job, TrainingJob) or job.evaluation.holdout_column is None:
+        reason = f"{party} and {context.me} do not reach the same order key; run the job again"
+        return JobProblem("order.key", party, reason)
+    parties = " or ".join(job.data_parties)
+    reason = (
+        f"{party} and {context.me} do not hold out the same rows, and no message tells whose fault it is, {parties}: "
+        f"do all run the same version? If so, one of them has told others different rows"
+    )
+    return JobProblem("split.differs", UNDECIDED, reason)
 
 
 def marks_digest(marks: Marks) -> bytes:

@@ -128,7 +128,7 @@ class DataPartyRole:
             fitted.labels.check_plan(context, plan)
         words = await own.encode(fitted.encoding, plan.norms[context.number(context.me)], plan.fx)
         await _note_held_out(context, fitted)
-        key = await own.confirm_order(context)
+        key = await own.confirm_order(context, fitted.held_out)
         return await _resume_from_checkpoint(context, fitted, words, key)
 
     async def _train(self, setup: TrainingSetup) -> Trained:

@@ -71,17 +71,22 @@ def _joint_key(domain: str, digest: bytes, contributions: Mapping[str, bytes]) -
     return hashlib.sha256(msgpack.packb([domain, digest, parts])).digest()
 
 
-def confirmation(key: bytes, name: str) -> bytes:
+def confirmation(key: bytes, name: str, held_out: bytes = b"") -> bytes:
     """Prove to the other data parties that this one reached the same key.
 
     Compare it in constant time.
+
+    Args:
+        key: the order key.
+        name: of the data party that proves it.
+        held_out: digest of the held-out rows in a training; so it proves these too.
     """
-    return hmac.digest(derive_subkey(key, "confirmation"), name.encode(), "sha256")
+    return hmac.digest(derive_key(key, held_out, (DOMAIN, "confirmation")), name.encode(), "sha256")
 
 
-def confirms(key: bytes, name: str, received: bytes) -> bool:
-    """Tell whether this is that data party's confirmation of the same key."""
-    return hmac.compare_digest(confirmation(key, name), received)
+def confirms(key: bytes, name: str, received: bytes, held_out: bytes = b"") -> bool:
+    """Tell whether this is that data party's confirmation of the same key and rows."""
+    return hmac.compare_digest(confirmation(key, name, held_out), received)
 
 
 def derive_subkey(key: bytes, label: str) -> bytes:

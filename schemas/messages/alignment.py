@@ -56,7 +56,10 @@ class OrderContribution(Message):
 
 
 class OrderConfirmation(Message):
-    """Proves that the sender has the same order key, which covers sizes and plan."""
+    """Proves that the sender has the same order key, and holds out the same rows.
+
+    The key covers sizes and plan.
+    """
 
     kind = "order contribution"
     round = Round.ALIGNMENT

@@ -33,7 +33,7 @@ from tercet.schemas.messages.address import Address, Round
 from tercet.schemas.messages.kinds import JobStatus
 from tests.agents.world import SCORES, few_rows
 
-BANK, CARD, NOTARY = "bank", "card", "notary"
+BANK, CARD, TELCO, NOTARY = "bank", "card", "telco", "notary"
 ROWS, COLUMNS = 96, 6
 
 QUICK = Deadlines(
@@ -149,6 +149,13 @@ def three(folder: Path, deadlines: Deadlines = QUICK) -> dict[str, Settings]:
     make_table(folder / f"{BANK}.csv", seed=1, label=True)
     make_table(folder / f"{CARD}.csv", seed=2)
     return {party: party_settings(folder, party, deadlines) for party in (BANK, CARD, NOTARY)}
+
+
+def four(folder: Path) -> dict[str, Settings]:
+    """As `three`, with a telephone company's too."""
+    settings = three(folder)
+    make_table(folder / f"{TELCO}.csv", seed=3)
+    return settings | {TELCO: party_settings(folder, TELCO, QUICK)}
 
 
 @dataclass

@@ -111,6 +111,7 @@ def training_order() -> dict[str, Any]:
         "alignment key": secret_order.alignment_key(bytes([1]) * 32, CONTRIBUTIONS).hex(),
         "order key": key.hex(),
         "confirmation": secret_order.confirmation(key, "bank").hex(),
+        "confirmation of held-out rows": secret_order.confirmation(key, "bank", bytes([7]) * 32).hex(),
         "held out": secret_order.choose_held_out(key, [one.encode() for one in IDS.to_pylist()], 0.5).tolist(),
     }
     for purpose, attempt in (("training", 1), ("training", 2), ("scoring", 1), ("held-out loss", 1)):

@@ -8,12 +8,26 @@ import pytest
 from pydantic import ValidationError
 
 from tercet.agents.alignment import held_out_column
+from tercet.agents.core.problems import UNDECIDED
 from tercet.schemas.files.job import EarlyStopping, Evaluation, Privacy, TrainingJob, read_job
 from tercet.schemas.files.settings import TableSettings
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.kinds import HeldOutRows, Message
 from tests.agents.recovering import long_job, recovering, setup_of, states
-from tests.agents.scenes import BANK, CARD, Scene, job, make_table, nothing_left, off, scene, three
+from tests.agents.scenes import (
+    BANK,
+    CARD,
+    SHARES,
+    TELCO,
+    Scene,
+    four,
+    job,
+    make_table,
+    nothing_left,
+    off,
+    scene,
+    three,
+)
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 BY_DATE = Evaluation(holdout_column="applied_on", holdout_from="2026-06-01", held_out_loss=True)
@@ -108,6 +122,22 @@ async def test_a_label_party_that_holds_out_other_rows_in_a_later_attempt_is_nam
         await stage.saved(name)
         await stage.restart(BANK)
         assert "--again" in off(await stage.ended(name), "table.changed", BANK)
+
+
+async def test_a_label_party_that_tells_partners_different_rows_ends_the_job(tmp_path: Path) -> None:
+    """As many to each; the partners notice, who cannot know which of them all it was."""
+
+    def equivocate(address: Address, message: Message) -> Message:
+        return swap(message) if isinstance(message, HeldOutRows) and address.receiver == TELCO else message
+
+    async with scene(four(tmp_path), tmp_path) as stage:
+        prepare(stage, tmp_path)
+        stage.tap = equivocate
+        tables = tuple((party, "customers") for party in (BANK, CARD, TELCO))
+        ended = await stage.run(job(evaluation=BY_DATE, tables=tables))
+        off(ended, "split.differs", UNDECIDED)
+        assert not stage.said(*SHARES)
+        nothing_left(stage)
 
 
 async def test_a_column_that_the_settings_do_not_list_is_refused(tmp_path: Path) -> None:

@@ -158,6 +158,8 @@ def test_the_order_key_depends_on_all_contributions_and_not_on_their_order():
     assert len({key, confirmation(key, "bank"), confirmation(key, "card"), *others}) == 7
     assert confirms(key, "bank", confirmation(key, "bank"))
     assert not confirms(others[0], "bank", confirmation(key, "bank"))
+    assert confirms(key, "bank", confirmation(key, "bank", b"rows"), b"rows")
+    assert not confirms(key, "bank", confirmation(key, "bank", b"rows"), b"others")
     with pytest.raises(ValueError, match="contribution of card"):
         order_key(b"digest", {"bank": bank, "card": b"short"})
 
