@@ -208,7 +208,7 @@ async def align_table(context: JobContext, own: OwnTable) -> AlignedTable:
     digest = canonical_digest("tercet alignment", context.job.description.model_dump())
     key = secret_order.alignment_key(digest, contributions)
     async with agree_on_split_key(context, key) as split_key:
-        rows, ids_digest = await align(context, key, own.table.ids)
+        rows, ids_digest = await align(context, key, split_key, own.table.ids)
     return AlignedTable(
         context, own.table, own.draws, contributions, private, key, split_key, rows, ids_digest
     )  # fmt: skip

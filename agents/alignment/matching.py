@@ -14,9 +14,10 @@ import numpy as np
 import pyarrow as pa
 
 from tercet.agents.alignment.row_counts import check_common, partly_matched
-from tercet.agents.core.problems import JobProblem
+from tercet.agents.core.problems import UNDECIDED, JobProblem
 from tercet.agents.session.context import JobContext
 from tercet.mpc.randomness.secret_order import derive_subkey
+from tercet.schemas.files.job import TrainingJob
 from tercet.schemas.messages.kinds import AlignedRows, BlindedIds, Message, Presence, Pseudonyms, TwiceBlindedIds
 from tercet.tables.matching.digest import ids_digest
 from tercet.tables.matching.ecdh import ELEMENT_BYTES, Blinding, InvalidElement, secret_order
@@ -47,7 +48,9 @@ ELEMENTS = 2**14  # in a chunk, 512 KiB: a second or two of work
 PIECE = 2**9  # elements that a thread raises at a time, in about 40 ms; a job that ends waits so long at most
 
 
-async def align(context: JobContext, key: bytes, ids: pa.Array | pa.ChunkedArray) -> tuple[RowNumbers, bytes]:
+async def align(
+    context: JobContext, key: bytes, split_key: bytes, ids: pa.Array | pa.ChunkedArray
+) -> tuple[RowNumbers, bytes]:
     """Find this party's rows that all data parties have, in an order common to all.
 
     Returns the rows and a keyed digest of their ids; every data party gets the same digest.
@@ -55,10 +58,12 @@ async def align(context: JobContext, key: bytes, ids: pa.Array | pa.ChunkedArray
     Args:
         context: of a data party, after the handshake.
         key: 32 bytes that the data parties share and nobody else has, new in each run.
+        split_key: of the held-out rows, which all must have alike; it changes neither rows nor digest.
         ids: of the table, in row order; no id is missing, and each is there once.
 
     Raises:
-        JobProblem: too few rows are in common, the parties find different ones, or a party breaks the protocol.
+        JobProblem: too few rows are in common, the parties find different ones or have different split keys, or a
+            party breaks the protocol.
         Overdue: a party did not answer in time.
     """
     ids = await context.compute(_whole, ids)
@@ -69,7 +74,7 @@ async def align(context: JobContext, key: bytes, ids: pa.Array | pa.ChunkedArray
             rows = await _between_two(context, key, ids)
         case "aligned":
             rows = np.arange(len(ids), dtype=np.int64)
-    digest = await _compare(context, key, ids, rows)
+    digest = await _compare(context, key, split_key, ids, rows)
     await check_common(context, ids, len(rows))
     note = await context.compute(partly_matched, context.description.table_of(context.me), ids, rows)
     if note is not None:
@@ -238,27 +243,30 @@ def _processors() -> int:
 # --- comparing what all have found
 
 
-async def _compare(context: JobContext, key: bytes, ids: pa.Array, rows: RowNumbers) -> bytes:
+async def _compare(context: JobContext, key: bytes, split_key: bytes, ids: pa.Array, rows: RowNumbers) -> bytes:
     digest = await context.compute(ids_digest, derive_subkey(key, "rows"), ids, rows)
+    compared = hmac.digest(derive_subkey(split_key, "compared rows"), digest, "sha256")
     deadline = context.deadline("alignment")
-    await context.mailbox.send(_proof(digest, context.me, len(rows)), context.partners, deadline)
+    await context.mailbox.send(_proof(compared, context.me, len(rows)), context.partners, deadline)
     received = await context.mailbox.receive(AlignedRows, context.partners, deadline)
     label = context.description.label
     # A party that differs from the label party is at fault.
     for party in sorted(received, key=lambda one: one != label):
-        if received[party] != _proof(digest, party, len(rows)):
+        if received[party] != _proof(compared, party, len(rows)):
             raise _differs(context, party, received[party].rows, len(rows))
     return digest
 
 
 def _proof(digest: bytes, party: str, rows: int) -> AlignedRows:
-    """Prove that this party found these rows; no other party can use the proof as its own."""
+    """Prove what this party found; no other party can use the proof as its own."""
     return AlignedRows(rows=rows, ids=hmac.digest(digest, party.encode(), "sha256"))
 
 
 def _differs(context: JobContext, party: str, theirs: int, mine: int) -> JobProblem:
     job, me = context.description, context.me
     culprit = me if party == job.label else party
+    split = job.evaluation.split if isinstance(job, TrainingJob) else None
+    other_key = "" if split is None else f"; or one of the two has another key of the split {split!r}"
     if job.alignment == "aligned" and theirs != mine:
         return JobProblem(
             "table.rows",
@@ -271,14 +279,15 @@ def _differs(context: JobContext, party: str, theirs: int, mine: int) -> JobProb
             "table.ids",
             culprit,
             f"{me}'s table and {party}'s do not hold the same ids in the same order, as alignment = \"aligned\" "
-            f'requires: sort both by the id and leave out who is in one only, or use alignment = "helper"',
+            f'requires: sort both by the id and leave out who is in one only, or use alignment = "helper"{other_key}',
         )
-    blamed = job.helper if job.alignment == "helper" else party
+    teller = job.helper if job.alignment == "helper" else party
     return JobProblem(
         "alignment.differs",
-        blamed,
-        f"{me} and {party} do not find the same rows in common: {blamed} told one of them something wrong, or one of "
-        f"the two is at fault, and nobody can know which; let all run the same release, and run the job again",
+        teller if split is None else UNDECIDED,
+        f"{me} and {party} do not find the same rows in common: {teller} told one of them something wrong, or one of "
+        f"the two is at fault, and nobody can know which; let all run the same release, and run the job again"
+        f"{other_key}",
     )
 
 

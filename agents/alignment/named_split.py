@@ -158,7 +158,7 @@ async def agree_on_split_key(context: JobContext, alignment_key: bytes) -> Async
     with split.reserve():
         key = await split.agree(alignment_key)
         yield key
-        split.confirm(key)  # a partner that has found its rows had stored the key before
+        split.confirm(key)  # a partner that has found the same rows had stored this key before
 
 
 def read_key(path: Path) -> StoredKey | None:

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from tercet.agents.alignment import matching
 from tercet.agents.alignment.matching import align, help_align
-from tercet.agents.core.problems import JobProblem
+from tercet.agents.core.problems import UNDECIDED, JobProblem
 from tercet.agents.messaging.mailbox import Mailbox, Tap
 from tercet.agents.policy.approval import Approval
 from tercet.agents.policy.budget import Budget
@@ -39,7 +39,7 @@ from tercet.broker.memory.broker import MemoryBroker
 from tercet.broker.sealing.handshake import SessionSecrets
 from tercet.broker.sealing.identity import Identity
 from tercet.broker.sealing.seal import SessionSeal
-from tercet.schemas.files.job import PredictionJob, Training, TrainingJob
+from tercet.schemas.files.job import Evaluation, PredictionJob, Training, TrainingJob
 from tercet.schemas.files.settings import Deadlines, Limits, Settings
 from tercet.schemas.messages.address import Address, Round
 from tercet.schemas.messages.kinds import (
@@ -86,6 +86,8 @@ class Alignment:
     prediction: bool = False
     hostile: str = ""  # does not complain, since it is what it complains of
     key: bytes = field(default_factory=lambda: secrets.token_bytes(32))
+    split: str | None = None
+    split_keys: Mapping[str, bytes] = field(default_factory=dict)  # where they are others than the key
     run: bytes = field(default_factory=lambda: secrets.token_bytes(32))
     said: list[tuple[Address, Message]] = field(default_factory=list)
     envelopes: list[Envelope] = field(default_factory=list)
@@ -132,7 +134,8 @@ class Alignment:
             return
         ids = list(self.tables[context.me])
         in_two = pa.chunked_array([ids[:3], ids[3:]], pa.large_string())
-        rows, _ = await align(context, self.key, in_two if context.is_label_party else pa.array(ids, pa.large_string()))
+        array = in_two if context.is_label_party else pa.array(ids, pa.large_string())
+        rows, _ = await align(context, self.key, self.split_keys.get(context.me, self.key), array)
         assert rows.dtype == "int64"
         self.rows[context.me] = rows.tolist()
 
@@ -141,6 +144,7 @@ class Alignment:
         fields["tables"] = tuple((party, "customers") for party in self.tables)
         if self.prediction:
             return PredictionJob(**fields, kind="prediction", of="credit-01234567")
+        fields["evaluation"] = Evaluation(holdout=0.2 if self.split else 0.0, split=self.split)
         return TrainingJob(**fields, model="logistic", training=Training(epochs=1, batch=32, rate=0.5))
 
     async def _context(self, memory_broker: MemoryBroker, me: str, executors: ExitStack) -> JobContext:
@@ -560,6 +564,16 @@ def test_a_helper_that_swaps_rows_at_one_party_is_noticed():
 
     problem = refused(TWO, change=swap)
     assert (problem.code, problem.culprit) == ("alignment.differs", NOTARY)
+
+
+@pytest.mark.parametrize("mode", ["helper", "ecdh", "aligned"])
+def test_parties_with_different_keys_of_the_split_find_out_with_the_same_rows(mode):
+    """So neither notes that all have its key."""
+    tables = dict.fromkeys((BANK, CARD), people(1, 2, 3))
+    problem = refused(tables, mode=mode, split_keys={CARD: b"k" * 32}, split="spring")
+    assert problem.code == ("table.ids" if mode == "aligned" else "alignment.differs")
+    assert problem.culprit == (CARD if mode == "aligned" else UNDECIDED)
+    assert "another key of the split 'spring'" in problem.reason
 
 
 def test_a_partner_that_answers_something_else_is_noticed():

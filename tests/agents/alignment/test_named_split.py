@@ -10,9 +10,26 @@ import msgpack
 import pytest
 
 from tercet.agents.alignment.named_split import FOLDER, NamedSplit, UnusableKey, read_key
+from tercet.agents.core.problems import UNDECIDED
 from tercet.schemas.files.job import Evaluation, Privacy, TrainingJob
+from tercet.schemas.messages.address import Address
+from tercet.schemas.messages.kinds import Message, SplitKey
 from tests.agents.recovering import long_job, recovering, setup_of, states
-from tests.agents.scenes import BANK, CARD, NOTARY, SHARES, Scene, job, make_table, nothing_left, off, scene, three
+from tests.agents.scenes import (
+    BANK,
+    CARD,
+    NOTARY,
+    SHARES,
+    TELCO,
+    Scene,
+    four,
+    job,
+    make_table,
+    nothing_left,
+    off,
+    scene,
+    three,
+)
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 HELD_OUT = Evaluation(holdout=0.4, split="spring")
@@ -193,6 +210,29 @@ async def test_a_key_that_only_one_party_has_stored_makes_way(tmp_path: Path) ->
         await trained(stage, named("second"))
         assert read_key(path) == read_key(keys(tmp_path, CARD)[0])
         assert msgpack.unpackb(path.read_bytes())["key"] != stored["key"]
+
+
+async def test_a_party_that_tells_two_others_of_different_keys_leaves_none_that_counts(tmp_path: Path) -> None:
+    """The bank starts anew, the card processor goes on with the old key: neither may rely on its own."""
+    tables = tuple((party, "customers") for party in (BANK, CARD, TELCO))
+
+    def equivocate(address: Address, message: Message) -> Message:
+        lies = isinstance(message, SplitKey) and (address.sender, address.receiver) == (TELCO, BANK)
+        return message.model_copy(update={"agreed": False}) if lies else message
+
+    async with scene(four(tmp_path), tmp_path) as stage:
+        assert states(await stage.run(named("first", tables=tables))) == {"done"}
+        honest = [keys(tmp_path, party)[0] for party in (BANK, CARD)]
+        for path in honest:  # as after a first job in which nobody came so far
+            path.write_bytes(msgpack.packb(msgpack.unpackb(path.read_bytes()) | {"agreed": False}))
+        await stage.stop()
+        stage.tap = equivocate
+        stage.envelopes.clear()
+        off(await stage.run(named("second", tables=tables)), "alignment.differs", UNDECIDED)
+        nothing_left(stage)
+        stored = [msgpack.unpackb(path.read_bytes()) for path in honest]
+        assert stored[0]["key"] != stored[1]["key"]
+        assert not any(one["agreed"] for one in stored)
 
 
 async def test_two_first_jobs_at_once_agree_on_one_key_or_fail(tmp_path: Path) -> None:
