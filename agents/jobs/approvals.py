@@ -98,8 +98,7 @@ def decide_approval(me: str, run: JobRun | None, status: JobStatus | None, reque
     else:
         why = f": {request.why}" if request.why else ""
         reason = f"{me}'s operator has refused the job{why}; ask {me} what it would take"
-        run.approval.refuse(request.who)
-        run.stop(JobProblem("policy.refused", me, reason))
+        run.refuse(request.who, JobProblem("policy.refused", me, reason))
     return None
 
 

@@ -36,8 +36,11 @@ class Approval:
             self._event.set()
 
     def refuse(self, who: str) -> None:
-        """Note that a person refuses the job; the run ends it."""
-        self.refused_by = who or "its operator"
+        """Note that a person refuses the job; the run ends it.
+
+        Approvals before that count no more: whoever resumes the run has to get them anew.
+        """
+        self.refused_by, self.approvers = who or "its operator", ()
 
     async def wait_for_approval(self, deadline: Deadline) -> None:
         """Wait until a person has approved; return at once if the settings ask for no approval.

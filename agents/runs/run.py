@@ -255,6 +255,12 @@ class JobRun:
         self.approval.approve(who)
         self._changed(self)
 
+    def refuse(self, who: str, problem: JobProblem) -> None:
+        """End the job for a person at this party; resumed, it needs all approvals anew."""
+        self.approval.refuse(who)
+        self._changed(self)
+        self.stop(problem)
+
     def stop(self, problem: JobProblem) -> None:
         """End the job with a problem of this agent."""
         self.feed(Ordered(problem))

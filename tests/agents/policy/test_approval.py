@@ -337,6 +337,30 @@ async def test_one_person_refuses_a_job_that_takes_two(tmp_path: Path) -> None:
         nothing_left(stage)
 
 
+async def test_an_approval_does_not_outlive_a_refusal(tmp_path: Path) -> None:
+    """The submitter can have the run taken up again, and then all persons are asked anew."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        asking(stage, CARD, approvals=2)
+        await stage.start()
+        job_id = stage.submit(job())
+        await waiting(stage, job_id, CARD)
+        await say(stage, job_id, "ada")
+        await say(stage, job_id, "bob", approve=False)
+        recorded = stage.agents[CARD].jobs.records.find(job_id)
+        assert recorded is not None
+        assert recorded.status.approvals == ()  # whatever happens to the agent now
+        await stage.ended(job_id)
+        stage.runs.clear()
+        stage.agents[BANK].resume(job_id)
+        await waiting(stage, job_id, CARD)
+        assert await say(stage, job_id, "carol") == ""
+        await asyncio.sleep(PASSED)
+        assert stage.agents[CARD].status(job_id)[0].approvals == ("carol",)
+        nothing_left(stage)
+        stage.agents[CARD].cancel(job_id)
+        await stage.ended(job_id)
+
+
 async def test_whoever_has_the_key_is_not_two_persons(tmp_path: Path) -> None:
     """A console at the broker says itself whose it is."""
     async with scene(three(tmp_path), tmp_path) as stage:
