@@ -5,6 +5,8 @@ uvicorn speaks HTTP, without its own server, which would install signal handlers
 
 import asyncio
 import ssl
+from asyncio.sslproto import SSLProtocol
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
@@ -64,6 +66,7 @@ class WebServer:
 
     def __init__(self, app: ASGIApp, place: Listening) -> None:
         self._place, self._state = place, ServerState()
+        self._encrypted: set[asyncio.Transport] = set()  # connections with TLS, also before their handshake
         self._config = Config(
             partial(_answer, app),
             http=BoundedProtocol,
@@ -85,12 +88,13 @@ class WebServer:
         """
         self._config.load()
         loop, place = asyncio.get_running_loop(), self._place
-        patience = None if place.tls is None else SECONDS
-        make = partial(BoundedProtocol, place, config=self._config, server_state=self._state, app_state={}, _loop=loop)
+        make: Callable[[], asyncio.BaseProtocol] = partial(
+            BoundedProtocol, place, config=self._config, server_state=self._state, app_state={}, _loop=loop
+        )
+        if place.tls is not None:
+            make = partial(self._encrypt, make, place.tls)
         try:
-            self._server = await loop.create_server(
-                make, place.address, place.port, ssl=place.tls, ssl_handshake_timeout=patience
-            )
+            self._server = await loop.create_server(make, place.address, place.port)
         except (OSError, ValueError) as error:  # UnicodeError, of a name that no machine can have, among them
             why = getattr(error, "strerror", None) or type(error).__name__
             raise Invalid(
@@ -98,6 +102,11 @@ class WebServer:
                 f"machine a port of its own that its user may have, and an address of this machine"
             ) from None
         return self
+
+    def _encrypt(self, make: Callable[[], asyncio.BaseProtocol], tls: ssl.SSLContext) -> asyncio.BaseProtocol:
+        loop, most = asyncio.get_running_loop(), self._place.most_connections
+        how: Any = {"server_side": True, "ssl_handshake_timeout": SECONDS}
+        return BoundedTls(self._encrypted, most, loop, make(), tls, None, **how)
 
     @property
     def port(self) -> int:
@@ -113,6 +122,8 @@ class WebServer:
             task.cancel()
         for connection in tuple(self._state.connections):
             connection.transport.abort()
+        for transport in tuple(self._encrypted):
+            transport.abort()
         if answering:
             await asyncio.wait(answering)
         await self._server.wait_closed()
@@ -160,6 +171,30 @@ class BoundedProtocol(H11Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
         self._deadline = self.loop.call_later(seconds, self.transport.abort)
+
+
+class BoundedTls(SSLProtocol):
+    """Encrypts a connection; it counts from when it is there, as a handshake may never end."""
+
+    def __init__(self, connections: set[asyncio.Transport], most: int, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._connections, self._most = connections, most
+        self._own: asyncio.Transport | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin the handshake, or turn a connection away where there are too many."""
+        if len(self._connections) >= self._most:
+            transport.abort()
+            return
+        self._own = transport
+        self._connections.add(transport)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Forget a connection, whether its handshake had ended or not."""
+        if self._own is not None:
+            self._connections.discard(self._own)
+        super().connection_lost(exc)
 
 
 async def _answer(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import ssl
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -27,6 +28,7 @@ from tercet.schemas.messages.address import Round
 from tercet.schemas.messages.kinds import Message
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, Scene, job, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
+from tests.certificates import write_certificate
 
 pytestmark = pytest.mark.real_time
 
@@ -273,6 +275,30 @@ async def test_who_comes_in_crowds_is_turned_away(monkeypatch: pytest.MonkeyPatc
         asking.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (await asyncio.wait_for(first.read(), 10)).startswith(b"HTTP/1.1 404")
         for _, writer in crowd:
+            writer.close()
+
+
+async def test_handshakes_that_never_end_are_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They count from the connection on, and until it has gone, also if nothing in it was TLS."""
+    monkeypatch.setattr(http_server, "SECONDS", 600)
+    write_certificate(tmp_path, "page", write_certificate(tmp_path, "authority", None))
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(tmp_path / "page.pem", tmp_path / "page.key")
+    browser = ssl.create_default_context(cafile=str(tmp_path / "authority.pem"))
+    async with WebServer(MonitorApp({}), Listening("[page]", "127.0.0.1", 0, tls)) as server:
+        crowd = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(http_server.MOST_CONNECTIONS)]
+        overdue, closing = await asyncio.open_connection("127.0.0.1", server.port)
+        assert await asyncio.wait_for(overdue.read(), 10) == b""
+        closing.close()
+        first, speaking = crowd[0]
+        speaking.write(b"GET / HTTP/1.1\r\n\r\n")
+        with suppress(ConnectionResetError):
+            await asyncio.wait_for(first.read(), 10)
+        await asyncio.sleep(0.1)
+        reader, asking = await asyncio.open_connection("127.0.0.1", server.port, ssl=browser)
+        asking.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 404")
+        for _, writer in (*crowd, (reader, asking)):
             writer.close()
 
 
