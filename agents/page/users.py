@@ -3,17 +3,19 @@
 It lies in the state folder, for the agent's own user only. No password is ever kept, logged or shown.
 """
 
+import fcntl
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tercet.agents.core.private_file import replace
-from tercet.broker.sealing.identity import read_private
+from tercet.broker.sealing.identity import MAX_FILE_BYTES, read_private
 from tercet.schemas.files.invalid import Invalid
 
 if TYPE_CHECKING:
@@ -78,14 +80,15 @@ class UserFile:
             Invalid: name or password will not do, or the name is taken.
             KeyProblem: as for `users`.
         """
-        users = self.users()
         if not NAME.fullmatch(name):
             raise Invalid(f"{name!r} is no name: use small letters, digits, dots, dashes and underscores, at most 32")
-        if name in users:
-            raise Invalid(f"{name} is there already; remove it first to change role or password")
         if not SHORTEST <= len(password) <= LONGEST:
             raise Invalid(f"a password has {SHORTEST} to {LONGEST} characters")
-        self._write({**users, name: User(role, _hasher().hash(password))})
+        user = User(role, _hasher().hash(password))  # which takes a while
+        with self._changing() as users:
+            if name in users:
+                raise Invalid(f"{name} is there already; remove it first to change role or password")
+            self._write({**users, name: user})
 
     def remove(self, name: str) -> None:
         """Remove a person, whose sessions end at the next request.
@@ -94,23 +97,42 @@ class UserFile:
             Invalid: nobody has this name.
             KeyProblem: as for `users`.
         """
-        users = self.users()
-        if name not in users:
-            raise Invalid(f"nobody is called {name!r}; `tercet user list` names all")
-        self._write({other: user for other, user in users.items() if other != name})
+        with self._changing() as users:
+            if name not in users:
+                raise Invalid(f"nobody is called {name!r}; `tercet user list` names all")
+            self._write({other: user for other, user in users.items() if other != name})
+
+    @contextmanager
+    def _changing(self) -> Iterator[Mapping[str, User]]:
+        """Give all users, and keep other writers out.
+
+        The lock is on the folder, so that root leaves no file of its own there.
+        """
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise self._unwritable(error) from None
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield self.users()
+        except OSError as error:
+            raise self._unwritable(error) from None
+        finally:
+            os.close(folder)
+
+    def _unwritable(self, error: OSError) -> Invalid:
+        return Invalid(f"{self._path}: {error.strerror}; the state folder's owner adds users")
 
     def _write(self, users: Mapping[str, User]) -> None:
         content = {name: {"role": user.role, "hash": user.password_hash} for name, user in sorted(users.items())}
-        temporary = self._path.with_name(f".{FILE}")
-        try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            replace(temporary, json.dumps(content, indent=1).encode())
-            temporary.replace(self._path)
-            if self._path.parent.stat().st_uid != os.geteuid() == 0:  # root adds users of an agent that is not root
-                owner = self._path.parent.stat()
-                os.chown(self._path, owner.st_uid, owner.st_gid)
-        except OSError as error:
-            raise Invalid(f"{self._path}: {error.strerror}; the state folder's owner adds users") from None
+        text = json.dumps(content, indent=1).encode()
+        if len(text) > MAX_FILE_BYTES:  # nobody could log in any more
+            raise Invalid(f"{self._path}: there is no room for more users; remove some first")
+        temporary, folder = self._path.with_name(f".{FILE}"), self._path.parent.stat()
+        for_agent = folder.st_uid != os.geteuid() == 0  # root adds users of an agent that is not root
+        replace(temporary, text, (folder.st_uid, folder.st_gid) if for_agent else None)
+        temporary.replace(self._path)
 
 
 @cache

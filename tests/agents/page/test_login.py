@@ -1,15 +1,19 @@
 """Who may log in, how often anybody may try, and what a session is worth."""
 
+import json
+import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from tercet.agents.cli.app import app
-from tercet.agents.page import sessions
+from tercet.agents.page import sessions, users
 from tercet.agents.page.sessions import MOST_SESSIONS, TRIES_OF_ALL, TRIES_OF_NAME, LoginLimiter, Sessions
 from tercet.agents.page.users import FILE, Role, UserFile, verify_password
+from tercet.broker.sealing.identity import MAX_FILE_BYTES
 from tercet.broker.sealing.key_problem import KeyProblem
 from tercet.schemas.files.invalid import Invalid
 from tests.agents.page.web import PASSWORD, add_user, paged
@@ -56,6 +60,60 @@ def test_a_name_or_password_that_will_not_do_is_refused(tmp_path: Path, name: st
     with pytest.raises(Invalid):
         UserFile(tmp_path).add(name, Role.VIEWER, password)
     assert not (tmp_path / FILE).exists()
+
+
+def test_a_person_that_is_removed_while_another_is_added_stays_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hash takes a while; what is written after it is of the file as it is then."""
+    add_user(tmp_path, "eve", Role.OPERATOR)
+
+    class Slow:
+        def hash(self, _: str) -> str:
+            UserFile(tmp_path).remove("eve")
+            return "hash"
+
+    monkeypatch.setattr(users, "_hasher", Slow)
+    add_user(tmp_path, "bob", Role.VIEWER)
+    assert [*UserFile(tmp_path).users()] == ["bob"]
+
+
+def test_persons_that_are_added_at_once_are_all_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One command waits for the other."""
+
+    class Quick:
+        def hash(self, _: str) -> str:
+            return "hash"
+
+    monkeypatch.setattr(users, "_hasher", Quick)
+    names = [f"person-{number}" for number in range(30)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: add_user(tmp_path, name, Role.VIEWER), names))
+    assert {*UserFile(tmp_path).users()} == {*names}
+
+
+def test_one_person_too_many_shuts_nobody_out(tmp_path: Path) -> None:
+    """No longer file would be read."""
+    many = {f"person-{number}": {"role": "viewer", "hash": "x" * 100} for number in range(200)}
+    rest = MAX_FILE_BYTES - len(json.dumps(many, indent=1)) - 100
+    (tmp_path / FILE).write_text(json.dumps({**many, "last": {"role": "viewer", "hash": "x" * rest}}, indent=1))
+    (tmp_path / FILE).chmod(0o600)
+    with pytest.raises(Invalid, match="no room"):
+        add_user(tmp_path, "ada", Role.VIEWER)
+    assert len(UserFile(tmp_path).users()) == 201
+    UserFile(tmp_path).remove("last")
+    add_user(tmp_path, "ada", Role.VIEWER)
+
+
+def test_root_gives_the_agents_user_the_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the agent's before it has its name, which the agent's user could make a link."""
+    if os.geteuid() == 0:
+        os.chown(tmp_path, 65534, 65534)
+    owner, changed = tmp_path.stat(), list[tuple[int, int, int]]()
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "fchown", lambda file, user, group: changed.append((os.fstat(file).st_ino, user, group)))
+    add_user(tmp_path, "ada", Role.VIEWER)
+    assert changed == [((tmp_path / FILE).stat().st_ino, owner.st_uid, owner.st_gid)]
 
 
 def test_a_file_of_users_that_others_may_read_or_that_is_none_lets_nobody_in(tmp_path: Path) -> None:
