@@ -35,6 +35,11 @@ class Summary(NamedTuple):
     fingerprints: dict[str, str]
 
 
+def basis_of(run: JobRun | None, settings: Settings) -> tuple[Settings, Findings]:
+    """Give what a job's summary rests on: a run keeps the settings with which it began."""
+    return (settings, NO_FINDINGS) if run is None else (run.context.settings, run.context.findings)
+
+
 def summarize_job(job: Job, settings: Settings, findings: Findings = NO_FINDINGS) -> Summary:
     """Describe a job; `findings` are of a run under way. The further that is, the more is known."""
     description, part = job.description, own_model_part(job, settings)

@@ -12,14 +12,13 @@ import structlog
 
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.core.states import State
-from tercet.agents.jobs.approvals import decide_approval, summarize_revelations
+from tercet.agents.jobs.approvals import basis_of, decide_approval, summarize_revelations
 from tercet.agents.jobs.pruning import TooYoung, prune
 from tercet.agents.jobs.records import Record
 from tercet.agents.jobs.registry import Jobs, now
 from tercet.agents.policy.check import check_policy
 from tercet.agents.policy.signature import signature_problem
 from tercet.agents.runs.run import Services
-from tercet.agents.session.findings import NO_FINDINGS
 from tercet.broker.interface.dead_letters import BURST, EVERY_SECONDS
 from tercet.broker.interface.rate_limiter import RateLimiter
 from tercet.schemas.files.settings import Settings
@@ -154,11 +153,7 @@ class RequestHandler:
         trace = self._jobs.trace(request.job) if request.trace and request.job is not None else None
         asked = self._jobs.last_run.get(request.job or "") if request.reveals else None
         run = self._jobs.runs.get(request.job or "")
-        reveals = (
-            ()
-            if asked is None
-            else summarize_revelations(asked, self._settings, NO_FINDINGS if run is None else run.context.findings)
-        )
+        reveals = () if asked is None else summarize_revelations(asked, *basis_of(run, self._settings))
         return Status(
             jobs=jobs,
             trace=trace,

@@ -18,7 +18,7 @@ from tercet.agents.daemon.agent import Agent
 from tercet.agents.daemon.health import readiness_problems
 from tercet.agents.daemon.http_server import DEADLINE
 from tercet.agents.daemon.ping import ANSWER_SECONDS
-from tercet.agents.jobs.approvals import summarize_job
+from tercet.agents.jobs.approvals import basis_of, summarize_job
 from tercet.agents.page.guard import read_form
 from tercet.agents.page.login import Logins, Visitor
 from tercet.agents.page.own_data import ReadLetters, TableReader, read_audit, read_letters
@@ -26,7 +26,6 @@ from tercet.agents.page.rendering import page, render, seconds_since
 from tercet.agents.page.stream import Part, Streams
 from tercet.agents.page.users import Role
 from tercet.agents.page.watcher import Watcher
-from tercet.agents.session.findings import NO_FINDINGS
 from tercet.broker.interface.base import Broker
 from tercet.broker.sealing.identity import parse_public
 from tercet.schemas.core.names import JOB_ID_PATTERN
@@ -98,8 +97,7 @@ class Views:
         found, asked = known_status(self._agent, job), self._agent.jobs.last_run.get(job)
         if asked is None:
             raise HTTPException(HTTPStatus.NOT_FOUND, "there is no such job")
-        run = self._agent.jobs.runs.get(job)
-        summary = summarize_job(asked, self._agent.settings, NO_FINDINGS if run is None else run.context.findings)
+        summary = summarize_job(asked, *basis_of(self._agent.jobs.runs.get(job), self._agent.settings))
         return self.page(
             "job",
             visitor,

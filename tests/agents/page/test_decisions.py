@@ -1,11 +1,13 @@
 """Persons decide on jobs on the page: who may, what follows, and what the audit log says of it."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from tercet.agents.page.users import Role
 from tercet.agents.policy.audit_log import entries
+from tercet.schemas.messages.kinds import Query
 from tests.agents.page.web import paged, waiting_job
 from tests.agents.scenes import BANK, CARD, nothing_left, off
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
@@ -61,6 +63,27 @@ async def test_a_refusal_tells_everybody_why(tmp_path: Path) -> None:
         assert (await ada.press(page, f"{page}/approve", run="00")).status == 409
         assert "not in this quarter" in (await ada.get(page)).text
     assert audited(site.state, "refused") == ["ada"]
+
+
+async def test_a_job_is_shown_by_the_settings_with_which_it_runs(tmp_path: Path) -> None:
+    """Others that the agent has read meanwhile count for the jobs after it."""
+    async with paged(tmp_path) as site:
+        ada = await site.person("ada", Role.APPROVER)
+        job_id = await waiting_job(site)
+        agent = site.stage.agents[CARD]
+
+        async def shown() -> tuple[list[str], tuple[str, ...]]:
+            listed = re.findall(r"<li>[^<]*card[^<]*</li>", (await ada.get(f"/jobs/{job_id}")).text)
+            return listed, (await agent.answer(Query(job=job_id, reveals=True))).reveals
+
+        before = await shown()
+        tables = {
+            name: table.model_copy(update={"columns": ("card-0",)}) for name, table in agent.settings.tables.items()
+        }
+        await agent.use_settings(agent.settings.model_copy(update={"tables": tables}))
+        assert await shown() == before
+        agent.cancel(job_id)
+        await site.stage.ended(job_id)
 
 
 @pytest.mark.parametrize(
