@@ -59,10 +59,15 @@ class TableReader:
     async def _read(self, name: str, settings: TableSettings) -> None:
         from tercet.agents.access.table import describe_tables  # noqa: PLC0415 - pyarrow
 
-        async with self._reading:
-            found, wrong = await asyncio.to_thread(describe_tables, {name: settings})
-        reading = self.readings[name]
-        reading.found, reading.problem = found.get(name), wrong.get(name, "")
+        reading, found, problem = self.readings[name], None, "an error of our own: the agent's log has it"
+        try:
+            async with self._reading:
+                all_found, wrong = await asyncio.to_thread(describe_tables, {name: settings})
+            found, problem = all_found.get(name), wrong.get(name, "")
+        except OSError as error:  # a disk that is full, for one
+            problem = f"it cannot be read: {error.strerror or type(error).__name__}"
+        finally:
+            reading.found, reading.problem = found, problem
 
 
 class AuditPage(NamedTuple):

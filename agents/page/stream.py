@@ -7,11 +7,11 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from http import HTTPStatus
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from tercet.agents.daemon.http_server import DEADLINE
 
@@ -32,26 +32,37 @@ class Streams:
     """Serves all streams of one page."""
 
     def __init__(self) -> None:
-        self._open = 0
+        self.open = 0
 
-    def serve(self, request: Request, render: Callable[[], Part], may_look: Callable[[], bool]) -> Response:
-        """Begin a stream; `may_look` is asked before each part of it.
+    def serve(self, render: Callable[[], Part], may_look: Callable[[], bool]) -> Response:
+        """Make a stream; `may_look` is asked before each part of it."""
+        return CountedStream(self, events(render, may_look), media_type="text/event-stream")
+
+
+class CountedStream(StreamingResponse):
+    """Sends a stream, if there are not too many.
+
+    It checks and counts in one step, before its first byte.
+    """
+
+    def __init__(self, streams: Streams, content: AsyncIterator[str], **kwargs: Any) -> None:
+        super().__init__(content, **kwargs)
+        self._streams = streams
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it.
 
         Raises:
             HTTPException: there are too many.
         """
-        if self._open >= MOST_STREAMS:
+        if self._streams.open >= MOST_STREAMS:
             raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE)
-        request.scope[DEADLINE](STREAM_SECONDS + 2 * TICK_SECONDS)
-        return StreamingResponse(self._counted(render, may_look), media_type="text/event-stream")
-
-    async def _counted(self, render: Callable[[], Part], may_look: Callable[[], bool]) -> AsyncIterator[str]:
-        self._open += 1
+        self._streams.open += 1
         try:
-            async for event in events(render, may_look):
-                yield event
+            scope[DEADLINE](STREAM_SECONDS + 2 * TICK_SECONDS)
+            await super().__call__(scope, receive, send)
         finally:
-            self._open -= 1
+            self._streams.open -= 1
 
 
 async def events(render: Callable[[], Part], may_look: Callable[[], bool]) -> AsyncIterator[str]:

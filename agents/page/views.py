@@ -59,6 +59,7 @@ class Views:
     def __init__(self, agent: Agent, broker: Broker, logins: Logins, letters: ReadLetters | None, spawn: Spawn) -> None:
         self._agent, self._broker, self._logins, self._letters, self._spawn = agent, broker, logins, letters, spawn
         self.watcher, self._tables, self._streams = Watcher(agent), TableReader(spawn), Streams()
+        self._auditing = asyncio.Lock()  # the whole log is read, in a thread
 
     # --- what they share
 
@@ -72,7 +73,7 @@ class Views:
         def may_look() -> bool:
             return self._logins.visitor(request, used=False) is not None
 
-        return self._streams.serve(request, render_part, may_look)
+        return self._streams.serve(render_part, may_look)
 
     # --- jobs
 
@@ -188,5 +189,6 @@ class Views:
         before = request.query_params.get("before", "")
         number = int(before) if re.fullmatch(r"\d{1,12}", before, re.ASCII) else 0
         path = self._agent.settings.state / "audit.log"
-        found = await asyncio.to_thread(read_audit, path, words, number, job if JOB.fullmatch(job) else "")
+        async with self._auditing:
+            found = await asyncio.to_thread(read_audit, path, words, number, job if JOB.fullmatch(job) else "")
         return self.page("audit", visitor, found=found, words=words, job=job if JOB.fullmatch(job) else "")

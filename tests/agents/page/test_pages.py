@@ -1,19 +1,22 @@
 """What a person sees of an agent, and what nobody sees: nothing of rows, keys and shares; no markup of others."""
 
 import asyncio
+import errno
 import json
+import time
 from pathlib import Path
 
 import pytest
 
 from tercet.agents.page import stream
 from tercet.agents.page.curves import Curves, draw
-from tercet.agents.page.own_data import read_audit
+from tercet.agents.page.own_data import AuditPage, TableReader, read_audit
 from tercet.agents.page.rendering import ago, figure, moment
 from tercet.agents.page.users import Role
 from tercet.broker.interface.base import BrokerError
 from tercet.broker.interface.dead_letters import DeadLetter
 from tercet.schemas.files.job import Evaluation
+from tercet.schemas.files.settings import TableSettings
 from tests.agents.page.web import Web, paged, waiting_job
 from tests.agents.scenes import BANK, CARD, NOTARY
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
@@ -205,6 +208,66 @@ async def test_the_audit_log_is_read_and_searched(tmp_path: Path, monkeypatch: p
 
 
 @real_time
+async def test_the_audit_log_is_read_once_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many ask: each reads all of it."""
+    reading, most = 0, 0
+
+    def read(*_: object) -> AuditPage:
+        nonlocal reading, most
+        reading += 1
+        most = max(most, reading)
+        time.sleep(0.1)
+        reading -= 1
+        return AuditPage([], 0, 0)
+
+    monkeypatch.setattr("tercet.agents.page.views.read_audit", read)
+    async with paged(tmp_path) as site:
+        web = await site.person("ada", Role.VIEWER)
+        found = await asyncio.gather(*(web.get("/audit") for _ in range(4)))
+    assert [answer.status for answer in found] == [200] * 4
+    assert most == 1
+
+
+async def test_a_table_that_the_disk_does_not_give_can_be_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What went wrong is shown, and the reading is over."""
+
+    def describe(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tercet.agents.access.table.describe_tables", describe)
+    tasks: list[asyncio.Task[None]] = []
+    reader = TableReader(lambda work: tasks.append(asyncio.ensure_future(work)))
+    settings = TableSettings(path=Path("customers.csv"), id="id")
+    reader.begin("customers", settings)
+    await asyncio.wait(tasks)
+    first = reader.readings["customers"]
+    assert (first.is_over, "No space left" in first.problem) == (True, True)
+    reader.begin("customers", settings)
+    assert reader.readings["customers"] is not first
+    await asyncio.wait(tasks)
+
+
+@real_time
+async def test_streams_that_begin_at_once_are_few(tmp_path: Path) -> None:
+    """Each counts before its first byte; one that was turned away does not."""
+    async with paged(tmp_path) as site:
+        ada = await site.person("ada", Role.VIEWER)
+        cookies = "; ".join(f"{name}={value}" for name, value in ada.cookies.items())
+
+        async def begin() -> tuple[bytes, asyncio.StreamWriter]:
+            reader, writer = await asyncio.open_connection("127.0.0.1", ada.port)
+            writer.write(f"GET /stream HTTP/1.1\r\nHost: {ada.host}\r\nCookie: {cookies}\r\n\r\n".encode())
+            return await asyncio.wait_for(reader.readline(), 10), writer
+
+        begun = await asyncio.gather(*(begin() for _ in range(stream.MOST_STREAMS + 4)))
+        assert sum(b" 200 " in line for line, _ in begun) == stream.MOST_STREAMS
+        assert site.page._views._streams.open == stream.MOST_STREAMS
+        for _, writer in begun:
+            writer.close()
+        await site.stage.until(lambda: site.page._views._streams.open == 0)
+
+
+@real_time
 async def test_a_report_is_shown_and_given_under_a_safe_name_and_runs_nothing(tmp_path: Path) -> None:
     async with paged(tmp_path) as site:
         web = await site.person("ada", Role.VIEWER)
@@ -226,13 +289,13 @@ async def test_streams_end_with_the_session_and_are_few(tmp_path: Path, monkeypa
     async with paged(tmp_path) as site:
         web = await site.person("ada", Role.VIEWER)
         following = asyncio.create_task(web.get("/stream"))
-        await site.stage.until(lambda: site.page._views._streams._open == 1)
+        await site.stage.until(lambda: site.page._views._streams.open == 1)
         other = await site.person("bob", Role.VIEWER)
         monkeypatch.setattr(stream, "MOST_STREAMS", 1)
         assert (await other.get("/stream")).status == 503
         await web.post("/logout", {"csrf": (await web.get("/")).csrf()})
         assert "event: over" in (await asyncio.wait_for(following, 10)).text
-        await site.stage.until(lambda: site.page._views._streams._open == 0)
+        await site.stage.until(lambda: site.page._views._streams.open == 0)
         monkeypatch.setattr(stream, "STREAM_SECONDS", 0.1)
         assert "event: over" not in (await other.get("/stream")).text
 
