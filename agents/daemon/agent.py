@@ -190,12 +190,12 @@ class Agent:
         """Answer what comes in at the agent's socket: the console's questions, and its server's."""
         return await self._serving.score(request) if isinstance(request, ScoreQuery) else await self.answer(request)
 
-    async def answer(self, request: Request) -> Status:
-        """Answer what the party's own console asks, through the broker or at the agent's socket."""
+    async def answer(self, request: Request, *, on_page: bool = False) -> Status:
+        """Answer what the party's own console asks, through the broker or at the agent's socket, or its page."""
         if isinstance(request, Prune):
             return await self.requests.prune(request)
         more: dict[str, Any] = {}
-        status = self.requests.handle_console(request)
+        status = self.requests.handle_console(request, on_page=on_page)
         if isinstance(request, Query) and request.partners:
             more["partners"] = await self._pinger.ping_partners()
         if isinstance(request, Query) and request.settings:

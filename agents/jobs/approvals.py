@@ -3,6 +3,7 @@
 Only the party's own console gets here; what follows from the answer is the run's business.
 """
 
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 from tercet.agents.core.problems import JobProblem
@@ -16,6 +17,8 @@ from tercet.broker.sealing.identity import parse_public
 from tercet.broker.sealing.key_problem import KeyProblem
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.kinds import Decide, Failure, Job, JobStatus
+
+PageUsers = Callable[[], Collection[str]]
 
 
 class Summary(NamedTuple):
@@ -86,12 +89,18 @@ def _applied_model(kind: str, part: ModelPart | None) -> AppliedModel | None:
     return AppliedModel(part.link, part.release, part.network is not None, part.is_blind)
 
 
-def decide_approval(me: str, run: JobRun | None, status: JobStatus | None, request: Decide) -> str | None:
-    """Follow an operator's decision on a job of this `status`, or say why not."""
+def decide_approval(
+    me: str, run: JobRun | None, status: JobStatus | None, request: Decide, *, on_page: bool, page_users: PageUsers
+) -> str | None:
+    """Follow an operator's decision on a job of this `status`, or say why not.
+
+    `page_users` names who may approve on the page by now: the words of others there count no more.
+    """
     if run is None or not run.approval.is_required or run.approval.approved_by:
         return _nothing_to_decide(me, status, request.job)
     if run.approval.refused_by:
         return f"{request.job} was refused already by {run.approval.refused_by}, and is ending"
+    run.approval.forget_gone(page_users())
     if request.approve and request.who in run.approval.approvers:
         return f"{request.who} has approved {request.job} already; [policy] approvals wants another person, too"
     try:
@@ -99,7 +108,7 @@ def decide_approval(me: str, run: JobRun | None, status: JobStatus | None, reque
     except JobProblem as problem:
         return str(problem)
     if request.approve:
-        run.approve(request.who)
+        run.approve(request.who, on_page=on_page)
     else:
         why = f": {request.why}" if request.why else ""
         reason = f"{me}'s operator has refused the job{why}; ask {me} what it would take"

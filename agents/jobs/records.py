@@ -28,6 +28,7 @@ class Record(Strict):
     status: JobStatus
     cleared: bool = False  # no queue of the job is left at the broker
     approved: str = ""  # who has approved the run, where a person was asked
+    page_approvers: tuple[str, ...] = ()  # those of `status.approvals` who may be gone from the page's users
     attempt: int = 1  # that counts, and below what `recovery.Attempts` keeps with it
     helper: str = ""
     gained: int = 1
@@ -45,6 +46,7 @@ class Record(Strict):
             status=run.status(),
             cleared=run.queues_deleted,
             approved=run.approval.approved_by,
+            page_approvers=run.approval.page_approvers,
             attempt=attempts.number,
             helper=attempts.helper,
             gained=attempts.gained,
@@ -71,7 +73,9 @@ class Record(Strict):
         """Make the facts from which the run goes on, in this state."""
         helper = self.helper or self.job.description.helper
         attempts = Attempts(self.attempt, helper, self.gained, self.furthest)
-        return SavedRun(state, attempts, self.released, self.approved, self.life, self.status)
+        return SavedRun(
+            state, attempts, self.released, self.approved, self.life, self.status, page_approvers=self.page_approvers
+        )
 
     def resumed_run(self) -> SavedRun:
         """Make the facts from which a failed run goes on."""

@@ -12,7 +12,7 @@ import structlog
 
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.core.states import State
-from tercet.agents.jobs.approvals import basis_of, decide_approval, summarize_revelations
+from tercet.agents.jobs.approvals import PageUsers, basis_of, decide_approval, summarize_revelations
 from tercet.agents.jobs.pruning import TooYoung, prune
 from tercet.agents.jobs.records import Record
 from tercet.agents.jobs.registry import Jobs, now
@@ -34,6 +34,7 @@ class RequestHandler:
         self._settings, self._identity, self._services = services.settings, services.identity, services
         self._me, self._jobs, self._spawn = services.settings.party, jobs, spawn
         self._refusals = RateLimiter(BURST, EVERY_SECONDS)
+        self.page_users: PageUsers = tuple  # who may approve on the page; the page says so, if there is one
         self._log = structlog.get_logger()
 
     def use_settings(self, settings: Settings) -> None:
@@ -133,12 +134,16 @@ class RequestHandler:
         except TooYoung as problem:
             return Status(problem=str(problem))
 
-    def handle_console(self, request: Submit | Query | Decide) -> Status:
-        """Answer a request of the party's own console."""
+    def _handle_decision(self, request: Decide, *, on_page: bool) -> Status:
+        jobs, run, users = self._jobs.status(request.job), self._jobs.runs.get(request.job), self.page_users
+        status = jobs[0] if jobs else None
+        problem = decide_approval(self._me, run, status, request, on_page=on_page, page_users=users)
+        return Status(jobs=self._jobs.status(request.job), problem=problem)
+
+    def handle_console(self, request: Submit | Query | Decide, *, on_page: bool = False) -> Status:
+        """Answer a request of the party's own console, or of its page."""
         if isinstance(request, Decide):
-            jobs = self._jobs.status(request.job)
-            problem = decide_approval(self._me, self._jobs.runs.get(request.job), jobs[0] if jobs else None, request)
-            return Status(jobs=self._jobs.status(request.job), problem=problem)
+            return self._handle_decision(request, on_page=on_page)
         if isinstance(request, Submit):
             return self._handle_submit(request)
         if request.cancel and request.job is not None:

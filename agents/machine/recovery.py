@@ -80,6 +80,7 @@ class SavedRun:
         attempts: that there have been.
         released: whether this party has what the job gives it, in the hidden folder.
         approved: who has approved the run.
+        page_approvers: who has approved it on the page, while it waits for more persons.
         life: of the agent with this run, so that words of an earlier one are not taken for new; it only grows.
         status: as it was.
     """
@@ -90,6 +91,7 @@ class SavedRun:
     approved: str = ""
     life: int = 0
     status: JobStatus | None = None
+    page_approvers: tuple[str, ...] = ()
 
 
 def choose_helper(helpers: Sequence[str], present: Mapping[str, object], current: str) -> str:

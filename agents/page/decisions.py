@@ -52,7 +52,7 @@ class Decisions:
         if run is None or form.get("run") != run.run.hex():
             problem: str | None = STALE
         else:
-            problem = (await self._agent.answer(request)).problem
+            problem = (await self._agent.answer(request, on_page=True)).problem
         if problem is not None:
             return self._views.job_page(job, visitor, HTTPStatus.CONFLICT, problem)
         return RedirectResponse(f"/jobs/{job}", HTTPStatus.SEE_OTHER)

@@ -7,7 +7,7 @@ import asyncio
 import hashlib
 import hmac
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -70,12 +70,19 @@ class Logins:
             return None
         return Visitor(session.name, user.role, session.csrf)
 
-    def _user(self, name: str) -> User | None:
+    def approvers(self) -> tuple[str, ...]:
+        """Name all who may approve jobs by now."""
+        return tuple(name for name, user in self._all_users().items() if user.role.includes(Role.APPROVER))
+
+    def _all_users(self) -> Mapping[str, User]:
         try:
-            return self._users.users().get(name)
+            return self._users.users()
         except (Invalid, KeyProblem) as problem:
             self._log.error("nobody can use the page", why=str(problem))
-            return None
+            return {}
+
+    def _user(self, name: str) -> User | None:
+        return self._all_users().get(name)
 
     def only(self, least: Role, handler: Handler) -> Endpoint:
         """Let persons of a role to a handler, and others to the login."""

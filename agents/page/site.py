@@ -37,6 +37,7 @@ class Page:
         """Set up; `letters` reads the party's dead letters, where the broker has any."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._logins = Logins(agent.settings)
+        agent.requests.page_users = self._logins.approvers
         self._views = Views(agent, broker, self._logins, letters, self._spawn)
         self._decisions = Decisions(agent, self._views)
         site = Starlette(routes=self._routes(), exception_handlers={HTTPException: self._show_error})

@@ -81,6 +81,7 @@ class JobRun:
             approved_by=saved.approved,
             needed=settings.policy.approvals,
             approvers=() if saved.status is None else saved.status.approvals,
+            page_approvers=saved.page_approvers,
         )
         self.audit = JobAudit(job, settings, services.budget, services.log)
         self._snapshots = SnapshotStore(job, settings)
@@ -250,9 +251,9 @@ class JobRun:
         """Cancel the job for a person at this party."""
         self.feed(Ordered(Cancelled(self.context.me, here=True)))
 
-    def approve(self, who: str) -> None:
+    def approve(self, who: str, *, on_page: bool = False) -> None:
         """Approve the job for a person at this party, in this and every later attempt."""
-        self.approval.approve(who)
+        self.approval.approve(who, on_page=on_page)
         self._changed(self)
 
     def refuse(self, who: str, problem: JobProblem) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tercet.agents.page.users import Role
+from tercet.agents.page.users import Role, UserFile
 from tercet.agents.policy.audit_log import entries
 from tercet.schemas.messages.kinds import Query
-from tests.agents.page.web import paged, waiting_job
+from tests.agents.page.web import add_user, paged, waiting_job
 from tests.agents.scenes import BANK, CARD, nothing_left, off
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
@@ -51,6 +51,25 @@ async def test_one_person_is_not_two_by_a_form_of_her_own(tmp_path: Path) -> Non
         assert (again.status, "another person" in again.text) == (409, True)
         site.stage.agents[CARD].cancel(job_id)
         await site.stage.ended(job_id)
+
+
+@pytest.mark.parametrize("role", [None, Role.VIEWER])
+async def test_who_is_removed_has_approved_nothing(tmp_path: Path, role: Role | None) -> None:
+    """As the last word comes, the first is of nobody who may still approve."""
+    async with paged(tmp_path, approvals=2) as site:
+        ada, bob = await site.person("ada", Role.APPROVER), await site.person("bob", Role.APPROVER)
+        job_id = await waiting_job(site)
+        page = f"/jobs/{job_id}"
+        assert (await ada.press(page, f"{page}/approve")).status == 303
+        UserFile(site.state).remove("ada")
+        if role is not None:
+            add_user(site.state, "ada", role)
+        assert (await bob.press(page, f"{page}/approve")).status == 303
+        (found,) = site.stage.agents[CARD].status(job_id)
+        assert (found.approval, found.approvals) == ("approval", ("bob",))
+        carol = await site.person("carol", Role.APPROVER)
+        assert (await carol.press(page, f"{page}/approve")).status == 303
+        assert {found.state for found in (await site.stage.ended(job_id)).values()} == {"done"}
 
 
 async def test_a_refusal_tells_everybody_why(tmp_path: Path) -> None:

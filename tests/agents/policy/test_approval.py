@@ -337,6 +337,26 @@ async def test_one_person_refuses_a_job_that_takes_two(tmp_path: Path) -> None:
         nothing_left(stage)
 
 
+@pytest.mark.parametrize("users", [("ada", "bob"), ("bob",)])
+async def test_a_restarted_agent_knows_who_approved_on_the_page(tmp_path: Path, users: tuple[str, ...]) -> None:
+    """So that whoever is gone by then does not count."""
+    async with scene(three(tmp_path), tmp_path) as stage:
+        asking(stage, CARD, approvals=2)
+        await stage.start()
+        job_id = stage.submit(job())
+        await waiting(stage, job_id, CARD)
+        await stage.agents[CARD].answer(Decide(job=job_id, approve=True, who="ada"), on_page=True)
+        await stage.crash(CARD)
+        await stage.start(CARD)
+        await waiting(stage, job_id, CARD)
+        stage.agents[CARD].requests.page_users = lambda: users
+        await stage.agents[CARD].answer(Decide(job=job_id, approve=True, who="bob"), on_page=True)
+        (found,) = stage.agents[CARD].status(job_id)
+        assert found.approval == ("ada and bob" if "ada" in users else APPROVAL)
+        stage.agents[CARD].cancel(job_id)
+        await stage.ended(job_id)
+
+
 async def test_an_approval_does_not_outlive_a_refusal(tmp_path: Path) -> None:
     """The submitter can have the run taken up again, and then all persons are asked anew."""
     async with scene(three(tmp_path), tmp_path) as stage:
