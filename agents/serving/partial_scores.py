@@ -1,7 +1,7 @@
 """Computes this party's share of single rows' scores, which is the same for a row each time.
 
 Noise and masks are functions of a key, the model, the row's id and its part of the score: to ask again tells nothing.
-It counts each new answer in the budget and on the disk before it leaves.
+It counts each new question in the budget, of rows that it has or not, and notes it before an answer leaves.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.models.manifest import ModelPart
-from tercet.agents.serving.served_rows import Answers, ServedRows
+from tercet.agents.serving.served_rows import ASKED, Answers, ServedRows
 from tercet.agents.serving.served_table import MISSING, ServedTable
 from tercet.agents.serving.serving_audit import ServingAudit
 from tercet.mpc.arithmetic.ring import Words
@@ -71,7 +71,8 @@ class PartialScores:
         words = self._table.words[places[there]]
         answers = self._rows.make(*self._marks(ids, words))
         async with self._lock:
-            allowed = await self._allow(answers, rescoring=rescoring, most_rows=most_rows)
+            asked = self._count_asked(hashes, most_rows)
+            allowed = await self._allow(asked, answers, rescoring=rescoring, most_rows=most_rows)
         for at, one, part in zip(there[allowed], np.array(ids, object)[allowed], words[allowed], strict=True):
             share[at] = self._answer(one, part)
         return share
@@ -106,24 +107,53 @@ class PartialScores:
     def _absent(self, hashed: bytes) -> Words:
         return _stream(_digest(self._purpose(b"absent"), hashed, KEY_BYTES), self._part.outputs + 1)
 
-    async def _allow(self, answers: Answers, *, rescoring: bool, most_rows: int) -> NDArray[np.bool_]:
-        """Tell which answers may leave: those that did before, and new ones, which it counts."""
-        allowed = self._rows.has(answers)
-        new = ~allowed if rescoring else ~allowed & ~self._rows.answered(answers)
-        if not new.any():
-            return allowed
-        fresh, places = np.unique(answers[new], return_inverse=True)  # a row may be there more than once
-        me = self._settings.party
-        if self._rows.of_today + len(fresh) > most_rows:
+    def _count_asked(self, hashes: Hashes, most_rows: int) -> Answers:
+        """Count hashes that were not asked for before, of rows that are there or not."""
+        asked = self._asked(hashes)
+        asked = np.unique(asked[~self._rows.has(asked)])
+        if len(asked):
+            self._spend(len(asked), max(1, self._rows.most_answers), most_rows)
+        return asked
+
+    def _asked(self, hashes: Hashes) -> Answers:
+        marks = [_digest(self._key, b"asked " + one.tobytes(), 8) for one in hashes[:, None]]
+        return self._rows.make(_words(marks), np.full(len(marks), ASKED, np.uint64))
+
+    def _spend(self, new: int, most_answers: int, most_rows: int) -> None:
+        me, rows = self._settings.party, self._rows
+        if rows.of_today + new > most_rows:
             raise JobProblem(
                 "policy.exposure",
                 me,
-                f"{self._part.label_party} has had {self._rows.of_today} rows scored one by one today, and {me} allows "
+                f"{self._part.label_party} has asked for {rows.of_today} rows one by one today, and {me} allows "
                 f"{most_rows} in a day: wait, or ask {me} whether it raises served_rows_a_day under its [tables]",
             )
-        self._audit.spend(self._rows.count, len(fresh), self._rows.most_after(fresh), self._table.record_bits)
-        allowed[new] = (await self._note(fresh, rescoring=rescoring))[places]
+        self._audit.spend(rows.count, new, most_answers, self._table.record_bits)
+
+    async def _allow(self, asked: Answers, answers: Answers, *, rescoring: bool, most_rows: int) -> NDArray[np.bool_]:
+        """Tell which answers may leave, and note the new ones and what was asked."""
+        allowed = self._rows.has(answers)
+        new = ~allowed & ~self._rows.answered(answers)
+        changed = ~allowed & ~new
+        if rescoring and self._affords(len(asked), np.unique(answers[changed]), most_rows):
+            new |= changed
+        fresh, places = np.unique(answers[new], return_inverse=True)  # a row may be there more than once
+        if len(asked) + len(fresh):
+            written = await self._note(np.concatenate([asked, fresh]), rescoring=rescoring)
+            allowed[new] = written[len(asked) :][places]
         return allowed
+
+    def _affords(self, asked: int, changed: Answers, most_rows: int) -> bool:
+        """Count other answers for rows that changed; a refusal would tell that they did."""
+        if not len(changed):
+            return False
+        try:
+            self._spend(asked + len(changed), self._rows.most_after(changed), most_rows)
+        except JobProblem as problem:
+            if problem.code != "policy.exposure":
+                raise
+            return False
+        return True
 
     async def _note(self, answers: Answers, *, rescoring: bool) -> NDArray[np.bool_]:
         try:

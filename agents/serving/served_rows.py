@@ -1,4 +1,4 @@
-"""Remembers which rows were answered for, and by which answers.
+"""Remembers which rows were asked for, which were answered for, and by which answers.
 
 It holds keyed hashes. `scored_ids` writes them to the disk before an answer leaves.
 """
@@ -6,6 +6,7 @@ It holds keyed hashes. `scored_ids` writes them to the disk before an answer lea
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,16 @@ from tercet.schemas.files.policy import DAY_SECONDS
 from tercet.tables.core.durable import flush
 
 Answers = NDArray[np.void]  # of dtype SERVED
+ASKED: Final = 0  # in an answer's place: the record is of a hash that was asked for, not of a row's id
 
 
 class ServedRows:
-    """Holds the answers of one model at one party."""
+    """Holds questions and answers of one model at one party.
+
+    Attributes:
+        count: hashes that were asked for, and each row's answers beside the first.
+        most_answers: for one row.
+    """
 
     def __init__(self, scored: ScoredIds, clock: Callable[[], float] = time.time) -> None:
         """Read the earlier answers; remove a last one that a crash has torn.
@@ -30,7 +37,7 @@ class ServedRows:
         self._answers: dict[int, tuple[int, ...]] = {}
         self._day, self._of_day = 0, 0
         self.count = 0
-        self.most_answers = 0  # of one row
+        self.most_answers = 0
         found = read_served(scored.served_path)
         _cut(scored.served_path, found.nbytes)
         self._add(found)
@@ -55,7 +62,7 @@ class ServedRows:
 
     @property
     def of_today(self) -> int:
-        """Answers that were first given today."""
+        """The part of `count` that is of today."""
         return self._of_day if self._day == self._today else 0
 
     def note(self, answers: Answers, *, repeat: bool) -> NDArray[np.bool_]:
@@ -81,9 +88,11 @@ class ServedRows:
             if day != self._day:
                 self._day, self._of_day = day, 0
             self._answers[int(one["id"])] = (*known, int(one["answer"]))
-            self._of_day += 1
-            self.most_answers = max(self.most_answers, len(known) + 1)
-        self.count += len(answers)
+            if known or one["answer"] == ASKED:
+                self._of_day += 1
+                self.count += 1
+            if one["answer"] != ASKED:
+                self.most_answers = max(self.most_answers, len(known) + 1)
 
 
 def _cut(path: Path, size: int) -> None:

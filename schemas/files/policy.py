@@ -78,7 +78,7 @@ class TablePolicy(TomlModel):
         max_models: how many models may be trained.
         max_profiles: of how many sets of columns jobs are told before approval what is wrong with them.
         rescoring: whether a row may be scored again under one model, by another job.
-        served_rows_a_day: how many rows in a day may be scored anew while a customer waits.
+        served_rows_a_day: how many ids in a day may be asked for anew while a customer waits.
     """
 
     purposes: tuple[Purpose, ...] | None = None

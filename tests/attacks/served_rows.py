@@ -1,19 +1,28 @@
 """The label party asks a partner for one row's score again and again, to average the partner's noise away.
 
+It also asks a partner whose budget is used up, to learn from refusals which rows that partner has.
 It is given what a partner's agent answers, by the agent's own code. It knows no key of the partner's.
 """
 
+import asyncio
 import functools
 import secrets
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
 import numpy as np
+import pyarrow as pa
 
+from tercet.agents.alignment.scored_ids import ScoredIds
+from tercet.agents.core.problems import JobProblem
 from tercet.agents.serving.partial_scores import PartialScores
+from tercet.agents.serving.served_rows import ServedRows
+from tercet.agents.serving.served_table import MISSING, ServedTable
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.scoring.scores import decode_scores, encode_scores
 from tercet.schemas.files.policy import PolicySettings
+from tercet.tables.matching.pseudonyms import Hashes, pseudonyms
 
 ROWS, ASKED = 200, 400
 NEAR: Final = 1 / 8  # of the noise: how near the attack has to come to a part
@@ -63,3 +72,32 @@ def from_two_widths(*, protected: bool) -> float:
 def guessed() -> float:
     """What one noised answer says."""
     return NEAR
+
+
+def found_by_refusals(folder: Path, *, protected: bool) -> int:
+    """Count ids of which a partner without budget tells whether it has them; unprotected, only rows it has count."""
+    folder.mkdir()
+    key = secrets.token_bytes(32)
+    ids = pa.array([f"customer {number}" for number in range(ROWS)], pa.large_string())
+    table = ServedTable(ids[::2], encode_scores(parts()[::2, None]), key, 100.0)
+    answering = partner()
+    answering._table, answering._rows = table, ServedRows(ScoredIds(folder, ("model", ""), bytes(32)))
+    answering._part.label_party = "bank"
+    if not protected:
+        count = answering._asked
+
+        def count_those_there(hashes: Hashes) -> Any:
+            return count(hashes[table.find(hashes) != MISSING])
+
+        answering._asked = count_those_there  # type: ignore[method-assign]
+    refused = np.array([_is_refused(answering, one) for one in pseudonyms(key, ids)[:, None]])
+    there = np.arange(ROWS) % 2 == 0
+    return int((refused == there).sum()) if refused.any() and not refused.all() else 0
+
+
+def _is_refused(answering: PartialScores, hashes: Hashes) -> bool:
+    try:
+        asyncio.run(answering.share(hashes, rescoring=False, most_rows=0))
+    except JobProblem:
+        return True
+    return False

@@ -184,6 +184,37 @@ async def test_a_days_rows_are_bounded(tmp_path: Path) -> None:
         assert len(await scores(stage, TWO, [third])) == 1
 
 
+async def test_ids_that_a_partner_lacks_count_as_those_that_it_has(tmp_path: Path) -> None:
+    """Once each, also over a restart; so a refusal tells of none whether it is there."""
+    tables = copy_of(TWO, tmp_path)
+    known = ids_of(tables, *TWO.parties)
+    lacking = [one for one in tables[BANK][PERSON] if one not in known]
+    async with serving(TWO, tmp_path, {CARD: {"served_rows_a_day": 2}}) as stage:
+        found = await scores(stage, TWO, [known[0], lacking[0]])
+        for _ in range(2):
+            for other in (known[1], lacking[1]):
+                assert (await failure(stage, TWO, [other])).code == "policy.exposure"
+            assert await scores(stage, TWO, [lacking[0], known[0]]) == found
+            await stage.stop(CARD)
+            await stage.start(CARD)
+
+
+async def test_a_row_that_changes_is_no_refusal(tmp_path: Path) -> None:
+    """Where no rows are left it has no score, as if a partner lacked it."""
+    tables = copy_of(TWO, tmp_path)
+    first, second = ids_of(tables, *TWO.parties)[:2]
+    async with serving(TWO, tmp_path, {CARD: {"served_rows_a_day": 2, "rescoring": True}}) as stage:
+        assert len(await scores(stage, TWO, [first, second])) == 2
+        changed = {name: list(values) for name, values in tables[CARD].items()}
+        changed["card_quantity_0"][tables[CARD][PERSON].index(first)] = "55.5"
+        write_table(tmp_path / f"{CARD}.csv", changed)
+        await stage.agents[CARD].use_settings(stage.parties[CARD][0])  # which reads it again
+        assert {*await scores(stage, TWO, [first, second])} == {second}
+        table(served_rows_a_day=3, rescoring=True)(stage)
+        await stage.agents[CARD].use_settings(stage.parties[CARD][0])
+        assert {*await scores(stage, TWO, [first, second])} == {first, second}
+
+
 def predicted(folder: Path) -> tuple[Tables, list[str]]:
     """Rows of a folder that a prediction has scored."""
     tables = copy_of(TWO, folder)
