@@ -145,6 +145,7 @@ async def _read_body(request: Request) -> bytes:
 def _parse(body: bytes) -> Mapping[str, Any]:
     try:
         asked = json.loads(body)
+        json.dumps(asked, ensure_ascii=False).encode()  # half a pair of surrogates is no text
     except (ValueError, RecursionError):
         raise RequestRefused(400, "the body is no JSON") from None
     if not isinstance(asked, dict):

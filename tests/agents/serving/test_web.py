@@ -106,6 +106,8 @@ FOREIGN = {
     "another path": (post(path="/scores/../../etc/passwd"), 404),
     "another method": (b"GET /scores HTTP/1.1\r\nHost: localhost\r\n\r\n", 405),
     "no JSON": (post(b'{"ids": '), 400),
+    "no text": (post(b'{"ids": ["\\ud800 evil"]}'), 400),
+    "no text in a column's name": (post(b'{"rows": [{"\\udc00": 1}]}'), 400),
     "no object": (post(b'["a"]'), 400),
     "a depth": (post(b"[" * 60_000), 400),
     "a large body": (post(b" " * (web.MOST_BODY + 1)), 413),
