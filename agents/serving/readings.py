@@ -25,10 +25,12 @@ class Readings(Generic[T]):
         self._me, self._spawn = me, spawn
         self._found: OrderedDict[tuple[str, ...], tuple[T, float]] = OrderedDict()
         self._failed: dict[tuple[str, ...], tuple[JobProblem, float]] = {}
-        self._busy: set[tuple[str, ...]] = set()
+        self._busy = False  # one at a time: what is being made takes as much memory as what is held
+        self._generation = 0
 
     def clear(self) -> None:
-        """Forget all: settings have changed."""
+        """Forget all, what is being made too: settings have changed."""
+        self._generation += 1
         self._found.clear()
         self._failed.clear()
 
@@ -54,18 +56,21 @@ class Readings(Generic[T]):
         if problem is not None and loop_time() - since < FAILED_SECONDS:
             if name not in self._found:
                 raise problem
-        elif name not in self._busy:
-            self._busy.add(name)
-            self._spawn(self._make(name, make))
+        elif not self._busy:
+            self._busy = True
+            self._spawn(self._make(name, make, self._generation))
 
-    async def _make(self, name: tuple[str, ...], make: Callable[[], T]) -> None:
+    async def _make(self, name: tuple[str, ...], make: Callable[[], T], generation: int) -> None:
         try:
-            self._found[name] = await asyncio.to_thread(make), loop_time()
-            self._failed.pop(name, None)
+            made = await asyncio.to_thread(make)
+            if generation == self._generation:
+                self._found[name] = made, loop_time()
+                self._failed.pop(name, None)
         except JobProblem as problem:
-            self._failed[name] = problem, loop_time()
+            if generation == self._generation:
+                self._failed[name] = problem, loop_time()
         finally:
-            self._busy.discard(name)
+            self._busy = False
         while len(self._found) > MOST:
             self._found.popitem(last=False)
         while len(self._failed) > MOST:
