@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 import structlog
+from structlog.dev import ConsoleRenderer, plain_traceback
 from structlog.typing import EventDict
 
 from tercet.agents.core.library_log import TALKATIVE, LibraryLogHandler
@@ -17,8 +18,10 @@ def quieten_logs() -> None:
     """Log errors alone, unless the program has set up structlog itself."""
     if structlog.is_configured():
         return
+    # Others show local variables in a traceback: rows, or keys.
+    renderer = ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain_traceback)
     structlog.configure(
-        processors=[_drop_raised, *structlog.get_config()["processors"]],
+        processors=[_drop_raised, *structlog.get_config()["processors"][:-1], renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
