@@ -63,6 +63,12 @@ SERVED = Group(
     (
         Disclosure("label party", SERVING, "the score of each row that it asks for", _LASTING),
         Disclosure("label party", SERVING, "of each whether all partners have it and may score it"),
+        Disclosure(
+            "label party",
+            SERVING,
+            "of a changed row each partner's change",
+            "rescoring = false; noise",
+        ),
         Disclosure("partners", SERVING, "which of their own rows are asked for, and when"),
         Disclosure("partners", SERVING, "hashes of other ids that are asked for", "a key of the two parties"),
         Disclosure("broker", SERVING, "when the label party asks, and the size of what it asks"),
