@@ -92,7 +92,9 @@ class AlignedTable:
         """
         marks = await self._choose_held_out(evaluation)
         try:
-            agrees = self.draws.matches_held_out(await self.context.compute(marks_digest, marks))
+            agrees = self.draws.matches_held_out(
+                await self.context.compute(marks_digest, marks), self.context.fold or 0
+            )
         except OSError as error:
             raise disk_problem(self.context, error) from None
         if not agrees:

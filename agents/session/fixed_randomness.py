@@ -26,7 +26,7 @@ class StoredRandomness(Strict):
     rows: Digest
     draws: tuple[Digest, ...] = Field(default=(), repr=False)
     partners: dict[Name, Digest] = {}  # what each of them has committed to
-    held_out: Digest | None = Field(default=None, repr=False)  # which rows are
+    held_out: dict[str, Digest] = Field(default={}, repr=False)  # which rows are, by fold; 0 without folds
 
 
 class FixedRandomness:
@@ -90,15 +90,16 @@ class Draws:
             self._change(partners={**partners, partner: commitment})
         return partners.get(partner, commitment) == commitment
 
-    def matches_held_out(self, digest: bytes) -> bool:
-        """Tell whether the held-out rows are those of earlier attempts.
+    def matches_held_out(self, digest: bytes, fold: int) -> bool:
+        """Tell whether the held-out rows are those of earlier attempts; `fold` is 0 without folds.
 
         Raises:
             OSError: it cannot be kept.
         """
-        if self._stored.held_out is None:
-            self._change(held_out=digest)
-        return self._stored.held_out == digest
+        held_out = self._stored.held_out
+        if str(fold) not in held_out:
+            self._change(held_out={**held_out, str(fold): digest})
+        return held_out.get(str(fold), digest) == digest
 
     def _change(self, **fields: Any) -> None:
         self._stored = self._stored.model_copy(update=fields)
@@ -111,4 +112,4 @@ class Draws:
             OSError: the disk does not take it.
         """
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_durably(self._path, msgpack.packb(self._stored.model_dump(exclude_none=True)))
+        write_durably(self._path, msgpack.packb(self._stored.model_dump()))

@@ -69,15 +69,27 @@ def test_a_partner_that_commits_to_something_else_is_noticed(tmp_path: Path) -> 
 
 def test_other_held_out_rows_are_noticed(tmp_path: Path) -> None:
     """In a later attempt; a file of a release that did not store them is read all the same."""
-    first = begun_at(tmp_path / "job")()
-    assert set(msgpack.unpackb((tmp_path / "job" / FILE).read_bytes())) == {"rows", "draws", "partners"}
+    first, path = begun_at(tmp_path / "job")(), tmp_path / "job" / FILE
+    stored = msgpack.unpackb(path.read_bytes())
+    assert stored.pop("held_out") == {}
+    path.write_bytes(msgpack.packb(stored))
     older = begun_at(tmp_path / "job", system_randomness)
     assert older() == first
-    assert older.matches_held_out(b"1" * 32)
+    assert older.matches_held_out(b"1" * 32, 0)
     again = begun_at(tmp_path / "job")
-    assert again.matches_held_out(b"1" * 32)
-    assert not again.matches_held_out(b"2" * 32)
-    assert not begun_at(tmp_path / "job").matches_held_out(b"2" * 32)
+    assert again.matches_held_out(b"1" * 32, 0)
+    assert not again.matches_held_out(b"2" * 32, 0)
+    assert not begun_at(tmp_path / "job").matches_held_out(b"2" * 32, 0)
+
+
+def test_each_fold_holds_out_rows_of_its_own(tmp_path: Path) -> None:
+    """And the same ones in a later attempt."""
+    first = begun_at(tmp_path / "job")
+    assert first.matches_held_out(b"1" * 32, 1)
+    assert first.matches_held_out(b"2" * 32, 2)
+    again = begun_at(tmp_path / "job")
+    assert again.matches_held_out(b"2" * 32, 2)
+    assert not again.matches_held_out(b"2" * 32, 1)
 
 
 def test_only_the_agents_own_user_may_read_what_was_drawn(tmp_path: Path) -> None:
