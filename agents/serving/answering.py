@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -20,7 +21,7 @@ from tercet.agents.policy.signature import TOLERANCE_SECONDS
 from tercet.agents.serving.consent import check_part, served_table
 from tercet.agents.serving.partial_scores import PartialScores
 from tercet.agents.serving.readings import Readings
-from tercet.agents.serving.served_rows import ServedRows
+from tercet.agents.serving.served_rows import DayCount, ServedRows
 from tercet.agents.serving.served_table import read_part, read_table
 from tercet.agents.serving.serving_audit import ServingAudit, serving_run
 from tercet.broker.interface import topology
@@ -66,7 +67,8 @@ class ScoreAnswerer:
     ) -> None:
         self._settings, self._services, self._spawn = settings, services, spawn
         self._readings: Readings[PartialScores] = Readings(settings.party, spawn)
-        self._rows: dict[bytes, ServedRows] = {}
+        self._rows: WeakValueDictionary[bytes, ServedRows] = WeakValueDictionary()  # of models whose reading is held
+        self._days: dict[str, DayCount] = {}  # by label party
         self._rates = RateLimiter(MOST_A_SECOND, 1.0 / MOST_A_SECOND)
         self._complaints = RateLimiter(BURST, EVERY_SECONDS)
         self._at_once = 0
@@ -127,11 +129,12 @@ class ScoreAnswerer:
             self._log.warning("a table that is served", table=name, why=note)
         others = [party for party in part.parties if party not in {settings.party, label}]
         try:
-            run = serving_run(part)
-            scored = ScoredIds(settings.state, (part.job, part.run), run)
+            run, scored = serving_run(part), _scored_ids(settings, part)
             key = scored.own_key()
-            if run not in self._rows:
-                self._rows[run] = ServedRows(scored)
+            if label not in self._days:
+                self._days[label] = _count_today(settings, label)
+            rows = self._rows.get(run) or ServedRows(scored, self._days[label])
+            self._rows[run] = rows
         except (UnusableMarks, OSError) as problem:
             reason = f"{settings.party} cannot note which rows a model has scored, and lets none be scored without"
             raise JobProblem("disk.write", settings.party, reason, str(problem)) from None
@@ -141,7 +144,7 @@ class ScoreAnswerer:
             table,
             key=key,
             zero_keys={party: self._shared(settings, party, zero_purpose(part)) for party in others},
-            rows=self._rows[run],
+            rows=rows,
             audit=ServingAudit(settings, part, name, services.budget, services.log),
         )
 
@@ -173,3 +176,20 @@ class ScoreAnswerer:
             await publish_patiently(self._services.broker, envelope)
         except BrokerError as error:
             self._log.warning("scores could not be sent", partner=request.sender, why=str(error))
+
+
+def _scored_ids(settings: Settings, part: ModelPart) -> ScoredIds:
+    return ScoredIds(settings.state, (part.job, part.run), serving_run(part))
+
+
+def _count_today(settings: Settings, label: str) -> DayCount:
+    """Count what a label party has asked for today, by the files of all its models."""
+    day = DayCount()
+    for folder in (settings.state / "models").iterdir():
+        try:
+            part, _ = read_part(settings, folder.name)
+        except JobProblem:
+            continue  # without a usable part it has answered for nothing
+        if part.label_party == label:
+            day.add(ServedRows(_scored_ids(settings, part), day).of_today)
+    return day

@@ -54,7 +54,6 @@ class PartialScores:
         self._settings, self._part, self._table, self._key = settings, part, table, key
         self.digest = part.digest
         self._zero_keys, self._rows, self._audit = zero_keys, rows, audit
-        self._lock = asyncio.Lock()
 
     async def share(self, hashes: Hashes, *, rescoring: bool, most_rows: int) -> Words:
         """Make this party's share of the scores, and of whether there are any: (rows, outputs + 1).
@@ -70,7 +69,7 @@ class PartialScores:
         ids = [self._table.ids[int(place)].as_py().encode() for place in places[there]]
         words = self._table.words[places[there]]
         answers = self._rows.make(*self._marks(ids, words))
-        async with self._lock:
+        async with self._rows.day.lock:
             asked = self._count_asked(hashes, most_rows)
             allowed = await self._allow(asked, answers, rescoring=rescoring, most_rows=most_rows)
         for at, one, part in zip(there[allowed], np.array(ids, object)[allowed], words[allowed], strict=True):
@@ -121,11 +120,11 @@ class PartialScores:
 
     def _spend(self, new: int, most_answers: int, most_rows: int) -> None:
         me, rows = self._settings.party, self._rows
-        if rows.of_today + new > most_rows:
+        if rows.day.count + new > most_rows:
             raise JobProblem(
                 "policy.exposure",
                 me,
-                f"{self._part.label_party} has asked for {rows.of_today} rows one by one today, and {me} allows "
+                f"{self._part.label_party} has asked for {rows.day.count} rows one by one today, and {me} allows "
                 f"{most_rows} in a day: wait, or ask {me} whether it raises served_rows_a_day under its [tables]",
             )
         self._audit.spend(rows.count, new, most_answers, self._table.record_bits)

@@ -3,6 +3,7 @@
 It holds keyed hashes. `scored_ids` writes them to the disk before an answer leaves.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,35 +18,69 @@ from tercet.tables.core.durable import flush
 
 Answers = NDArray[np.void]  # of dtype SERVED
 ASKED: Final = 0  # in an answer's place: the record is of a hash that was asked for, not of a row's id
+MOST_RECENT: Final = 2**14  # rows that take ten times as much memory, until they are sorted in
+
+
+class DayCount:
+    """Counts what one label party asks for in a day, by all models.
+
+    Attributes:
+        lock: who counts, and then notes, holds it.
+        clock: seconds since 1970.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        self.lock, self.clock = asyncio.Lock(), clock
+        self._day, self._count = 0, 0
+
+    @property
+    def today(self) -> int:
+        """Days since 1970."""
+        return int(self.clock() // DAY_SECONDS)
+
+    @property
+    def count(self) -> int:
+        """Ids that were asked for today."""
+        return self._count if self._day == self.today else 0
+
+    def add(self, more: int) -> None:
+        """Count more of today."""
+        self._day, self._count = self.today, self.count + more
 
 
 class ServedRows:
     """Holds questions and answers of one model at one party.
 
+    It takes 16 bytes for each.
+
     Attributes:
+        day: of the label party.
         count: hashes that were asked for, and each row's answers beside the first.
         most_answers: for one row.
+        of_today: the part of `count` that was of today when the file was read.
     """
 
-    def __init__(self, scored: ScoredIds, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, scored: ScoredIds, day: DayCount) -> None:
         """Read the earlier answers; remove a last one that a crash has torn.
 
         Raises:
             OSError: the file cannot be read or mended.
         """
-        self._scored, self._clock = scored, clock
-        self._answers: dict[int, tuple[int, ...]] = {}
-        self._day, self._of_day = 0, 0
-        self.count = 0
-        self.most_answers = 0
+        self._scored, self.day = scored, day
         found = read_served(scored.served_path)
         _cut(scored.served_path, found.nbytes)
-        self._add(found)
+        answers = found[found["answer"] != ASKED]
+        _, first, counts = np.unique(answers["id"], return_index=True, return_counts=True)
+        counted = np.append(found["day"][found["answer"] == ASKED], np.delete(answers["day"], first))
+        self.count, self.of_today = len(counted), int((counted == day.today).sum())
+        self.most_answers = int(counts.max(initial=0))
+        self._ids, self._answers = _sorted(found["id"], found["answer"])
+        self._recent: dict[int, tuple[int, ...]] = {}  # those that are not among the sorted ones yet
 
     def make(self, ids: NDArray[np.uint64], answers: NDArray[np.uint64]) -> Answers:
         """Make records of today's."""
         found = np.empty(len(ids), SERVED)
-        found["id"], found["answer"], found["day"] = ids, answers, self._today
+        found["id"], found["answer"], found["day"] = ids, answers, self.day.today
         return found
 
     def has(self, answers: Answers) -> NDArray[np.bool_]:
@@ -60,11 +95,6 @@ class ServedRows:
         """Count the answers for one row at most, once these are given too."""
         return max([self.most_answers, *(len(self._of(one)) + 1 for one in answers)])
 
-    @property
-    def of_today(self) -> int:
-        """The part of `count` that is of today."""
-        return self._of_day if self._day == self._today else 0
-
     def note(self, answers: Answers, *, repeat: bool) -> NDArray[np.bool_]:
         """Write new answers to the disk; tell of which no other job has scored the row.
 
@@ -76,23 +106,30 @@ class ServedRows:
         return fresh
 
     def _of(self, answer: np.void) -> tuple[int, ...]:
-        return self._answers.get(int(answer["id"]), ())
-
-    @property
-    def _today(self) -> int:
-        return int(self._clock() // DAY_SECONDS)
+        one = answer["id"]
+        start, end = np.searchsorted(self._ids, one), np.searchsorted(self._ids, one, "right")
+        return (*self._answers[start:end].tolist(), *self._recent.get(int(one), ()))
 
     def _add(self, answers: Answers) -> None:
+        before = self.count
         for one in answers:
-            known, day = self._of(one), int(one["day"])
-            if day != self._day:
-                self._day, self._of_day = day, 0
-            self._answers[int(one["id"])] = (*known, int(one["answer"]))
+            known, name = len(self._of(one)), int(one["id"])
+            self._recent[name] = (*self._recent.get(name, ()), int(one["answer"]))
             if known or one["answer"] == ASKED:
-                self._of_day += 1
                 self.count += 1
             if one["answer"] != ASKED:
-                self.most_answers = max(self.most_answers, len(known) + 1)
+                self.most_answers = max(self.most_answers, known + 1)
+        self.day.add(self.count - before)
+        if len(self._recent) > MOST_RECENT:
+            pairs = [(one, answer) for one, found in self._recent.items() for answer in found]
+            more = np.array(pairs, np.uint64)
+            self._ids, self._answers = _sorted(np.append(self._ids, more[:, 0]), np.append(self._answers, more[:, 1]))
+            self._recent = {}
+
+
+def _sorted(ids: NDArray[np.uint64], answers: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    order = np.argsort(ids, kind="stable")
+    return ids[order], answers[order]
 
 
 def _cut(path: Path, size: int) -> None:

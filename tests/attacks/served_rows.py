@@ -17,7 +17,7 @@ import pyarrow as pa
 from tercet.agents.alignment.scored_ids import ScoredIds
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.serving.partial_scores import PartialScores
-from tercet.agents.serving.served_rows import ServedRows
+from tercet.agents.serving.served_rows import DayCount, ServedRows
 from tercet.agents.serving.served_table import MISSING, ServedTable
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.scoring.scores import decode_scores, encode_scores
@@ -81,7 +81,7 @@ def found_by_refusals(folder: Path, *, protected: bool) -> int:
     ids = pa.array([f"customer {number}" for number in range(ROWS)], pa.large_string())
     table = ServedTable(ids[::2], encode_scores(parts()[::2, None]), key, 100.0)
     answering = partner()
-    answering._table, answering._rows = table, ServedRows(ScoredIds(folder, ("model", ""), bytes(32)))
+    answering._table, answering._rows = table, ServedRows(ScoredIds(folder, ("model", ""), bytes(32)), DayCount())
     answering._part.label_party = "bank"
     if not protected:
         count = answering._asked

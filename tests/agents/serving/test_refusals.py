@@ -180,8 +180,29 @@ async def test_a_days_rows_are_bounded(tmp_path: Path) -> None:
         assert (await failure(stage, TWO, [third])).code == "policy.exposure"
         assert len(await scores(stage, TWO, [first, second])) == 2
         (rows,) = stage.agents[CARD]._serving._answering._rows.values()
-        rows._clock = lambda: time.time() + DAY_SECONDS
+        rows.day.clock = lambda: time.time() + DAY_SECONDS
         assert len(await scores(stage, TWO, [third])) == 1
+
+
+def test_a_days_rows_are_those_of_all_models_of_a_label_party(tmp_path: Path) -> None:
+    """Also over a restart, and before the other model is asked for."""
+    other = replace(TWO, epochs=TWO.epochs + 1)
+    copy_of(other, tmp_path)
+    tables = copy_of(TWO, tmp_path)
+    first, second, third = ids_of(tables, *TWO.parties)[:3]
+
+    async def serve() -> None:
+        async with serving(TWO, tmp_path, {CARD: {"served_rows_a_day": 2}}) as stage:
+            assert len(await scores(stage, TWO, [first])) == 1
+            model = other.description().id
+            assert len(await scores(stage, TWO, [second], model=model)) == 1
+            for _ in range(2):
+                for asked in ({}, {"model": model}):
+                    assert (await failure(stage, TWO, [third], **asked)).code == "policy.exposure"
+                await stage.stop(CARD)
+                await stage.start(CARD)
+
+    asyncio.run(serve())
 
 
 async def test_ids_that_a_partner_lacks_count_as_those_that_it_has(tmp_path: Path) -> None:
