@@ -191,7 +191,10 @@ class Agent:
         return await self._serving.score(request) if isinstance(request, ScoreQuery) else await self.answer(request)
 
     async def answer(self, request: Request, *, on_page: bool = False) -> Status:
-        """Answer what the party's own console asks, through the broker or at the agent's socket, or its page."""
+        """Answer what the party's own console asks, or its page (`on_page`).
+
+        A console asks through the broker or at the agent's socket.
+        """
         if isinstance(request, Prune):
             return await self.requests.prune(request)
         more: dict[str, Any] = {}
