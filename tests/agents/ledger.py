@@ -767,9 +767,8 @@ def said_commitment(heard: Heard, address: Address) -> Message:
 
 def split_key(heard: Heard) -> bytes:
     """The key by which rows are held out, of a run that has found no earlier one."""
-    job = heard.job
-    assert isinstance(job, TrainingJob)
-    return heard.alignment_key if job.evaluation.split is None else key_of(heard, "named split")
+    split = heard.job.evaluation.split if isinstance(heard.job, TrainingJob) else None
+    return heard.alignment_key if split is None else key_of(heard, "named split")
 
 
 def said_split(heard: Heard, address: Address) -> Message:
@@ -791,11 +790,12 @@ def said_presence(heard: Heard, address: Address) -> Message:
 
 
 def said_rows(heard: Heard, address: Address) -> Message:
-    """The count, and a keyed digest of the ids in order."""
+    """The count, and a keyed digest of the ids in order and of the split's key."""
     code, common = hmac.new(key_of(heard, "rows"), digestmod="sha256"), common_ids(heard)
     for one in common:
         code.update(struct.pack("<I", len(one.encode())) + one.encode())
-    return AlignedRows(rows=len(common), ids=hmac.digest(code.digest(), address.sender.encode(), "sha256"))
+    compared = hmac.digest(derive_subkey(split_key(heard), "compared rows"), code.digest(), "sha256")
+    return AlignedRows(rows=len(common), ids=hmac.digest(compared, address.sender.encode(), "sha256"))
 
 
 def said_held_out(heard: Heard, _: Address) -> Message:
