@@ -112,4 +112,4 @@ class Draws:
             OSError: the disk does not take it.
         """
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_durably(self._path, msgpack.packb(self._stored.model_dump()))
+        write_durably(self._path, msgpack.packb(self._stored.model_dump(exclude_defaults=True)))
