@@ -1,5 +1,5 @@
 # Tercet's commands. Each creates what it needs in .venv; nothing outside this folder is changed, except that
-# `make test` installs Debian's rabbitmq-server and postgresql when there are none and it runs as root or in CI.
+# `make test` installs Debian's rabbitmq-server, postgresql and chromium when there are none and it runs as root or in CI.
 
 VENV := .venv
 BIN := $(VENV)/bin

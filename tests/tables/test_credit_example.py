@@ -65,7 +65,7 @@ def test_all_that_the_demo_reads_is_in_the_package():
     setup = tomllib.loads((CREDIT.parents[1] / "pyproject.toml").read_text())["tool"]["setuptools"]
     patterns = [name.removeprefix("credit/") for name in setup["package-data"]["tercet"]]
     left_out = {p.name for p in CREDIT.iterdir() if p.is_file() and not any(fnmatch(p.name, each) for each in patterns)}
-    assert left_out == {"split.py", "deploy.sh"}
+    assert left_out == {"split.py", "deploy.sh", "credit.ipynb"}
 
 
 def test_nine_in_ten_of_each_partys_customers_are_the_others_too(ids):

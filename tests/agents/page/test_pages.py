@@ -74,6 +74,7 @@ async def test_curves_grow_where_the_party_may_know_them(tmp_path: Path) -> None
     async with paged(tmp_path) as site:
         web = await site.person("ada", Role.VIEWER)
         job_id = await waiting_job(site, evaluation=asks, epochs=6)
+        site.page._views.watcher.look()  # it does so every second, and the job may take less
         site.stage.agents[CARD].jobs.runs[job_id].approve("bob")
         ended = (await site.stage.ended(job_id))[CARD]
         await site.stage.until(lambda: len(site.page._views.watcher.curves[job_id].losses) == 6)
