@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
+from tercet.agents.core.templates import template_environment
 from tercet.agents.kit.logins import credentials_text, hash_passwords
 from tercet.agents.kit.toml_text import toml_value
 from tercet.broker.rabbitmq.definitions import definitions
@@ -79,14 +80,8 @@ def _values(consortium: Consortium, party: str, *, passwords: bool) -> dict[str,
 
 @cache
 def _templates() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("tercet.agents.kit"),
-        autoescape=False,  # noqa: S701 - neither TOML nor Markdown is HTML; names and addresses have no markup
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    # Neither TOML nor Markdown is HTML; names and addresses have no markup.
+    environment = template_environment("kit", "templates", escape=False)
     environment.filters["toml"] = toml_value
     return environment
 

@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from starlette.responses import HTMLResponse
 
 from tercet.agents.core.shipped_files import shipped
+from tercet.agents.core.templates import template_environment
 from tercet.schemas.core.visible import escape_invisible
 
 ASSETS: Final = {"page.css": "text/css", "page.js": "text/javascript"}
@@ -20,13 +21,7 @@ TONES: Final = {"done": "good", "failed": "bad", "cancelled": "quiet", "approval
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("tercet.agents.page", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = template_environment("page", "templates", escape=True)
     environment.filters |= {"count": "{:,}".format, "ago": ago, "moment": moment, "tone": tone}
     environment.filters |= {"figure": figure, "duration": duration}
     return environment

@@ -5,7 +5,6 @@ its end: a copy of the last hash in another place reveals that. Or they can writ
 that end each job reveal that.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -17,6 +16,7 @@ from typing import Any, Final
 
 from tercet.broker.sealing.identity import Forged, Identity, PublicIdentity, parse_public
 from tercet.schemas.files.invalid import Invalid
+from tercet.tables.core.durable import append_whole
 
 GENESIS: Final = "0" * 64
 FIELDS: Final = frozenset({"seq", "time", "event", "job", "run", "fields", "previous", "hash"})
@@ -208,17 +208,6 @@ class AuditLog:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         try:
-            before = os.fstat(descriptor).st_size
-            try:
-                _write_whole(descriptor, line)
-            except OSError:
-                os.ftruncate(descriptor, before)  # a half-written line would have to be mended after a restart
-                raise
+            append_whole(descriptor, line)
         finally:
             os.close(descriptor)
-
-
-def _write_whole(descriptor: int, line: bytes) -> None:
-    if os.write(descriptor, line) < len(line):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    os.fsync(descriptor)

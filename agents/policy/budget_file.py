@@ -3,7 +3,6 @@
 A line holds names, a run and numbers, never a row. `budget` knows what the numbers mean.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from tercet.schemas.files.invalid import Invalid
-from tercet.tables.core.durable import write_durably
+from tercet.tables.core.durable import append_whole, write_durably
 
 FILE: Final = "exposure.jsonl"  # in the state folder
 FORMAT: Final = 1
@@ -83,12 +82,7 @@ class BudgetFile:
         line, last = _line(spending._asdict(), self._last)
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
         try:
-            before = os.fstat(descriptor).st_size
-            try:
-                _write_whole(descriptor, line)
-            except OSError:
-                os.ftruncate(descriptor, before)
-                raise
+            append_whole(descriptor, line)
         finally:
             os.close(descriptor)
         self._last = last
@@ -157,9 +151,3 @@ def _line(content: dict[str, Any], previous: str) -> tuple[bytes, str]:
 
 def _canonical(content: dict[str, Any]) -> bytes:
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode()
-
-
-def _write_whole(descriptor: int, line: bytes) -> None:
-    if os.write(descriptor, line) < len(line):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    os.fsync(descriptor)

@@ -9,8 +9,9 @@ from functools import cache, partial
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Template
 
+from tercet.agents.core.templates import template_environment
 from tercet.agents.evaluation.metrics import OF_CLASSES, Curves
 from tercet.agents.reports import charts
 from tercet.agents.reports.charts import Chart
@@ -44,13 +45,7 @@ MOST_CONFUSED = 12  # classes; a larger matrix cannot be read
 @cache
 def _template() -> Template:
     """Compile the template once, in a tenth of a second."""
-    environment = Environment(
-        loader=PackageLoader("tercet.agents.reports", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = template_environment("reports", "", escape=True)
     environment.filters |= {
         "count": "{:,}".format,
         "number": number,

@@ -44,16 +44,25 @@ def append_durably(path: Path, content: bytes) -> None:
     is_new = not path.exists()
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        before = os.fstat(descriptor).st_size
-        try:
-            _write_whole(descriptor, content)
-        except OSError:
-            os.ftruncate(descriptor, before)
-            raise
+        append_whole(descriptor, content)
     finally:
         os.close(descriptor)
     if is_new:
         flush(path.parent)
+
+
+def append_whole(descriptor: int, content: bytes) -> None:
+    """Append to an open file; all of it is on the disk when this returns.
+
+    Raises:
+        OSError: the disk does not take it; the file has not changed.
+    """
+    before = os.fstat(descriptor).st_size
+    try:
+        _write_whole(descriptor, content)
+    except OSError:
+        os.ftruncate(descriptor, before)  # a half-written line would have to be mended after a restart
+        raise
 
 
 def _write_whole(descriptor: int, content: bytes) -> None:
