@@ -15,6 +15,7 @@ from unittest.mock import patch
 from jinja2 import Environment
 from starlette.convertors import CONVERTOR_TYPES
 
+from tercet.agents.core.templates import template_environment
 from tercet.agents.daemon import http_server
 from tercet.agents.page import guard, rendering, sessions, views
 from tercet.agents.page.users import Role
@@ -213,10 +214,11 @@ async def _write_markup(site: Site) -> float:
 def unescaped() -> Iterator[None]:
     """Take texts for markup."""
 
-    def make(**options: Any) -> Environment:
-        return Environment(**options | {"autoescape": False})
+    def make(*path: str, escape: bool) -> Environment:
+        assert escape, "the page asks for escaped texts"
+        return template_environment(*path, escape=False)
 
-    with patch.object(rendering, "Environment", make):
+    with patch.object(rendering, "template_environment", make):
         rendering._environment.cache_clear()
         try:
             yield
