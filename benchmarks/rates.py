@@ -24,7 +24,7 @@ from tercet.mpc.plan.plan import Plan, PlanRefused, Request
 from tercet.mpc.plan.planner import make_plan, public_norm
 from tercet.mpc.randomness.secret_order import Order
 from tercet.mpc.reference import linear as reference
-from tercet.schemas.files.job import Training
+from tercet.schemas.files.job import Training, usual_epochs
 from tercet.tables.core.table import Table
 from tercet.tables.encoding.encoding import Encoding
 from tercet.tables.encoding.entropy import record_bits
@@ -138,7 +138,7 @@ class Measured(NamedTuple):
 
 def measure(data: Data, seed: int, training: Training | None = None) -> Measured:
     """Train by the oracle as a job would that says nothing of its training, and compare with the optimum."""
-    rng, training = np.random.default_rng(seed), training or Training()
+    rng, training = np.random.default_rng(seed), training or Training(epochs=usual_epochs(data.link))
     held_out = rng.random(len(data.label)) < HOLDOUT
     rows, link = int((~held_out).sum()), LINKS[data.link]
     encodings = [_encoding(table, ~held_out) for table in data.tables]
@@ -146,14 +146,19 @@ def measure(data: Data, seed: int, training: Training | None = None) -> Measured
     outputs = int(data.label.max()) + 1 if link.classes else 1
     y = link.centre(data.label if scaling is None else scaling.apply(data.label), outputs)
     bits = [record_bits(e, iter([rows_of(t, ~held_out)])) for e, t in zip(encodings, data.tables, strict=True)]
-    rate, batch = training.rate, training.batch
+    columns = tuple(len(encoding.names) for encoding in encodings)
+    batch = auto_batch(rows) if isinstance(training.batch, str) else training.batch
+    rate = training.rate
+    if isinstance(rate, str):
+        spreads = [encoding.spread for encoding in encodings]
+        rate = auto_rate(data.link, spreads, columns_per_row=sum(columns) / batch, hidden=False)
     request = Request(
         model=data.link,
         rows=rows,
-        columns=tuple(len(encoding.names) for encoding in encodings),
-        batch=auto_batch(rows) if isinstance(batch, str) else batch,
+        columns=columns,
+        batch=batch,
         epochs=training.epochs,
-        rate=auto_rate(data.link, [e.spread for e in encodings], hidden=False) if isinstance(rate, str) else rate,
+        rate=rate,
         schedule=training.schedule,
         decay=training.decay,
         held_out=int(held_out.sum()),

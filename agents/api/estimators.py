@@ -47,7 +47,7 @@ class _Joint(BaseEstimator):  # type: ignore[misc]  # of a library without types
         model: Literal["logistic", "one-vs-rest", "softmax", "linear", "poisson", "gamma"] | None = None,
         hidden: Sequence[int] = (),
         activation: Activation = "silu",
-        epochs: int = 30,
+        epochs: int | None = None,
         batch: int | Literal["auto"] = "auto",
         rate: float | Literal["auto"] = "auto",
         schedule: Schedule | None = None,
@@ -85,7 +85,8 @@ class _Joint(BaseEstimator):  # type: ignore[misc]  # of a library without types
         """Arrange a job over the parts, with the label at the first party."""
         owner, name = next(iter(parts)), unused_name("label", parts)
         tables = parts | {owner: parts[owner].append_column(name, pa.array(label))}
-        fields = {name: getattr(self, name) for name in ("epochs", "batch", "rate", "decay", "l2", "loss")}
+        fields = {name: getattr(self, name) for name in ("batch", "rate", "decay", "l2", "loss")}
+        fields |= {"epochs": self.epochs} if self.epochs is not None else {}
         fields |= {"schedule": self.schedule} if self.schedule is not None else {}
         fields |= {"helper_sees": self.helper_sees} if self.helper_sees is not None else {}
         if len(self.hidden):
@@ -196,7 +197,7 @@ class JointClassifier(ClassifierMixin, _Joint):  # type: ignore[misc]
         model: a link; None for the usual one.
         hidden: the width of each hidden layer; without any it is a linear model.
         activation: of hidden layers.
-        epochs, batch, rate, schedule, decay, l2: as in [training] of a job.
+        epochs, batch, rate, schedule, decay, l2: as in [training] of a job; None for what fits most tables.
         helper_sees: as in [privacy] of a job; None for nothing.
         loss: whether each epoch's training loss is in `history_`; it needs 32 rows of each class.
         options: by party what [tables.NAME] of its settings may say, such as `categorical`.

@@ -178,7 +178,7 @@ def check_sense(context: JobContext) -> None:
 
 def _request(context: JobContext, job: TrainingJob, profiles: Sequence[Profile]) -> Request:
     """Make a plan request while rows are unknown; "auto" becomes the smallest batch."""
-    training = resolve_defaults(job, 0, ()).model_dump()
+    training = resolve_defaults(job, 0, (), ()).model_dump()
     return Request(
         model=job.link,
         rows=training["batch"],

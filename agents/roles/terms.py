@@ -155,7 +155,7 @@ def _plan(context: JobContext, job: TrainingJob, sizes: Sizes | Terms, tables: T
     Raises:
         JobProblem: the planner refuses; whoever wrote the job can mend it.
     """
-    training = resolve_defaults(job, sizes.rows, tables.spreads)
+    training = resolve_defaults(job, sizes.rows, tables.spreads, tables.columns)
     request = Request(
         model=job.link,
         rows=sizes.rows,

@@ -12,14 +12,22 @@ from tercet.schemas.files.job import Training, TrainingJob
 from tercet.tables.encoding.encoding import Encoding
 
 
-def resolve_defaults(job: TrainingJob, rows: int, spreads: Sequence[float]) -> Training:
-    """Give the job's training with numbers in the place of "auto"."""
-    training, found = job.training, dict[str, float]()
-    if training.batch == "auto":
-        found["batch"] = auto_batch(rows)
-    if training.rate == "auto":
-        found["rate"] = auto_rate(job.link, spreads, hidden=job.network is not None)
-    return training.model_copy(update=found)
+def resolve_defaults(job: TrainingJob, rows: int, spreads: Sequence[float], columns: Sequence[int]) -> Training:
+    """Give the job's training with numbers in the place of "auto".
+
+    Args:
+        job: the job.
+        rows: that are trained on.
+        spreads: of each data party's encoded columns.
+        columns: how many each has.
+    """
+    training = job.training
+    batch = auto_batch(rows) if isinstance(training.batch, str) else training.batch
+    rate = training.rate
+    if isinstance(rate, str):
+        crowding = sum(columns) / min(batch, max(1, rows))
+        rate = auto_rate(job.link, spreads, columns_per_row=crowding, hidden=job.network is not None)
+    return training.model_copy(update={"batch": batch, "rate": rate})
 
 
 def series_of_job(job: TrainingJob) -> Blind | None:

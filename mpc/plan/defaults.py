@@ -3,10 +3,12 @@
 It sees the job's public numbers only; every party computes the same. docs/benchmarks.md says how well that fits.
 
 Whitened columns of one party have variance 1 in each direction, so those of P parties and the intercept together have
-at most P + 1 in any. With c the curvature of the loss, descent by whole epochs diverges above 2 / (c (P + 1)). A
-quarter of that leaves room for batches, and for links whose curvature grows with the score.
+at most P + 1 in any. A batch of B rows adds k / B, of k columns. With c the curvature of the loss, descent diverges
+above 2 / (c (P + 1 + k / B)). Three quarters of that suit links whose errors are bounded. Others, whose errors grow
+with the score, get a quarter, and three times as many epochs.
 """
 
+import math
 from collections.abc import Sequence
 
 from tercet.mpc.functions.links import LINKS
@@ -25,13 +27,18 @@ def auto_batch(rows: int) -> int:
     return max(LEAST_ROWS, min(USUAL_ROWS, rows // BATCHES), min(MOST_ROWS, rows // MOST_BATCHES))
 
 
-def auto_rate(model: str, spreads: Sequence[float], *, hidden: bool) -> float:
+def auto_rate(model: str, spreads: Sequence[float], *, columns_per_row: float, hidden: bool) -> float:
     """Choose the rate of the first step.
 
     Args:
         model: The link.
         spreads: Of each data party, the variance of its encoded columns in any direction, at most; 1 if whitened.
-        hidden: Whether there are hidden layers. No bound holds for these, and the rate of whitened columns does well.
+        columns_per_row: Encoded columns of all parties, by rows of a batch.
+        hidden: Whether there are hidden layers. No bound holds for these, and a quarter of it does well without the
+            columns, and as if all parties whitened.
     """
-    spread = float(len(spreads)) if hidden else sum(spreads)
-    return 1.0 / (2.0 * LINKS[model].curvature * (spread + 1.0))
+    link = LINKS[model]
+    if hidden:
+        return 1.0 / (2.0 * link.curvature * (len(spreads) + 1.0))
+    part = 1.5 if math.isinf(link.reach(2.0)) else 0.5
+    return part / (link.curvature * (sum(spreads) + 1.0 + columns_per_row))

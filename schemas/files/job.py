@@ -18,6 +18,7 @@ from pydantic import (
     Tag,
     TypeAdapter,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_serializer,
     model_validator,
@@ -61,6 +62,7 @@ class Training(OmitUnset):
     """Says how long and how fast to train; what is not said fits most tables.
 
     Attributes:
+        epochs: how often all rows are used; a job without a word on them has `usual_epochs`.
         batch: rows of a step; "auto" is a sixteenth of those that are trained on, from 32 to 512, or more of many.
         rate: of the first step; "auto" follows from the model and the number of data parties.
         schedule: how the rate falls; "linear" is the default where the rate is "auto", else "constant".
@@ -266,6 +268,14 @@ def link_of(model: str, network: Network | None) -> str:
     return model if network is None else network.output
 
 
+def usual_epochs(model: str) -> int:
+    """Return how many epochs a model of this kind trains for, unless its job says that.
+
+    Classes without hidden layers take a larger rate, see docs/protocol.md.
+    """
+    return 10 if model in {"logistic", "one-vs-rest", "softmax"} else 30
+
+
 class EarlyStopping(Strict):
     """Stops when nothing has been gained for some epochs.
 
@@ -398,13 +408,20 @@ class TrainingJob(JobDescription):
     kind: Literal["training"] = "training"
     model: ModelKind
     network: Network | None = None
-    training: Training = Field(default_factory=Training)
+    training: Training = Field(default_factory=Training, validate_default=True)
     evaluation: Evaluation = Evaluation()
     early_stopping: EarlyStopping | None = None
     privacy: Privacy = Privacy()
     release: Release = "owners"
     accept_narrow: bool = False
     columns: tuple[tuple[Name, tuple[ColumnName, ...]], ...] = Field(default=(), max_length=MAX_PARTIES)
+
+    @field_validator("training")
+    @classmethod
+    def _train_as_long_as_usual(cls, training: Training, info: ValidationInfo) -> Training:
+        if "epochs" in training.model_fields_set:
+            return training
+        return training.model_copy(update={"epochs": usual_epochs(info.data.get("model", ""))})
 
     @model_validator(mode="after")
     def _columns_fit(self) -> Self:

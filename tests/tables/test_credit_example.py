@@ -169,7 +169,7 @@ def test_together_they_know_more_than_either(tables, ids):
     job = read_job(CREDIT / "job.toml")
     assert isinstance(job, TrainingJob)
     held_out, features, label = common_customers(tables, ids, job.evaluation.holdout)
-    training = resolve_defaults(job, int((~held_out).sum()), [1.0, 1.0])
+    training = resolve_defaults(job, int((~held_out).sum()), [1.0, 1.0], [])
     scores = {
         name: auc(label[held_out], sgd(x[~held_out], label[~held_out], training).scores(x[held_out]))
         for name, x in features.items()

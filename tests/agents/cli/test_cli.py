@@ -44,7 +44,7 @@ def short_job_in(folder: Path) -> Path:
         if path.is_file():
             (folder / path.name).write_bytes(path.read_bytes())
     job = folder / "job.toml"
-    job.write_text(JOB.replace("epochs = 12", "epochs = 1\nbatch = 512"))
+    job.write_text(JOB.replace("epochs = 10", "epochs = 1\nbatch = 512"))
     return job
 
 
@@ -289,10 +289,10 @@ def test_a_table_that_the_settings_do_not_list_exits_with_3(tercet, people):
 @pytest.mark.parametrize(
     ("change", "names"),
     [
-        (("epochs = 12", "epochs = 0"), "training.epochs"),
+        (("epochs = 10", "epochs = 0"), "training.epochs"),
         (('label = "bank"', 'label = "teller"'), "teller"),
         (('helper = "notary"', 'helper = "card"'), "helper and data party"),
-        (("epochs = 12", "epochs = 12\nbatsch = 512"), "batsch"),
+        (("epochs = 10", "epochs = 10\nbatsch = 512"), "batsch"),
         (('model = "logistic"', 'model = "forest"'), "model"),
         (("[training]", "[training"), "not TOML"),
     ],

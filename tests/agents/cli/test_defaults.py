@@ -51,17 +51,31 @@ def test_what_is_said_counts_and_the_rest_follows_from_model_parties_and_rows() 
     """Each word by itself."""
     tables = {"tables": (("bank", "customers"), ("card", "customers")), "label": "bank", "helper": "notary"}
     job = TrainingJob.model_validate({"name": "credit", "model": "linear", **tables})
-    assert resolve_defaults(job, 8000, (1.0, 1.0)).model_dump() == {
-        "epochs": 30, "batch": 500, "rate": 1 / 6, "schedule": "linear", "decay": 0.0, "l2": 0.0,
+
+    def resolve(job: TrainingJob) -> Training:
+        return resolve_defaults(job, 8000, (1.0, 1.0), (200, 300))
+
+    assert resolve(job).model_dump() == {
+        "epochs": 30, "batch": 500, "rate": 1 / 8, "schedule": "linear", "decay": 0.0, "l2": 0.0,
     }  # fmt: skip
-    said = job.model_copy(update={"training": Training(batch=64)})
-    assert (resolve_defaults(said, 8000, (1.0, 1.0)).batch, resolve_defaults(said, 8000, (1.0, 1.0)).rate) == (
-        64,
-        1 / 6,
-    )
+    said = job.model_copy(update={"training": Training(batch=250)})
+    assert (resolve(said).batch, resolve(said).rate) == (250, 1 / 10)
     said = job.model_copy(update={"training": Training(rate=0.25)})
-    assert (resolve_defaults(said, 8000, (1.0, 1.0)).batch, resolve_defaults(said, 8000, (1.0, 1.0)).rate) == (
-        500,
-        0.25,
-    )
+    assert (resolve(said).batch, resolve(said).rate) == (500, 0.25)
     assert said.training.schedule == "constant"
+
+
+@pytest.mark.parametrize(
+    ("model", "epochs"), [("logistic", 10), ("softmax", 10), ("one-vs-rest", 10), ("linear", 30), ("mlp", 30)]
+)
+def test_a_job_trains_for_as_many_epochs_as_its_model_needs_unless_it_says_how_many(model: str, epochs: int) -> None:
+    """Where errors are bounded the rate is larger."""
+    said: dict[str, Any] = {
+        "name": "credit",
+        "tables": (("bank", "a"), ("card", "b")),
+        "label": "bank",
+        "helper": "notary",
+    }
+    said |= {"model": model} | ({"network": {"hidden": (4,)}} if model == "mlp" else {})
+    assert TrainingJob.model_validate(said).training.epochs == epochs
+    assert TrainingJob.model_validate(said | {"training": {"epochs": 3}}).training.epochs == 3

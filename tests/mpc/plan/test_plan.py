@@ -90,21 +90,23 @@ def test_a_linear_schedule_ends_at_its_part_of_the_rate():
 
 
 @pytest.mark.parametrize(
-    ("model", "spreads", "hidden", "rate"),
+    ("model", "spreads", "crowding", "hidden", "rate"),
     [
-        ("logistic", (1.0, 1.0), False, 2 / 3),
-        ("logistic", (1.0, 1.0, 1.0), False, 1 / 2),
-        ("softmax", (1.0, 1.0), False, 1 / 3),
-        ("linear", (1.0, 1.0), False, 1 / 6),
-        ("poisson", (1.0, 1.0), False, 1 / 6),
-        ("gamma", (1.0, 1.0), False, 1 / 6),
-        ("logistic", (1.0, 8.0), False, 1 / 5),  # the second party does not whiten its eight columns
-        ("logistic", (7.0, 8.0), True, 2 / 3),
+        ("logistic", (1.0, 1.0), 0.0, False, 2.0),
+        ("logistic", (1.0, 1.0, 1.0), 0.0, False, 3 / 2),
+        ("one-vs-rest", (1.0, 1.0), 0.0, False, 2.0),
+        ("softmax", (1.0, 1.0), 0.0, False, 1.0),
+        ("linear", (1.0, 1.0), 0.0, False, 1 / 6),
+        ("poisson", (1.0, 1.0), 0.0, False, 1 / 6),
+        ("gamma", (1.0, 1.0), 0.0, False, 1 / 6),
+        ("logistic", (1.0, 1.0), 3.0, False, 1.0),  # three times as many columns as rows of a batch
+        ("logistic", (1.0, 8.0), 0.0, False, 3 / 5),  # the second party does not whiten its eight columns
+        ("logistic", (7.0, 8.0), 3.0, True, 2 / 3),
     ],
 )
-def test_an_automatic_rate_is_half_of_what_the_curvature_allows(model, spreads, hidden, rate):
-    """1 / (2 c (P + 1)), where P parties whiten."""
-    assert auto_rate(model, spreads, hidden=hidden) == pytest.approx(rate)
+def test_an_automatic_rate_is_a_part_of_what_the_curvature_allows(model, spreads, crowding, hidden, rate):
+    """3/4 of 2 / (c (P + 1 + k / B)) where errors are bounded, else a quarter; P parties whiten."""
+    assert auto_rate(model, spreads, columns_per_row=crowding, hidden=hidden) == pytest.approx(rate)
 
 
 def test_curvatures_are_the_slopes_that_links_have():

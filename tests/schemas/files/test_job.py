@@ -126,7 +126,7 @@ def test_a_job_may_leave_its_training_out(tmp_path: Path) -> None:
     left_out = read_job(written(tmp_path, ("[training]\nepochs = 2\nbatch = 64\nrate = 0.1\n", "")))
     assert isinstance(left_out, TrainingJob)
     training = left_out.training
-    assert (training.epochs, training.batch, training.rate, training.schedule) == (30, "auto", "auto", "linear")
+    assert (training.epochs, training.batch, training.rate, training.schedule) == (10, "auto", "auto", "linear")
     said = read_job(written(tmp_path, ("epochs = 2\nbatch = 64\n", "")))
     assert isinstance(said, TrainingJob)
     assert (said.training.schedule, said.training.batch) == ("constant", "auto")
