@@ -108,6 +108,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "functions",
             "arithmetic",
         },
+        "statistics": {"interface", "randomness", "plan", "arithmetic"},
         "blind": {"dealing", "network", "linear", "interface", "randomness", "plan", "functions", "arithmetic"},
         "dealing": {"network", "linear", "interface", "randomness", "plan", "functions", "arithmetic"},
         "network": {"linear", "interface", "randomness", "plan", "arithmetic"},

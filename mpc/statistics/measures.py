@@ -1,0 +1,81 @@
+"""Measures what a column says of the label, from its cells alone.
+
+Plain numbers in, plain numbers out.
+
+Counts are those of opened cells: no bin of them lacks a class, so nothing needs a correction.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+def weights_of_evidence(positives: Floats, negatives: Floats) -> Floats:
+    """Compute the WOE of each bin, (bins,).
+
+    ln((positives_b / positives) / (negatives_b / negatives)). A bin without positives has -inf, one without negatives inf.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found: Floats = np.log(positives / positives.sum()) - np.log(negatives / negatives.sum())
+    return found
+
+
+def information_value(positives: Floats, negatives: Floats) -> float:
+    """Compute the IV: the sum over bins of (share of positives - share of negatives) WOE."""
+    difference = positives / positives.sum() - negatives / negatives.sum()
+    with np.errstate(invalid="ignore"):
+        terms = difference * weights_of_evidence(positives, negatives)
+    return float(terms[(positives > 0) | (negatives > 0)].sum())
+
+
+def kolmogorov_smirnov(positives: Floats, negatives: Floats) -> float:
+    """Compute the KS: the largest distance of the two cumulative shares.
+
+    Bins stand in order of the event rate.
+    """
+    gaps = np.cumsum(_shares(positives, negatives), axis=1)
+    return float(np.abs(gaps[0] - gaps[1]).max())
+
+
+def gini(positives: Floats, negatives: Floats) -> float:
+    """Compute the Gini, 2 AUC - 1, of ranking rows by the event rate of their bin; ties count half."""
+    p, n = _shares(positives, negatives)
+    before = np.cumsum(n) - n
+    return float(2 * (p * (before + n / 2)).sum() - 1)
+
+
+def variance_share(rows: Floats, sums: Floats, squares: Floats) -> float:
+    """Compute which share of the variance of a count or an amount lies between bins.
+
+    That is eta squared. `sums` and `squares` are sums of y and y^2 in each bin; 0 where y does not vary.
+    """
+    mean = sums.sum() / rows.sum()
+    whole = squares.sum() - rows.sum() * mean**2
+    return float((sums**2 / rows).sum() - rows.sum() * mean**2) / float(whole) if whole > 0 else 0.0
+
+
+def bin_moments(rows: Floats, sums: Floats, squares: Floats) -> tuple[Floats, Floats]:
+    """Compute mean and population variance of a count or an amount in each bin, (bins,)."""
+    means = sums / rows
+    return means, np.maximum(squares / rows - means**2, 0.0)
+
+
+def inflation_factors(correlations: Floats) -> Floats:
+    """Compute the VIF of each column, the diagonal of the inverse of the correlations.
+
+    (columns,). It is inf for each column of a matrix that has no inverse and takes part in a dependence.
+    """
+    values, vectors = np.linalg.eigh(correlations)
+    weights = vectors**2
+    tiny = values <= len(values) * np.finfo(np.float64).eps * max(1.0, float(values.max(initial=0.0)))
+    found: Floats = (weights[:, ~tiny] / values[~tiny]).sum(axis=1)
+    found[(weights[:, tiny] > 1e-12).any(axis=1)] = np.inf
+    return found
+
+
+def _shares(positives: Floats, negatives: Floats) -> Floats:
+    """Return shares of positives and of negatives by bin, (2, bins), in rising order of the event rate."""
+    order = np.argsort(positives / np.maximum(positives + negatives, 1), kind="stable")
+    shares: Floats = np.array([positives / positives.sum(), negatives / negatives.sum()])[:, order]
+    return shares
