@@ -5,9 +5,14 @@ It sees masks alone, and never a row, a bin or a label.
 
 from collections.abc import Mapping
 
-from tercet.mpc.interface.script import Script
-from tercet.mpc.plan.schedule import Step
+import numpy as np
+
+from tercet.mpc.arithmetic.ring import Words
+from tercet.mpc.interface.script import Script, Send
+from tercet.mpc.plan.schedule import Step, Turns
 from tercet.mpc.randomness.masks import Masks
+from tercet.mpc.statistics.checks import deal_tables
+from tercet.mpc.statistics.dealt import Part, dealt_covers, dealt_parts, mask_products
 from tercet.mpc.statistics.plan import StatisticsPlan
 
 
@@ -23,12 +28,28 @@ class StatisticsHelper:
     """
 
     def __init__(self, plan: StatisticsPlan, masks: Mapping[int, Masks]) -> None:
-        raise NotImplementedError
+        self._plan, self._masks, self._turns = plan, masks, Turns(0)
+        self._sums: dict[int, dict[Part, Words]] = {
+            i: {part: np.zeros(shape, np.uint64) for part, shape in dealt_parts(plan, i).items()} for i in masks
+        }
 
     def deal_step(self, step: Step) -> Script[None]:
         """Add up the products of a batch's masks; with the last one deal their sums."""
-        raise NotImplementedError
+        self._turns.begin_step("products", step)
+        for i, part, words in mask_products(self._plan, self._masks, step):
+            self._sums[i][part] += words
+        if step.index != self._plan.last:
+            return
+        for i, part, words in dealt_covers(self._plan, self._masks, step):
+            self._sums[i][part] -= words
+        for i, parts in self._sums.items():
+            dealt = np.concatenate([np.zeros(0, np.uint64), *(words.reshape(-1) for words in parts.values())])
+            if dealt.size:
+                yield Send("dealt sums", 0, (i,), dealt[np.newaxis])
 
     def deal_check(self, step: Step) -> Script[None]:
         """Deal each partner its shares of the truth tables of some cells."""
-        raise NotImplementedError
+        self._turns.begin_step("tables", step)
+        for j in self._plan.partners:
+            if self._plan.checked(j, step):
+                yield Send("cell tables", 0, (j,), deal_tables(self._plan, j, self._masks, step))

@@ -14,7 +14,8 @@ Floats = NDArray[np.float64]
 def weights_of_evidence(positives: Floats, negatives: Floats) -> Floats:
     """Compute the WOE of each bin, (bins,).
 
-    ln((positives_b / positives) / (negatives_b / negatives)). A bin without positives has -inf, one without negatives inf.
+    ln((positives_b / positives) / (negatives_b / negatives)): -inf of a bin without positives, inf of one without
+    negatives.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         found: Floats = np.log(positives / positives.sum()) - np.log(negatives / negatives.sum())
@@ -39,7 +40,10 @@ def kolmogorov_smirnov(positives: Floats, negatives: Floats) -> float:
 
 
 def gini(positives: Floats, negatives: Floats) -> float:
-    """Compute the Gini, 2 AUC - 1, of ranking rows by the event rate of their bin; ties count half."""
+    """Compute the Gini, 2 AUC - 1, of ranking rows by the event rate of their bin.
+
+    Ties count half.
+    """
     p, n = _shares(positives, negatives)
     before = np.cumsum(n) - n
     return float(2 * (p * (before + n / 2)).sum() - 1)
@@ -75,7 +79,7 @@ def inflation_factors(correlations: Floats) -> Floats:
 
 
 def _shares(positives: Floats, negatives: Floats) -> Floats:
-    """Return shares of positives and of negatives by bin, (2, bins), in rising order of the event rate."""
+    """Return shares of positives and of negatives by bin, (2, bins), by rising event rate."""
     order = np.argsort(positives / np.maximum(positives + negatives, 1), kind="stable")
     shares: Floats = np.array([positives / positives.sum(), negatives / negatives.sum()])[:, order]
     return shares

@@ -3,6 +3,8 @@
 Two words of 32 bits share one of 64. It knows nothing of masks but that they are words.
 """
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 
 from tercet.mpc.arithmetic.ring import Signed, Words
@@ -30,3 +32,11 @@ def indicators(cells: Signed, count: int) -> Words:
     made = np.zeros((len(cells), count), np.uint64)
     made[np.arange(len(cells))[:, np.newaxis], cells] = 1
     return made
+
+
+def split_words(words: Words, shapes: Iterable[tuple[int, int]]) -> Iterator[Words]:
+    """Split one row of words into parts of these shapes."""
+    start = 0
+    for rows, columns in shapes:
+        yield words[0, start : start + rows * columns].reshape(rows, columns)
+        start += rows * columns

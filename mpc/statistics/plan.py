@@ -118,7 +118,10 @@ class StatisticsPlan:
         return words & np.uint64(2**self.word_bits - 1)
 
     def masked_words(self, j: int) -> int:
-        """Count the words that a row's masked bins of party j take; two cells share one in a ring of 32 bits."""
+        """Count the words that a row's masked bins of party j take.
+
+        Two cells share one in a ring of 32 bits.
+        """
         return -(-self.cells(j) * self.word_bits // 64)
 
     # --- steps
