@@ -18,6 +18,7 @@ MOST_EVENTS = 256  # of one step; what a party does between two epochs may be mo
 
 LAYERED = frozenset({  # kinds of which a step has one for each layer
     "hidden share", "hidden answer", "error opening", "score opening", "hidden opening", "output error opening",
+    "gate opening",
 })  # fmt: skip
 
 loop: ContextVar[str] = ContextVar("loop", default="inbox")  # each of a role's loops says here which it is

@@ -17,9 +17,22 @@ from tercet.mpc.arithmetic.ring import Words
 from tercet.schemas.files.job import EarlyStopping, Evaluation, Network
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.kinds import (
+    CellGroups,
+    CellMarks,
+    CellOpening,
+    Cells,
+    CellSums,
+    CellTables,
+    CorrelationShare,
+    DealtSums,
+    GateOpening,
     HeldOutRows,
+    Inflation,
     Inquiry,
     Job,
+    MaskedBins,
+    MaskedNumbers,
+    MaskedTargets,
     Message,
     Resumption,
     ScoreBound,
@@ -58,6 +71,21 @@ APART = {model for model in MODELS.values() if model.__module__.endswith((".cons
 OTHERS = {*CONTROL, *APART, Job, Inquiry, Resumption}
 OTHERS |= {ScoreBound, SentRowDigests}  # in attempts that go on, which recover in test_recovery and test_blind_recovery
 OTHERS |= {HeldOutRows}  # which alignment/test_held_out_column has
+OTHERS |= {
+    MaskedBins,
+    MaskedTargets,
+    MaskedNumbers,
+    DealtSums,
+    CellTables,
+    CellOpening,
+    GateOpening,
+    CellMarks,
+    CellGroups,
+    Cells,
+    CellSums,
+    CorrelationShare,
+    Inflation,
+}  # of statistics jobs
 
 
 class Said(NamedTuple):
