@@ -1,11 +1,11 @@
-"""`python -m benchmarks [step | serve | messages | alignment | memory | ring | rates]`: what there is to measure.
+"""`python -m benchmarks [step | serve | messages | alignment | memory | ring | statistics | rates]`: measures.
 
 By default all but the last, which wants to know where its tables are.
 """
 
 import sys
 
-from benchmarks import alignment, memory, messages, rates, ring, serve, step
+from benchmarks import alignment, memory, messages, rates, ring, serve, statistics, step
 
 ALL = {
     "step": step.main,
@@ -14,6 +14,7 @@ ALL = {
     "alignment": alignment.main,
     "memory": memory.main,
     "ring": ring.main,
+    "statistics": statistics.main,
 }
 NAMED = ALL | {"rates": rates.main}  # which takes an argument
 

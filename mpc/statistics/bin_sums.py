@@ -41,6 +41,8 @@ class OwnerSums:
     def send(self, step: Step) -> Script[None]:
         """Send the batch's masked bins to the label party."""
         plan, me = self._plan, self._me
+        if not len(self.share):
+            return
         mask = self._masks("U", me, me, step, (step.rows, plan.masked_words(me)))
         words = masked_indicators(self._cells[step.start : step.stop], mask, plan.word_bits)
         yield Send("masked bins", 0, (plan.label,), words)
@@ -48,6 +50,8 @@ class OwnerSums:
     def receive(self, step: Step) -> Script[None]:
         """Receive the label party's masked targets, and add them up by cell."""
         plan, due = self._plan, {self._plan.label: (step.rows, self._plan.targets)}
+        if not len(self.share):
+            return
         words = received_words((yield Receive("masked targets", 0, due)))[plan.label]
         masked = expect(words, due[plan.label], "the label party's masked targets")
         made = indicators(self._cells[step.start : step.stop], plan.cells(self._me))

@@ -75,6 +75,7 @@ class StatisticsParty:
         self._masks, self._turns = masks, Turns(0)
         self._sums = LabelSums(plan, targets, masks) if targets is not None else OwnerSums(me, plan, self._cells, masks)
         self._pairs = PairSums(me, plan, numbers, masks) if numbers is not None else None
+        self._parts = [part for part in (self._sums, self._pairs) if part is not None]
         self._checks = CellChecks(me, plan, masks)
         self._marks: list[Words] = []
 
@@ -87,14 +88,13 @@ class StatisticsParty:
             ShapeProblem: naming the sender of words of a wrong shape.
         """
         self._turns.begin_step("pass", step)
-        parts = [part for part in (self._sums, self._pairs) if part is not None]
-        for part in parts:
+        for part in self._parts:
             yield from part.send(step)
-        for part in parts:
+        for part in self._parts:
             yield from part.receive(step)
         if step.index == self._plan.last:
             dealt = yield from receive_dealt(self._plan, self.me)
-            for part in parts:
+            for part in self._parts:
                 part.finish(step, dealt)
 
     def check_cells(self, step: Step) -> Script[None]:

@@ -40,6 +40,8 @@ class StatisticsPlan:
         least: Rows of each class that a cell must have to be opened; of a count or an amount, rows.
         woe: Whether each party receives the sums of its own opened cells, hence its WOE.
         correlations: Who receives them: nobody, the two owners of each pair, or the label party.
+        message_words: Words of a message of the pass or of the check, about.
+        batch: Rows of a message of the pass.
 
     Raises:
         ValueError: numbers that do not go together, or sums that could wrap.
@@ -55,6 +57,7 @@ class StatisticsPlan:
     least: int = DEFAULT_LEAST
     woe: bool = False
     correlations: Correlations = "none"
+    message_words: int = MESSAGE_WORDS
     batch: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -68,13 +71,14 @@ class StatisticsPlan:
             "two classes or more, or none": self.classes == 0 or self.classes >= 2,
             "a number of correlated columns for each party": len(self.numbers) in (0, parties),
             "a minimum of 1 or more": self.least >= 1,
+            "messages of a word or more": self.message_words >= 1,
             "sums of products that do not wrap": self.rows.bit_length() + 2 * self.fx <= 62,
         }
         wrong = [what for what, holds in checks.items() if not holds]
         if wrong:
             raise ValueError(f"a statistics job needs {', '.join(wrong)}")
         width = max(1, *(self.masked_words(j) for j in self.partners), *self.numbers)
-        object.__setattr__(self, "batch", int(np.clip(MESSAGE_WORDS // width, 1, MOST_BATCH)))
+        object.__setattr__(self, "batch", int(np.clip(self.message_words // width, 1, MOST_BATCH)))
 
     # --- who has what
 
@@ -151,7 +155,7 @@ class StatisticsPlan:
         There is none for a count or an amount.
         """
         cells = max((self.cells(j) for j in self.partners), default=0) if self.tests else 0
-        size = max(1, MESSAGE_WORDS * 64 // (self.table * max(1, self.tests)))
+        size = max(1, self.message_words * 64 // (self.table * max(1, self.tests)))
         yield from _steps([min(size, cells - start) for start in range(0, cells, size)])
 
     def checked(self, j: int, step: Step) -> int:

@@ -71,13 +71,20 @@ class StatisticsWorld(Driver):
         self.helper = StatisticsHelper(plan, {i: self.masks(i, HELPER) for i in self.ids})
 
     def make_party(self, i: int) -> StatisticsParty:
-        """Data party i; of each column all bins but the last are ordered."""
+        """Data party i."""
+        return StatisticsParty(i, self.job.plan, **self.arguments(i))
+
+    def arguments(self, i: int) -> dict[str, Any]:
+        """All that it has of its own; of each column all bins but the last are ordered."""
         job, plan = self.job, self.job.plan
-        return StatisticsParty(
-            i, plan, job.bins[i], tuple(count - 1 for count in plan.bins[i]), masks=self.masks(i, HELPER),
-            key=self.keys(i), targets=job.targets if i == plan.label else None,
-            numbers=ArrayFeatures(job.numbers[i]) if plan.correlated[i] else None,
-        )  # fmt: skip
+        return {
+            "bins": job.bins[i],
+            "ordered": tuple(count - 1 for count in plan.bins[i]),
+            "masks": self.masks(i, HELPER),
+            "key": self.keys(i),
+            "targets": job.targets if i == plan.label else None,
+            "numbers": ArrayFeatures(job.numbers[i]) if plan.correlated[i] else None,
+        }
 
     def run(self) -> Self:
         """All phases, one after another."""
@@ -89,6 +96,11 @@ class StatisticsWorld(Driver):
             self._open("pairs", lambda party: party.open_correlations())
         assert not self.box, f"never used: {list(self.box)}"
         return self
+
+    def share_inflation(self, factors: dict[int, Floats]) -> None:
+        """What the label party tells each owner at the end."""
+        label = self.job.plan.label
+        self._open("inflation", lambda party: party.share_inflation(factors if party.me == label else None))
 
     def _drive(
         self,
