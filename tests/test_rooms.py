@@ -128,7 +128,8 @@ ROOMS: dict[str, dict[str, set[str]]] = {
     },
     "tables": {
         "snapshot": {"encoding", "matching", "sources", "core"},
-        "encoding": {"matching", "core"},
+        "encoding": {"binning", "matching", "core"},
+        "binning": {"core"},
         "matching": {"core"},
         "sources": {"core"},
         "core": set(),

@@ -3,7 +3,6 @@
 It keeps the categories that are frequent enough and only the number of the others, no row's category.
 """
 
-from collections import Counter
 from functools import lru_cache
 from typing import Literal
 
@@ -13,14 +12,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field
 
+from tercet.tables.core.category_counts import CategoryCounts, read_texts
 from tercet.tables.core.moments import Floats
-from tercet.tables.core.problem import TableProblem
 from tercet.tables.core.spelling import spell
 from tercet.tables.core.table import Table
 from tercet.tables.encoding.encoded import MISSING, RARE, EncodedColumn, category_name, part_name
-
-MOST_CATEGORIES = 1000  # a column with more is an id or a number in disguise
-MOST_COUNTED = 100 * MOST_CATEGORIES  # before the rare ones are pooled: bounds the memory of counting
 
 
 class CategoricalColumn(EncodedColumn):
@@ -81,7 +77,7 @@ class CategoricalColumn(EncodedColumn):
 
         Earlier versions kept categories as the source had spelt them; they are found by today's spelling.
         """
-        texts = _texts(table, self.name)
+        texts = read_texts(table, self.name)
         found = pc.index_in(texts, value_set=self._spellings, skip_nulls=True)
         present: NDArray[np.bool_] = texts.is_valid().to_numpy(zero_copy_only=False)
         return present, pc.fill_null(found, -1).to_numpy().astype(np.int64)
@@ -110,8 +106,7 @@ class CategoricalFit:
     """
 
     def __init__(self, name: str, rare: int) -> None:
-        self._name, self._rare = name, rare
-        self._counts: Counter[str | None] = Counter()
+        self._name, self._counts = name, CategoryCounts(name, rare)
 
     def add(self, table: Table) -> None:
         """Take in some rows.
@@ -119,10 +114,7 @@ class CategoricalFit:
         Raises:
             TableProblem: there are more categories than are worth counting.
         """
-        counts = pc.value_counts(_texts(table, self._name))
-        self._counts.update(dict(zip(counts.field(0).to_pylist(), counts.field(1).to_pylist(), strict=True)))
-        if len(self._counts) > MOST_COUNTED:
-            raise self._too_many(table.name, f"more than {MOST_COUNTED}")
+        self._counts.add(table)
 
     def column(self, table: str) -> CategoricalColumn:
         """Return the column, of all rows added; at least one.
@@ -130,32 +122,12 @@ class CategoricalFit:
         Raises:
             TableProblem: more categories are left than make sense.
         """
-        rows = self._counts.total()
-        missing = self._counts[None] / rows
-        counted = {category: count for category, count in self._counts.items() if category is not None}
-        categories = sorted(category for category, count in counted.items() if count >= self._rare)
-        if len(categories) > MOST_CATEGORIES:
-            raise self._too_many(table, str(len(categories)))
-        rare = len(counted) - len(categories)
-        return CategoricalColumn(name=self._name, missing=missing, categories=tuple(categories), rare=rare)
-
-    def _too_many(self, table: str, number: str) -> TableProblem:
-        enough = f" with at least `rare` = {self._rare} rows each" if self._rare > 1 else ""
-        return TableProblem(
-            f"categorical column {self._name!r} of table {table!r} has {number} different values{enough}",
-            f"group them to at most {MOST_CATEGORIES}, raise `rare`, or list the column as numeric or not at all",
-            f"the table {table!r} has a column with too many categories",
+        found = self._counts.frequent(table)
+        return CategoricalColumn(
+            name=self._name, missing=found.missing / found.rows, categories=found.categories, rare=found.rare
         )
 
 
 @lru_cache(maxsize=1024)  # since rows may come one by one
 def _spell(categories: tuple[str, ...]) -> pa.Array:
     return spell(pa.array(categories, pa.large_string()))
-
-
-def _texts(table: Table, name: str) -> pa.Array:
-    """Read the column as Arrow texts, null where missing.
-
-    numpy can only compare objects one by one.
-    """
-    return pa.array(table.categorical[name], pa.large_string())

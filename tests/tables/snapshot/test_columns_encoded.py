@@ -10,9 +10,10 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from tercet.tables.core import category_counts
+from tercet.tables.core.category_counts import MOST_CATEGORIES
 from tercet.tables.core.problem import TableProblem
-from tercet.tables.encoding import categorical
-from tercet.tables.encoding.categorical import MOST_CATEGORIES, CategoricalColumn
+from tercet.tables.encoding.categorical import CategoricalColumn
 from tercet.tables.encoding.encoding import Encoding
 from tests.tables.made_up import FINITE, TEXT, fit, ordinary, rows_of, table, tables
 
@@ -219,7 +220,7 @@ def test_rare_categories_do_not_count_towards_the_most():
 
 def test_a_column_of_ever_new_categories_is_refused_while_it_is_read(monkeypatch):
     """Before counting them takes the memory of the table."""
-    monkeypatch.setattr(categorical, "MOST_COUNTED", 10)
+    monkeypatch.setattr(category_counts, "MOST_COUNTED", 10)
     read = []
 
     def batches():
