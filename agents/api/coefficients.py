@@ -13,6 +13,7 @@ from tercet.agents.models.plain_weights import blocks_of_model
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.tables.encoding.encoding import Encoding
 from tercet.tables.encoding.numeric import NumericColumn
+from tercet.tables.encoding.woe import WoeColumn
 
 
 class Coefficients(NamedTuple):
@@ -66,8 +67,7 @@ def _unscale(encoding: Encoding, plain: Floats) -> Iterator[tuple[str, str, Floa
     for column in encoding.columns:
         for place, name in enumerate(column.names):
             row = plain[start + place]
-            scaled = isinstance(column, NumericColumn) and place == 0
-            if isinstance(column, NumericColumn) and scaled:
+            if isinstance(column, NumericColumn | WoeColumn) and place == 0:
                 row = row / column.scale if column.scale else 0 * row
                 yield name, column.name, row, row * column.mean
             else:

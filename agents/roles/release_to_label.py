@@ -18,7 +18,6 @@ from tercet.mpc.plan.architecture import Entry, pack, unpack
 from tercet.mpc.plan.plan import Plan
 from tercet.schemas.messages.kinds import MOST_ENCODING, ColumnEncoding, ModelShare
 from tercet.tables.core.problem import join_names
-from tercet.tables.encoding.categorical import CategoricalColumn
 from tercet.tables.encoding.encoding import Encoding
 from tercet.tables.encoding.shareable import shareable_encoding
 from tercet.tables.snapshot.columns import FeatureColumn
@@ -64,9 +63,7 @@ def check_declared(context: JobContext, encoding: Encoding, columns: Iterable[Fe
     """
     guessed = {one.name for one in columns if one.is_guess}
     doubtful = [
-        column.name
-        for column in encoding.columns
-        if isinstance(column, CategoricalColumn) and column.name in guessed and look_like_values(column.categories)
+        column.name for column in encoding.columns if column.name in guessed and look_like_values(column.levels)
     ]
     if doubtful:
         table = context.description.table_of(context.me)

@@ -206,13 +206,23 @@ class CategoryBins(BinnedColumn):
 
     def find_bins(self, table: Table) -> BinIndexes:
         """Number the bin of each row, (rows,) from 0; `count` where it is unseen."""
+        places, present, found = self._find_levels(table)
+        numbers: BinIndexes = np.append(places, self.count if self.rare is None else self.rare)[found].astype(np.int16)
+        numbers[~present] = self.count if self.missing is None else self.missing
+        return numbers
+
+    def look_up(self, table: Table) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Tell of each row whether it has a level, and whether a bin names that, (rows,) both."""
+        places, present, found = self._find_levels(table)
+        return present, found < len(places)
+
+    def _find_levels(self, table: Table) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.int64]]:
+        """Return each level's bin, whether a row has a level, and which; the next one if unknown."""
         texts = read_texts(table, self.name)
         spellings, places = _look_up(self.levels)
-        outside = self.count if self.rare is None else self.rare
-        found = pc.index_in(texts, value_set=spellings, skip_nulls=True)
-        numbers: BinIndexes = np.append(places, outside)[pc.fill_null(found, len(places)).to_numpy()].astype(np.int16)
-        numbers[texts.is_null().to_numpy(zero_copy_only=False)] = self.count if self.missing is None else self.missing
-        return numbers
+        found = pc.fill_null(pc.index_in(texts, value_set=spellings, skip_nulls=True), len(places))
+        present = texts.is_valid().to_numpy(zero_copy_only=False)
+        return places, present, found.to_numpy().astype(np.int64)
 
     def merged(self, groups: Sequence[Sequence[int]]) -> Self:
         """Merge bins: those of `groups[i]` become bin i. Counts of merged bins are sums.

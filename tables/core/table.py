@@ -33,6 +33,12 @@ class Table:
     numeric: Mapping[str, Numbers]
     categorical: Mapping[str, Texts]
 
+    def count_missing(self, column: str) -> int:
+        """Count the rows that lack a value of a column."""
+        if column in self.numeric:
+            return int(np.isnan(self.numeric[column]).sum())
+        return sum(text is None for text in self.categorical[column])
+
     def __repr__(self) -> str:
         return (
             f"Table({self.name!r}: {self.rows} rows, {len(self.numeric)} numeric and "

@@ -15,8 +15,8 @@ from pydantic import Field
 from tercet.tables.core.category_counts import CategoryCounts, read_texts
 from tercet.tables.core.moments import Floats
 from tercet.tables.core.spelling import spell
-from tercet.tables.core.table import Table
-from tercet.tables.encoding.encoded import MISSING, RARE, EncodedColumn, category_name, part_name
+from tercet.tables.core.table import Kind, Table
+from tercet.tables.encoding.encoded import MISSING, RARE, EncodedColumn, Marks, category_name, part_name
 
 
 class CategoricalColumn(EncodedColumn):
@@ -36,6 +36,21 @@ class CategoricalColumn(EncodedColumn):
     kind: Literal["categorical"] = "categorical"
     categories: tuple[str, ...]
     rare: int = Field(default=0, ge=0)
+
+    @property
+    def raw_kind(self) -> Kind:
+        """Tell what the column is in the table."""
+        return self.kind
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The categories that have a column."""
+        return self.categories
+
+    @property
+    def pools_rare(self) -> bool:
+        """Tell whether there is a column of rare categories."""
+        return self.rare > 0
 
     @property
     def names(self) -> list[str]:
@@ -62,7 +77,7 @@ class CategoricalColumn(EncodedColumn):
 
     def encode(self, table: Table, clip: float, target: Floats) -> None:  # noqa: ARG002
         """Write a 1 into the column of each row's category; `clip` is for numbers."""
-        present, position = self.look_up(table)
+        present, position = self._find_places(table)
         rows = np.flatnonzero(position >= 0)
         target[rows, position[rows]] = 1.0
         if self.missing:
@@ -70,7 +85,12 @@ class CategoricalColumn(EncodedColumn):
         if self.rare:
             target[(position < 0) & present, -1] = 1.0
 
-    def look_up(self, table: Table) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    def look_up(self, table: Table) -> tuple[Marks, Marks]:
+        """Tell of each row whether it has a category, and whether that has a column, (rows,) both."""
+        present, position = self._find_places(table)
+        return present, position >= 0
+
+    def _find_places(self, table: Table) -> tuple[Marks, NDArray[np.int64]]:
         """Tell of each row whether it has a category, and its place.
 
         The place is among `categories`, or -1; both are (rows,).
@@ -79,7 +99,7 @@ class CategoricalColumn(EncodedColumn):
         """
         texts = read_texts(table, self.name)
         found = pc.index_in(texts, value_set=self._spellings, skip_nulls=True)
-        present: NDArray[np.bool_] = texts.is_valid().to_numpy(zero_copy_only=False)
+        present: Marks = texts.is_valid().to_numpy(zero_copy_only=False)
         return present, pc.fill_null(found, -1).to_numpy().astype(np.int64)
 
     @property

@@ -6,11 +6,15 @@ It sees names and shares of rows only, no values.
 import json
 from typing import Annotated
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from tercet.schemas.core.strict import Strict
 from tercet.tables.core.moments import Floats
-from tercet.tables.core.table import Table
+from tercet.tables.core.table import Kind, Table
+
+Marks = NDArray[np.bool_]
 
 MISSING, RARE = "missing", "rare"
 MUCH = 0.5  # of the rows missing is worth a warning
@@ -26,6 +30,11 @@ class EncodedColumn(Strict):
 
     name: str
     missing: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    @property
+    def raw_kind(self) -> Kind:
+        """Tell what the column is in the table."""
+        raise NotImplementedError
 
     @property
     def names(self) -> list[str]:
@@ -52,6 +61,24 @@ class EncodedColumn(Strict):
         Zeros, float64 (rows, number of names).
         """
         raise NotImplementedError
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The categories that the encoding names; none of numbers."""
+        return ()
+
+    @property
+    def pools_rare(self) -> bool:
+        """Tell whether a category that the encoding does not name counts as rare."""
+        return False
+
+    def look_up(self, table: Table) -> tuple[Marks, Marks]:
+        """Tell of each row whether it has a category, and whether the encoding names that.
+
+        Both are (rows,); of numbers no row has one.
+        """
+        none = np.zeros(table.rows, np.bool_)
+        return none, none
 
 
 def plain_name(column: str) -> str:

@@ -16,6 +16,9 @@ from tercet.tables.core.table import Kind, Table
 from tercet.tables.encoding.categorical import CategoricalColumn, CategoricalFit
 from tercet.tables.encoding.numeric import NumericColumn, NumericFit
 from tercet.tables.encoding.whitening import MOST_WHITENED, Whitening, fit_whitening
+from tercet.tables.encoding.woe import NO_WOE, WoeByColumn, WoeColumn, WoeFit
+
+AnyColumn = NumericColumn | CategoricalColumn | WoeColumn
 
 
 class Encoding(Strict):
@@ -27,7 +30,7 @@ class Encoding(Strict):
         whitening: what follows, if anything.
     """
 
-    columns: tuple[Annotated[NumericColumn | CategoricalColumn, Field(discriminator="kind")], ...]
+    columns: tuple[Annotated[AnyColumn, Field(discriminator="kind")], ...]
     clip: float = Field(default=CLIP, gt=0, le=CLIP)
     whitening: Whitening | None = None
 
@@ -38,7 +41,15 @@ class Encoding(Strict):
         return self
 
     @classmethod
-    def fit(cls, batches: Callable[[], Iterable[Table]], *, clip: float, rare: int, whiten: bool) -> Self:
+    def fit(
+        cls,
+        batches: Callable[[], Iterable[Table]],
+        *,
+        clip: float,
+        rare: int,
+        whiten: bool,
+        woe: WoeByColumn = NO_WOE,
+    ) -> Self:
         """Learn from the training rows.
 
         `batches` gives them anew whenever it is called: once, twice to whiten.
@@ -52,12 +63,13 @@ class Encoding(Strict):
             clip: standardised and whitened numbers end here.
             rare: categories with fewer training rows share one column.
             whiten: whether to decorrelate the encoded columns, unless they are more than `MOST_WHITENED`.
+            woe: bins and weights of evidence of columns that become these, by name.
 
         Raises:
-            TableProblem: a column has more categories than make sense.
+            TableProblem: a column has more categories than make sense, or is of another kind than its bins.
             ValueError: there is no training row.
         """
-        columns = _fit_columns(batches(), rare)
+        columns = _fit_columns(batches(), rare, woe)
         plain = cls(columns=columns, clip=clip)
         if not whiten or not plain.varies or len(plain.names) > MOST_WHITENED:
             return plain
@@ -100,13 +112,13 @@ class Encoding(Strict):
     @property
     def kinds(self) -> Mapping[str, Kind]:
         """Columns that a table to encode has, in the order of training, by kind."""
-        return {column.name: column.kind for column in self.columns}
+        return {column.name: column.raw_kind for column in self.columns}
 
     @property
     def spread(self) -> float:
         """The variance of encoded training rows in any direction, at most.
 
-        Numbers have 1, a one-hot block less.
+        Numbers and weights of evidence have 1, a one-hot block less.
         """
         return 1.0 if self.whitening is not None else max(1.0, float(len(self.columns)))
 
@@ -120,11 +132,11 @@ class Encoding(Strict):
 
     @property
     def has_numbers(self) -> bool:
-        """Tell whether a column is numeric.
+        """Tell whether a column stays a number; binned ones are categories.
 
         Records of categories alone can be solved for from few scores.
         """
-        return "numeric" in self.kinds.values()
+        return any(isinstance(column, NumericColumn) for column in self.columns)
 
     @property
     def changed_categories(self) -> list[str]:
@@ -187,17 +199,21 @@ class Encoding(Strict):
             )
 
 
-def _fit_columns(batches: Iterable[Table], rare: int) -> tuple[NumericColumn | CategoricalColumn, ...]:
+def _fit_columns(batches: Iterable[Table], rare: int, woe: WoeByColumn) -> tuple[AnyColumn, ...]:
     """Learn a table's columns in one pass."""
-    fits: list[NumericFit | CategoricalFit] = []
+    fits: list[NumericFit | CategoricalFit | WoeFit] = []
     name, rows = "", 0
     for table in batches:
-        fits = fits or [
-            NumericFit(column) if column in table.numeric else CategoricalFit(column, rare) for column in table.columns
-        ]
+        fits = fits or [_column_fit(table, column, rare, woe) for column in table.columns]
         for fit in fits:
             fit.add(table)
         name, rows = table.name, rows + table.rows
     if rows == 0:
         raise ValueError("an encoding needs at least one training row to be fitted on")
     return tuple(fit.column(name) if isinstance(fit, CategoricalFit) else fit.column() for fit in fits)
+
+
+def _column_fit(table: Table, name: str, rare: int, woe: WoeByColumn) -> NumericFit | CategoricalFit | WoeFit:
+    if name in woe:
+        return WoeFit(name, woe[name])
+    return NumericFit(name) if name in table.numeric else CategoricalFit(name, rare)

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from tercet.tables.core.moments import Floats, Moments, standardise
-from tercet.tables.core.table import Table
+from tercet.tables.core.table import Kind, Table
 from tercet.tables.encoding.encoded import MISSING, EncodedColumn, part_name, plain_name
 
 
@@ -27,6 +27,11 @@ class NumericColumn(EncodedColumn):
     kind: Literal["numeric"] = "numeric"
     mean: float
     scale: float = Field(ge=0)
+
+    @property
+    def raw_kind(self) -> Kind:
+        """Tell what the column is in the table."""
+        return self.kind
 
     @property
     def tells_missing(self) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tercet.tables.core.problem import UnusableError, join_names
 from tercet.tables.core.table import Table
-from tercet.tables.encoding.categorical import CategoricalColumn
+from tercet.tables.encoding.encoded import EncodedColumn
 from tercet.tables.encoding.encoding import Encoding
 
 FEW = 32  # rows that may all be new, as a single customer may
@@ -21,17 +21,17 @@ FEW = 32  # rows that may all be new, as a single customer may
 class Unseen:
     """Counts one column's rows with a category, and those that training did not have."""
 
-    column: CategoricalColumn
+    column: EncodedColumn
     rows: int = 0
     unseen: int = 0
 
     @property
     def is_strange(self) -> bool:
         """Tell whether no category is known at all, of more than a few rows."""
-        return self.rows == self.unseen >= FEW and bool(self.column.categories)
+        return self.rows == self.unseen >= FEW and bool(self.column.levels)
 
     def __str__(self) -> str:
-        what = "rare in training or not there, and count as rare" if self.column.rare else "not there in training"
+        what = "rare in training or not there, and count as rare" if self.column.pools_rare else "not there in training"
         return f"column {self.column.name!r}: {self.unseen:,} of {self.rows:,} values were {what}"
 
 
@@ -43,12 +43,12 @@ def count_unseen(encoding: Encoding, batches: Iterable[Table]) -> list[Unseen]:
     Raises:
         UnusableError: no category of a column is known.
     """
-    found = [Unseen(column) for column in encoding.columns if isinstance(column, CategoricalColumn)]
+    found = [Unseen(column) for column in encoding.columns]
     for batch in batches:
         for one in found:
             present, known = one.column.look_up(batch)
             one.rows += int(present.sum())
-            one.unseen += int((present & (known < 0)).sum())
+            one.unseen += int((present & ~known).sum())
     strange = [one.column.name for one in found if one.is_strange]
     if strange:
         raise UnusableError(
