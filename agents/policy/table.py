@@ -58,7 +58,8 @@ def narrow_table(table: TableSettings, columns: tuple[str, ...] | None, holdout:
     lists = {
         kind: tuple(name for name in getattr(table, kind) if name in columns) for kind in ("numeric", "categorical")
     }
-    return table.model_copy(update={"columns": columns, "exclude": (), **lists})
+    cuts = {name: cuts for name, cuts in table.cuts.items() if name in columns}
+    return table.model_copy(update={"columns": columns, "exclude": (), "cuts": cuts, **lists})
 
 
 def _among(party: str, allowed: tuple[str, ...] | None) -> bool:

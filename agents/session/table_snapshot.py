@@ -24,7 +24,7 @@ from tercet.tables.snapshot.stored_snapshot import SnapshotFolder, SnapshotProbl
 
 # Settings that do not change the rows read. `aligned_table` compares `clip`, `rare` and `whiten`.
 # Of a path only the name counts: a party may move its folders between two attempts.
-IRRELEVANT_FIELDS = {*TablePolicy.model_fields, "path", "database", "credentials", "clip", "rare", "whiten"}
+IRRELEVANT_FIELDS = {*TablePolicy.model_fields, "path", "database", "credentials", "clip", "rare", "whiten", "monotone"}
 SQLITE = "sqlite:"
 
 

@@ -5,8 +5,9 @@ Its operator writes them.
 Read once at start; holds paths to secrets and never a secret itself.
 """
 
+from itertools import pairwise
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -25,6 +26,7 @@ from tercet.schemas.files.recovery import Recovery
 
 MIB = 2**20
 SOCKET = "agent.sock"
+Cuts = Annotated[tuple[float, ...], Field(min_length=1, max_length=999)]
 SECRETS = {"password", "sslpassword"}  # options of a database's URL
 
 
@@ -76,6 +78,9 @@ class TableSettings(TablePolicy):
         holdouts: columns that are not features, by which a job of this label party may hold rows out: dates or flags.
         numeric: columns to take as numbers, whatever they look like.
         categorical: columns to one-hot encode. Of those in neither list the type decides.
+        cuts: for some numeric columns where their bins begin, from the second on, rising, whatever a job says of bins.
+        monotone: whether numeric columns' bins are merged until the label's rate rises or falls from bin to bin, where
+            this party is told weights of evidence; needs optbinning.
         missing: what becomes of a value that is not there.
         clip: standardised numbers end here.
         rare: categories with fewer training rows than this become one.
@@ -96,6 +101,8 @@ class TableSettings(TablePolicy):
     holdouts: tuple[str, ...] = ()
     numeric: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
+    cuts: dict[str, Cuts] = {}
+    monotone: bool = False
     missing: Literal["impute", "refuse"] = "impute"
     clip: float = Field(default=16.0, gt=0, le=16)
     rare: int = Field(default=0, ge=0)
@@ -145,17 +152,26 @@ class TableSettings(TablePolicy):
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        both = set(self.numeric) & set(self.categorical)
+        both = {*self.numeric, *self.cuts} & set(self.categorical)
         if both:
             raise ValueError(f"{min(both)!r} is listed as numeric and as categorical")
-        unused = set(self.exclude) & {*self.numeric, *self.categorical}
+        unused = set(self.exclude) & {*self.numeric, *self.cuts, *self.categorical}
         if unused:
             raise ValueError(f"{min(unused)!r} is excluded, and listed as numeric or categorical")
         return self
 
+    @field_validator("cuts")
+    @classmethod
+    def _cuts_rise(cls, cuts: dict[str, Cuts]) -> dict[str, Cuts]:
+        for name, numbers in cuts.items():
+            if any(low >= high for low, high in pairwise(numbers)):
+                raise ValueError(f"the cuts of {name!r} rise from each to the next: write them so, each once")
+        return cuts
+
     @model_validator(mode="after")
     def _holdouts_are_no_features(self) -> Self:
-        used = set(self.holdouts) & {self.id, self.label, *(self.columns or ()), *self.numeric, *self.categorical}
+        columns = {*(self.columns or ()), *self.numeric, *self.cuts, *self.categorical}
+        used = set(self.holdouts) & {self.id, self.label, *columns}
         if used:
             raise ValueError(f"{min(filter(None, used))!r} is listed under holdouts, and has another part too")
         return self

@@ -192,14 +192,14 @@ def _features(schema: pa.Schema, settings: TableSettings, faults: TableFaults) -
     held_back = {settings.id, settings.label, *settings.holdouts}
     features = settings.columns
     if features is None:
-        unasked = index_columns(schema) - {*settings.numeric, *settings.categorical}
+        unasked = index_columns(schema) - {*settings.numeric, *settings.cuts, *settings.categorical}
         features = tuple(name for name in schema.names if name not in held_back | unasked | set(settings.exclude))
-    for setting in ("columns", "exclude", "numeric", "categorical"):
+    for setting in ("columns", "exclude", "numeric", "cuts", "categorical"):
         with faults.gather():
             _must_exist(setting, getattr(settings, setting) or (), schema)
     with faults.gather():
         _check_each_once(features, held_back)
-    for setting in ("numeric", "categorical"):
+    for setting in ("numeric", "cuts", "categorical"):
         with faults.gather():
             _check_used(setting, [name for name in getattr(settings, setting) if name in schema.names], features)
     return [name for name in dict.fromkeys(features) if name in schema.names and name not in held_back]
@@ -284,7 +284,7 @@ def _label(schema: pa.Schema, settings: TableSettings, wanted: Kind | None) -> t
 def _set_kinds(
     schema: pa.Schema, settings: TableSettings, features: Sequence[str], faults: TableFaults
 ) -> tuple[FeatureColumn, ...]:
-    declared: dict[str, Kind] = dict.fromkeys(settings.numeric, "numeric")
+    declared: dict[str, Kind] = dict.fromkeys([*settings.numeric, *settings.cuts], "numeric")
     declared |= dict.fromkeys(settings.categorical, "categorical")
     kinds = {name: declared.get(name) or infer_kind(schema.field(name).type) for name in features}
     unfit = [name for name, kind in kinds.items() if kind is None or not _readable(schema.field(name).type, kind)]

@@ -190,11 +190,13 @@ def test_predictions_need_consent() -> None:
 
 
 def test_settings_of_a_table_are_narrowed_to_the_columns_of_a_job() -> None:
-    """Kinds of columns that are not used go too."""
-    whole = TableSettings(path=Path("a.csv"), id="id", numeric=("a", "b"), categorical=("c",))
+    """Kinds and cuts of columns that are not used go too."""
+    whole = TableSettings(path=Path("a.csv"), id="id", numeric=("a", "b"), categorical=("c",),
+                          cuts={"a": (1.0,), "b": (2.0,)})  # fmt: skip
     assert narrow_table(whole, None) == whole
     few = narrow_table(whole, ("a", "c"))
     assert (few.columns, few.numeric, few.categorical) == (("a", "c"), ("a",), ("c",))
+    assert few.cuts == {"a": (1.0,)}
 
 
 # --- through agents

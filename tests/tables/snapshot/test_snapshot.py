@@ -113,6 +113,16 @@ def test_the_settings_choose_columns_order_and_kinds(snapshot_of):
     assert batch.categorical["age"].tolist() == ["41", None]
 
 
+def test_a_column_with_cuts_is_numeric_and_must_be_there(snapshot_of, problem):
+    """Though it looks like text."""
+    snapshot = snapshot_of("customer,age,defaulted\n1,?,0\n", cuts={"age": (25.0,)})
+    assert [(one.name, one.kind, one.declared) for one in snapshot.columns] == [("age", "numeric", True)]
+    assert "`cuts` names 'ages', which the table does not have" in problem(GOOD, cuts={"ages": (25.0,)}).what
+    assert "`cuts` names 'limit', which is not among the columns to use" in problem(
+        GOOD, columns=("age",), cuts={"limit": (1.0,)}
+    ).what  # fmt: skip
+
+
 def test_the_settings_may_say_what_not_to_use_instead(snapshot_of, problem):
     """Even if it is a date; a name that is not there is told, as everywhere."""
     text = "customer,age,day,defaulted\n1,41,2020-01-01,0\n"
