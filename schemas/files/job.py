@@ -3,59 +3,65 @@
 A description names tables and parties; it never carries a seed, a path, a column's content or a key.
 """
 
-import hashlib
-import secrets
 from collections.abc import Mapping
-from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-import msgpack
 from pydantic import (
     Discriminator,
     Field,
-    SerializerFunctionWrapHandler,
     Tag,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
-from tercet.schemas.core.names import RESERVED
-from tercet.schemas.core.strict import JobId, Name, Strict
+from tercet.schemas.core.strict import JobId, Strict
+from tercet.schemas.files.description import (
+    MAX_PARTIES,
+    MAX_STANDBY,
+    ColumnName,
+    JobDescription,
+    NamedColumns,
+    OmitUnset,
+    canonical_digest,
+    check_columns,
+)
+from tercet.schemas.files.evaluation import Evaluation
 from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.mistakes import explain
 from tercet.schemas.files.toml import MOST_BYTES, parse_toml
 
-MAX_PARTIES = 16
-MAX_STANDBY = 4
+__all__ = [
+    "MAX_PARTIES",
+    "MAX_STANDBY",
+    "METRICS",
+    "AnyJob",
+    "ColumnName",
+    "EarlyStopping",
+    "Evaluation",
+    "JobDescription",
+    "ModelKind",
+    "Network",
+    "OmitUnset",
+    "PredictionJob",
+    "Privacy",
+    "Release",
+    "Training",
+    "TrainingJob",
+    "canonical_digest",
+    "parse_job",
+    "read_job",
+    "read_toml",
+]
 
 N = TypeVar("N")
 Either = Annotated[  # a number, or "auto"; tagged, so that an error speaks of what was meant
     Annotated[N, Tag("number")] | Annotated[Literal["auto"], Tag("auto")],
     Discriminator(lambda value: "auto" if isinstance(value, str) else "number"),
 ]
-ColumnName = Annotated[str, Field(min_length=1, max_length=256)]
-
-
-class OmitUnset(Strict):
-    """Leaves fields of later releases out of its plain values where they are unset.
-
-    So a job without them keeps its id.
-    """
-
-    added: ClassVar[frozenset[str]] = frozenset()
-
-    @model_serializer(mode="wrap")
-    def _said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        said: dict[str, Any] = dump(self)
-        for name in self.added:
-            if getattr(self, name) == type(self).model_fields[name].default:
-                said.pop(name, None)
-        return said
 
 
 class Training(OmitUnset):
@@ -93,104 +99,6 @@ class Training(OmitUnset):
             raise ValueError('final is for schedule = "linear"; the others fall by decay')
         if self.schedule == "linear" and self.decay:
             raise ValueError('schedule = "linear" falls to final, and has no decay; leave decay out')
-        return self
-
-
-class Evaluation(OmitUnset):
-    """Says what the label party learns of the model's quality before a release.
-
-    Attributes:
-        holdout: the part of the aligned rows that is not trained on, chosen by a keyed hash of the id.
-        folds: instead of `holdout`: so many folds of the rows, by a keyed hash of the id. For each a model of the other
-            rows is trained, scores the fold and is dropped; the model of all rows comes last.
-        split: a name for the choice: every job of the same data parties that names it holds out the same rows.
-        holdout_column: instead of `holdout`: the label party's column that says which rows are held out. Its settings
-            list it under `holdouts`; no such column is trained on.
-        holdout_from: the first day, like "2026-06-01", or number in it that is held out; without it the column is a
-            flag, which is true or 1 where a row is held out.
-        metrics: when the held-out rows are scored, if at all; each time the label party learns their scores.
-        every: with "epoch": after every so many epochs, and after the last.
-        loss: whether the mean training loss of each epoch is opened: one number, nothing for each row.
-        held_out_loss: whether the mean loss of the held-out rows is opened after each epoch: likewise.
-        loss_to: to whom the two are.
-        held_out_scores: whether the label party gets the last scores of the held-out rows as a file, with their ids.
-    """
-
-    added = frozenset({"held_out_loss", "every", "split", "holdout_column", "holdout_from", "held_out_scores", "folds"})
-
-    holdout: float = Field(default=0.0, ge=0, le=0.9)
-    folds: int = Field(default=0, ge=0, le=20)
-    split: Name | None = None
-    holdout_column: ColumnName | None = None
-    holdout_from: float | str | None = None
-    metrics: Literal["none", "end", "epoch"] = "end"
-    every: int = Field(default=1, ge=1, le=100_000)
-    loss: bool = False
-    held_out_loss: bool = False
-    loss_to: Literal["label", "all"] = "label"
-    held_out_scores: bool = False
-
-    @field_validator("holdout_from", mode="before")
-    @classmethod
-    def _day_as_text(cls, start: Any) -> Any:
-        """Turn a day into text: TOML has dates too."""
-        return start.isoformat() if type(start) is date else start
-
-    @field_validator("holdout_from")
-    @classmethod
-    def _is_a_day(cls, start: float | str | None) -> float | str | None:
-        if isinstance(start, str):
-            try:
-                date.fromisoformat(start)
-            except ValueError:
-                raise ValueError('write a day like "2026-06-01", or a number') from None
-        return start
-
-    @property
-    def holds_out(self) -> bool:
-        """Tell whether any row is held out."""
-        return self.holdout > 0 or self.folds > 0 or self.holdout_column is not None
-
-    @property
-    def choice(self) -> str:
-        """The setting that says which rows are held out."""
-        column = self.holdout_column
-        by_chance = f"folds = {self.folds}" if self.folds else f"holdout = {self.holdout:g}"
-        return by_chance if column is None else f'holdout_column = "{column}"'
-
-    @model_validator(mode="after")
-    def _one_choice_of_rows(self) -> Self:
-        if self.holdout_column is not None and (self.holdout > 0 or self.split is not None):
-            raise ValueError("write holdout_column to hold rows out by a column, or holdout by chance; one of them")
-        if self.holdout_from is not None and self.holdout_column is None:
-            raise ValueError("holdout_from is a value of a column: write holdout_column too")
-        return self
-
-    @model_validator(mode="after")
-    def _folds_are_scored_once(self) -> Self:
-        if not self.folds:
-            return self
-        if self.folds == 1:
-            raise ValueError("folds are at least 2: each is scored by a model of the others' rows")
-        if self.holdout > 0 or self.holdout_column is not None:
-            raise ValueError("write folds, or hold rows out by holdout or holdout_column; one of them")
-        if self.metrics != "end" or self.held_out_loss or self.held_out_scores:
-            raise ValueError(
-                'each of the folds is scored once, when its model is trained: leave metrics at "end", and leave out '
-                "held_out_loss and held_out_scores"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _there_is_a_held_out_row(self) -> Self:
-        if self.held_out_loss and not self.holds_out:
-            raise ValueError("held_out_loss needs rows that are held out: write holdout = 0.2, say")
-        if self.held_out_scores and (not self.holds_out or self.metrics == "none"):
-            raise ValueError("held_out_scores needs rows that are held out and scored: write holdout = 0.2, say")
-        if self.split is not None and self.holdout == 0 and not self.folds:
-            raise ValueError("split names which rows are held out: write holdout = 0.2, say, beside it")
-        if self.every > 1 and self.metrics != "epoch":
-            raise ValueError('every counts epochs between two scorings: write metrics = "epoch" too, or leave it out')
         return self
 
 
@@ -293,105 +201,6 @@ class EarlyStopping(Strict):
     least_gain: float = Field(default=0.0, ge=0)
 
 
-class JobDescription(OmitUnset):
-    """Says who takes part with which table, and how rows are matched.
-
-    Attributes:
-        alignment: "helper" matches pseudonyms at the helper; "ecdh" between two data parties alone; "aligned" takes
-            tables that hold the same ids in the same order already.
-        tables: for each data party, in the job's order, the name under which its settings list the table.
-        purpose: what the result is for, in the words that the parties have agreed on.
-        standby: helpers that take over, in this order, if the one before them falls silent.
-    """
-
-    added = frozenset({"purpose", "standby"})
-
-    name: Name
-    label: Name
-    helper: Name
-    tables: tuple[tuple[Name, Name], ...] = Field(min_length=2, max_length=MAX_PARTIES)
-    alignment: Literal["helper", "ecdh", "aligned"] = "helper"
-    again: str = Field(default="", max_length=32)
-    purpose: str = Field(default="", max_length=200)
-    standby: tuple[Name, ...] = Field(default=(), max_length=MAX_STANDBY)
-
-    @model_validator(mode="after")
-    def _parties_fit(self) -> Self:
-        names = self.data_parties
-        if len(set(names)) != len(names):
-            raise ValueError("a data party is named twice in [tables]")
-        if self.label not in names:
-            raise ValueError(f"the label party {self.label!r} has no entry in [tables]")
-        if len(set(self.helpers)) != len(self.helpers) or set(names) & set(self.standby):
-            raise ValueError("standby names parties that have no other part in the job, each once")
-        if RESERVED & {*names, *self.helpers}:
-            raise ValueError(f"no party can be called {' or '.join(sorted(RESERVED))}")
-        if self.helper in names:
-            raise ValueError(f"{self.helper!r} can't be both helper and data party")
-        if self.alignment == "ecdh" and len(names) > 2:
-            raise ValueError(
-                'alignment = "ecdh" is for two data parties; among more, some would learn who is in common'
-            )
-        return self
-
-    @property
-    def data_parties(self) -> tuple[str, ...]:
-        """The data parties in the job's order, which numbers them in the protocol."""
-        return tuple(name for name, _ in self.tables)
-
-    @property
-    def parties(self) -> tuple[str, ...]:
-        """Everybody: the data parties in order, then the helper."""
-        return (*self.data_parties, self.helper)
-
-    @property
-    def helpers(self) -> tuple[str, ...]:
-        """The helper, and those who stand by."""
-        return (self.helper, *self.standby)
-
-    @property
-    def everybody(self) -> tuple[str, ...]:
-        """The data parties in order, then the helper, then those who stand by."""
-        return (*self.data_parties, *self.helpers)
-
-    def helped_by(self, helper: str) -> Self:
-        """Return the same job with another one of its helpers at work."""
-        return self if helper == self.helper else self.model_copy(update={"helper": helper})
-
-    @property
-    def id(self) -> str:
-        """The name and the beginning of the digest: the same description has the same id."""
-        return f"{self.name}-{self.digest.hex()[:8]}"
-
-    @property
-    def digest(self) -> bytes:
-        """SHA-256 of the canonical form."""
-        return canonical_digest("tercet job description", self.canonical())
-
-    def canonical(self) -> dict[str, Any]:
-        """Return everything that the description says, as plain values."""
-        return self.model_dump()
-
-    def with_new_id(self) -> Self:
-        """Return the same job under an id of its own, to run it again."""
-        return self.model_copy(update={"again": secrets.token_hex(8)})
-
-    def table_of(self, party: str) -> str:
-        """Return the name under which a data party's settings list the table to use."""
-        return dict(self.tables)[party]
-
-    def columns_of(self, _party: str) -> tuple[str, ...] | None:
-        """Return the columns of a data party that the job names.
-
-        None where it leaves them to that party, or to the model.
-        """
-        return None
-
-    def holdout_column_of(self, _party: str) -> str | None:
-        """Return the column of a party that says which rows are held out; None where no column does."""
-        return None
-
-
 class TrainingJob(JobDescription):
     """Asks for one model over several parties' columns.
 
@@ -414,7 +223,7 @@ class TrainingJob(JobDescription):
     privacy: Privacy = Privacy()
     release: Release = "owners"
     accept_narrow: bool = False
-    columns: tuple[tuple[Name, tuple[ColumnName, ...]], ...] = Field(default=(), max_length=MAX_PARTIES)
+    columns: NamedColumns = ()
 
     @field_validator("training")
     @classmethod
@@ -425,14 +234,7 @@ class TrainingJob(JobDescription):
 
     @model_validator(mode="after")
     def _columns_fit(self) -> Self:
-        names = [party for party, _ in self.columns]
-        if len(set(names)) != len(names) or not set(names) <= set(self.data_parties):
-            raise ValueError("[columns] names each data party once, and nobody else")
-        for party, columns in self.columns:
-            if not (columns or party == self.label) or len(set(columns)) != len(columns):
-                raise ValueError(
-                    f"{party}'s columns under [columns] are each named once, and at least one but at the label party"
-                )
+        check_columns(self, self.columns)
         return self
 
     @model_validator(mode="after")
@@ -556,15 +358,7 @@ AnyJob = Annotated[TrainingJob | PredictionJob, Field(discriminator="kind")]
 _JOB: TypeAdapter[TrainingJob | PredictionJob] = TypeAdapter(AnyJob)
 
 
-def canonical_digest(domain: str, value: Any) -> bytes:
-    """Hash a domain string and a value of plain types by SHA-256.
-
-    It is the same at every party.
-    """
-    return hashlib.sha256(msgpack.packb([domain, value])).digest()
-
-
-def read_job(path: Path) -> TrainingJob | PredictionJob:
+def read_job(path: Path) -> AnyJob:
     """Read JOB.toml.
 
     Raises:
@@ -573,7 +367,7 @@ def read_job(path: Path) -> TrainingJob | PredictionJob:
     return parse_job(read_toml(path), path)
 
 
-def parse_job(written: Mapping[str, Any], place: Path | str) -> TrainingJob | PredictionJob:
+def parse_job(written: Mapping[str, Any], place: Path | str) -> AnyJob:
     """Make the job that a file or a program describes, by the names of JOB.toml.
 
     `place` is what errors begin with.
