@@ -6,11 +6,11 @@ Of a file it reads the first rows, of a query the columns alone. Nothing of it l
 from collections.abc import Mapping
 
 from tercet.agents.access.table import database_login
+from tercet.agents.alignment.own_woe import job_table, own_woe
 from tercet.agents.alignment.table_problems import unusable_login, unusable_table
 from tercet.agents.session.context import JobContext
 from tercet.broker.sealing.key_problem import KeyProblem
 from tercet.schemas.files.invalid import Invalid
-from tercet.schemas.files.settings import TableSettings
 from tercet.tables.core.problem import TableProblem
 from tercet.tables.core.table import Kind
 from tercet.tables.snapshot.preview import PreviewResult, check_query, preview_table
@@ -18,7 +18,6 @@ from tercet.tables.snapshot.preview import PreviewResult, check_query, preview_t
 
 def look_at_table(
     context: JobContext,
-    settings: TableSettings,
     *,
     with_label: bool,
     label_kind: Kind,
@@ -26,7 +25,7 @@ def look_at_table(
 ) -> PreviewResult | None:
     """Look at this party's table as the job would read it.
 
-    Arguments are those of `take_snapshot`.
+    The other arguments are those of `take_snapshot`.
 
     Returns:
         What a file's first rows say; None of a query, whose columns can be used.
@@ -34,10 +33,12 @@ def look_at_table(
     Raises:
         JobProblem: the table cannot be used, as far as that shows it.
     """
-    name = context.description.table_of(context.me)
+    name, settings, woe = context.description.table_of(context.me), job_table(context), own_woe(context)
     try:
         if settings.path is not None:
-            return preview_table(name, settings, with_label=with_label, label_kind=label_kind, expected=expected)
+            return preview_table(
+                name, settings, with_label=with_label, label_kind=label_kind, expected=expected, woe=woe
+            )
         login = database_login(settings)
         check_query(name, settings, login, with_label=with_label, label_kind=label_kind, expected=expected)
     except (Invalid, KeyProblem) as problem:

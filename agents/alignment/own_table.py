@@ -7,9 +7,9 @@ from threading import Thread
 from typing import Any, NamedTuple
 
 from tercet.agents.access.table import read_snapshot
+from tercet.agents.alignment.own_woe import job_table, own_woe
 from tercet.agents.alignment.table_problems import unusable_login, unusable_table
 from tercet.agents.core.problems import JobProblem
-from tercet.agents.policy.table import narrow_table
 from tercet.agents.session.context import JobContext
 from tercet.agents.session.fixed_randomness import Draws
 from tercet.broker.sealing.key_problem import KeyProblem
@@ -70,8 +70,7 @@ async def read_table(context: JobContext, reading: Reading) -> OwnTable:
 
 def _read_snapshot(context: JobContext, reading: Reading, interrupt: Interrupt) -> Snapshot:
     job, me = context.job.description, context.me
-    name = job.table_of(me)
-    settings = narrow_table(context.settings.tables[name], job.columns_of(me), job.holdout_column_of(me))
+    name, settings = job.table_of(me), job_table(context)
     snapshot = context.snapshots.snapshot(
         name,
         settings,
@@ -97,7 +96,8 @@ def _reading_digest(context: JobContext, rows: bytes) -> bytes:
     """Digest the rows, and in a training the settings that encode them."""
     table = context.settings.tables[context.description.table_of(context.me)]
     fitted = [table.clip, table.rare, table.whiten] if context.description.kind == "training" else []
-    return canonical_digest("tercet rows", [rows.hex(), *fitted])
+    woe = [[one.bins.model_dump_json(), list(one.woe)] for one in own_woe(context).values()]
+    return canonical_digest("tercet rows", [rows.hex(), *fitted, *woe])
 
 
 def changed_table(party: str) -> JobProblem:

@@ -22,6 +22,8 @@ class TrainingFields(TypedDict, total=False):
     accept_narrow: bool
     columns: Mapping[str, Sequence[str]]
     purpose: str
+    # [encoding]
+    woe: str
     # [training]
     epochs: int
     batch: int | Literal["auto"]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 
 import structlog
 
@@ -29,6 +30,7 @@ from tercet.agents.session.checkpoint_store import checkpoint_folder
 from tercet.agents.session.context import JobContext, system_randomness
 from tercet.agents.session.fixed_randomness import FixedRandomness
 from tercet.agents.session.table_snapshot import SnapshotStore
+from tercet.agents.statistics.evidence import read_woe
 from tercet.broker.interface.base import Broker
 from tercet.broker.interface.outbox import Outbox
 from tercet.broker.sealing.identity import Identity, parse_public
@@ -119,6 +121,7 @@ class Attempt:
             approval=hooks.approval,
             audit=hooks.audit,
             snapshots=hooks.snapshots,
+            read_woe=cache(read_woe),
             versions=services.versions,
         )
 

@@ -13,7 +13,6 @@ from tercet.agents.alignment.first_rows import look_at_table
 from tercet.agents.alignment.table_problems import unfit_label
 from tercet.agents.core.problems import JobProblem, collect_problem
 from tercet.agents.policy.job import accepts_exposure
-from tercet.agents.policy.table import is_offered, narrow_table
 from tercet.agents.roles.applied_part import check_parties, read_manifest
 from tercet.agents.session.context import JobContext
 from tercet.agents.session.training_defaults import resolve_defaults, series_of_job
@@ -88,16 +87,9 @@ def _look(
     label_kind: Kind = "numeric",
     expected: Mapping[str, Kind] | None = None,
 ) -> tuple[PreviewResult | None, list[JobProblem]]:
-    name, columns = context.description.table_of(context.me), context.description.columns_of(context.me)
-    table = context.settings.tables[name]
-    holdout = context.description.holdout_column_of(context.me)
-    settings = narrow_table(
-        table,
-        None if columns is None else tuple(one for one in columns if is_offered(table, one)),
-        holdout if holdout in table.holdouts else None,
-    )
+    name = context.description.table_of(context.me)
     try:
-        read = look_at_table(context, settings, with_label=with_label, label_kind=label_kind, expected=expected)
+        read = look_at_table(context, with_label=with_label, label_kind=label_kind, expected=expected)
     except JobProblem as problem:
         return None, [problem]
     if read is None:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tercet.agents.alignment.aligned_table import AlignedTable
+from tercet.agents.alignment.own_woe import own_woe
 from tercet.agents.alignment.row_counts import check_split
 from tercet.agents.alignment.table_problems import unfit_label
 from tercet.agents.core.problems import JobProblem
@@ -107,7 +108,7 @@ def _fit(context: JobContext, job: TrainingJob, own: AlignedTable, held_out: NDA
     settings, table = context.settings.tables[context.description.table_of(context.me)], own.table
     trained_on, whiten = own.mark_rows(~held_out), _is_whitened(context, job, settings)
     encoding = Encoding.fit(
-        lambda: table.batches(trained_on), clip=settings.clip, rare=settings.rare, whiten=whiten
+        lambda: table.batches(trained_on), clip=settings.clip, rare=settings.rare, whiten=whiten, woe=own_woe(context)
     )  # fmt: skip
     if not (encoding.varies or context.is_label_party):
         raise TableProblem(

@@ -201,6 +201,16 @@ class EarlyStopping(Strict):
     least_gain: float = Field(default=0.0, ge=0)
 
 
+class EncodedColumns(Strict):
+    """Says what columns become, where that is not what every table's settings say.
+
+    Attributes:
+        woe: the statistics job by whose weights of evidence every data party encodes its columns.
+    """
+
+    woe: JobId | None = None
+
+
 class TrainingJob(JobDescription):
     """Asks for one model over several parties' columns.
 
@@ -212,11 +222,12 @@ class TrainingJob(JobDescription):
             others all that their settings list.
     """
 
-    added = JobDescription.added | {"network", "columns", "privacy"}
+    added = JobDescription.added | {"network", "columns", "privacy", "encoding"}
 
     kind: Literal["training"] = "training"
     model: ModelKind
     network: Network | None = None
+    encoding: EncodedColumns = EncodedColumns()
     training: Training = Field(default_factory=Training, validate_default=True)
     evaluation: Evaluation = Evaluation()
     early_stopping: EarlyStopping | None = None

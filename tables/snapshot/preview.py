@@ -16,6 +16,7 @@ from tercet.tables.core.problem import TableFaults, TableProblem, UnusableError,
 from tercet.tables.core.table import Kind, Table
 from tercet.tables.encoding.encoding import Encoding
 from tercet.tables.encoding.entropy import SAMPLE, RecordBits, record_bits
+from tercet.tables.encoding.woe import NO_WOE, WoeByColumn
 from tercet.tables.snapshot.columns import ChosenColumns, choose_usable
 from tercet.tables.snapshot.recorder import Recorder
 from tercet.tables.sources.source import Source, open_source, query_schema
@@ -82,10 +83,12 @@ def preview_table(
     with_label: bool,
     label_kind: Kind | None = None,
     expected: Mapping[str, Kind] | None = None,
+    woe: WoeByColumn = NO_WOE,
 ) -> PreviewResult:
     """Read up to SAMPLE rows of a table, as a training would.
 
-    Or as a prediction by a model of `expected` columns would. Only `with_label` may a table have no other column.
+    It may encode columns by weights of evidence, `woe`. Or as a prediction by a model of `expected` columns would.
+    Only `with_label` may a table have no other column.
 
     Raises:
         TableProblem: the table cannot be used, as these rows show; all that is wrong with them is told.
@@ -104,12 +107,12 @@ def preview_table(
         faults.refuse()
         classes = recorder.finish().classes
     features = pa.ipc.open_file(pa.py_buffer(target.getbuffer())).read_all()
-    found = None if recorder.is_disguised else _preview(name, settings, chosen, features, first.rows)
+    found = None if recorder.is_disguised else _preview(name, settings, chosen, features, rows=first.rows, woe=woe)
     return PreviewResult(found, first.rows if first.is_whole else None, classes, chosen.positive)
 
 
 def _preview(
-    name: str, settings: TableSettings, chosen: ChosenColumns, features: pa.Table, rows: int
+    name: str, settings: TableSettings, chosen: ChosenColumns, features: pa.Table, *, rows: int, woe: WoeByColumn
 ) -> Preview | None:
     kinds = {one.name: one.kind for one in chosen.columns}
     arrays = {one: features[one].to_numpy() for one in kinds}
@@ -118,7 +121,7 @@ def _preview(
     )
     table = Table(name, rows, tuple(kinds), numeric, categorical)
     try:
-        encoding = Encoding.fit(lambda: iter([table]), clip=settings.clip, rare=settings.rare, whiten=False)
+        encoding = Encoding.fit(lambda: iter([table]), clip=settings.clip, rare=settings.rare, whiten=False, woe=woe)
     except (TableProblem, UnusableError):  # rows in common may do better
         return None
     bits = record_bits(encoding, iter([table]))

@@ -1,0 +1,66 @@
+"""Finds the weights of evidence (WOE) by which a training encodes this party's columns.
+
+It narrows the table to the columns that have some.
+
+It reads this party's own files. A party that has none refuses the job before anything of a row has left.
+"""
+
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.policy.table import is_offered, narrow_table
+from tercet.agents.session.context import JobContext
+from tercet.schemas.files.invalid import Invalid
+from tercet.schemas.files.job import TrainingJob
+from tercet.schemas.files.settings import TableSettings
+from tercet.tables.core.problem import SHOWN, join_names
+from tercet.tables.encoding.woe import NO_WOE, WoeByColumn
+
+
+def own_woe(context: JobContext) -> WoeByColumn:
+    """Read the weights of evidence that the job names; none where it names none.
+
+    Raises:
+        JobProblem: this party has no such; it is named.
+    """
+    job, me = context.description, context.me
+    if not isinstance(job, TrainingJob) or job.encoding.woe is None:
+        return NO_WOE
+    try:
+        return context.read_woe(context.settings.state, job.encoding.woe, job.label)
+    except Invalid as problem:
+        reason = (
+            f"{me} has no weights of evidence from {job.encoding.woe}: run that statistics job with woe = true, and "
+            f"name its id; or leave out [encoding] woe"
+        )
+        raise JobProblem("encoding.woe", me, reason, str(problem)) from None
+
+
+def job_table(context: JobContext) -> TableSettings:
+    """Restrict this party's table to the columns that the job uses.
+
+    Where it encodes by weights of evidence, these are the ones that have some.
+
+    Raises:
+        JobProblem: it names a column that has none, or this party has none at all.
+    """
+    job, me = context.description, context.me
+    table, columns, holdout = context.settings.tables[job.table_of(me)], job.columns_of(me), job.holdout_column_of(me)
+    columns = None if columns is None else tuple(name for name in columns if is_offered(table, name))
+    if isinstance(job, TrainingJob) and job.encoding.woe is not None:
+        woe = own_woe(context)
+        without = [name for name in columns or () if name not in woe]
+        if without:
+            raise JobProblem(
+                "encoding.woe",
+                context.job.submitter,
+                f"{me} was told no weight of evidence of column {join_names(without, SHOWN)} in "
+                f"{job.encoding.woe}: leave it out of [columns] {me} in the job",
+            )
+        columns = tuple(name for name in woe if is_offered(table, name)) if columns is None else columns
+        if not columns and not context.is_label_party:
+            raise JobProblem(
+                "encoding.woe",
+                me,
+                f"{me} lets jobs use no column that has a weight of evidence from {job.encoding.woe}: list some under "
+                f"`columns` in its settings, or run that statistics job again",
+            )
+    return narrow_table(table, columns, holdout if holdout in table.holdouts else None)
