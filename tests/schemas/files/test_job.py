@@ -338,7 +338,7 @@ def test_a_description_has_no_place_for_a_seed_a_path_or_a_key() -> None:
     described: dict[str, Any] = TrainingJob.model_fields
     assert set(described) == {
         "name", "kind", "model", "network", "label", "helper", "tables", "training", "evaluation", "early_stopping",
-        "release", "alignment", "accept_narrow", "again", "purpose", "columns", "standby", "privacy",
+        "release", "alignment", "accept_narrow", "again", "purpose", "columns", "standby", "privacy", "encoding",
     }  # fmt: skip
 
 
