@@ -1,12 +1,12 @@
 """Computes shares of B_j^T Y, sums of targets by cell, at the data parties.
 
 B_j are the 0/1 indicators of party j's cells, Y the targets of the label party L. Masks: U_j and W_j of j and the
-helper, V_j of L and the helper. Batch by batch, and once at the end from the helper,
+helper, V of L and the helper. Batch by batch, and once at the end from the helper,
 
-    E_j = B_j - U_j                j -> L           F_j = Y - V_j        L -> j
-    sum of U_j^T V_j - W_j         H -> L
+    E_j = B_j - U_j                j -> L           F = Y - V            L -> every partner
+    sum of U_j^T V - W_j         H -> L
 
-    j's share = sum of B_j^T F_j + W_j              L's share = sum of E_j^T V_j + what is dealt
+    j's share = sum of B_j^T F + W_j              L's share = sum of E_j^T V + what is dealt
 
 in the ring of `plan.word_bits`. Nothing is rounded.
 """
@@ -15,7 +15,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tercet.mpc.arithmetic.ring import Signed, Words, expect, transposed_product
+from tercet.mpc.arithmetic.ring import Signed, Words, expect, sum_along, transposed_product
 from tercet.mpc.interface.script import Receive, Script, Send, received_words
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.masks import Masks
@@ -73,13 +73,19 @@ class LabelSums:
 
     def __init__(self, plan: StatisticsPlan, targets: Words, masks: Masks) -> None:
         self._plan, self._targets, self._masks = plan, targets, masks
-        self._partners = [j for j in plan.partners if plan.cells(j)]
+        self._partners = tuple(j for j in plan.partners if plan.cells(j))
         self.shares: dict[int, Words] = {j: np.zeros((plan.cells(j), plan.targets), np.uint64) for j in plan.partners}
 
+    @property
+    def totals(self) -> Words:
+        """Sums of the targets over all rows, (targets,)."""
+        added: Words = sum_along(self._targets, axis=0)[0]
+        return added
+
     def send(self, step: Step) -> Script[None]:
-        """Send each partner the batch's targets under a mask that is for it alone."""
-        for j in self._partners:
-            yield Send("masked targets", 0, (j,), self._targets[step.start : step.stop] - self._mask(j, step))
+        """Send the batch's targets under one mask to all partners."""
+        if self._partners:
+            yield Send("masked targets", 0, self._partners, self._targets[step.start : step.stop] - self._mask(step))
 
     def receive(self, step: Step) -> Script[None]:
         """Receive all partners' masked bins, and add masks up by them."""
@@ -87,16 +93,16 @@ class LabelSums:
         due = {j: (step.rows, plan.masked_words(j)) for j in self._partners}
         if not due:
             return
-        received = received_words((yield Receive("masked bins", 0, due)))
+        received, mask = received_words((yield Receive("masked bins", 0, due))), self._mask(step)
         for j, shape in due.items():
             packed = expect(received[j], shape, f"the masked bins of party {j}")
             words = unpack_words(packed, plan.cells(j), plan.word_bits)
-            self.shares[j] = self.shares[j] + transposed_product(words, self._mask(j, step))
+            self.shares[j] = self.shares[j] + transposed_product(words, mask)
 
     def finish(self, _: Step, dealt: Mapping[Part, Words]) -> None:
         """Add what the helper has dealt of each partner's cells."""
         for j in self.shares:
             self.shares[j] = self._plan.reduce(self.shares[j] + dealt["bins", j])
 
-    def _mask(self, j: int, step: Step) -> Words:
-        return self._masks("V", self._plan.label, j, step, (step.rows, self._plan.targets))
+    def _mask(self, step: Step) -> Words:
+        return self._masks("V", self._plan.label, self._plan.label, step, (step.rows, self._plan.targets))

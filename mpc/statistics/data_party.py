@@ -49,7 +49,7 @@ class StatisticsParty:
         masks: Shared with the helper, for this purpose alone.
         key: 32 random bytes of this party alone: by them its cells have a secret order.
         targets: At the label party `encode_targets`, (rows, targets); elsewhere None.
-        numbers: The columns to correlate, with f_x bits; None if this party has none.
+        numbers: The columns to correlate, standardised, with f_x bits; None if this party has none.
 
     Raises:
         ValueError: bins, targets or numbers that are not what the plan says.
@@ -118,9 +118,10 @@ class StatisticsParty:
         """
         plan, partners = self._plan, dict[int, PartnerCells]()
         if isinstance(self._sums, LabelSums):
+            totals = self._sums.totals
             for j, share in self._sums.shares.items():
                 if plan.cells(j):
-                    partners[j] = yield from open_partner(plan, j, share)
+                    partners[j] = yield from open_partner(plan, j, share, totals)
             return self._count_own(), partners
         if not plan.cells(self.me):
             return [], partners
@@ -138,6 +139,9 @@ class StatisticsParty:
 
         Returns:
             By pair i <= j what this party may know, its own X_i^T X_i included; (columns of i, columns of j).
+
+        Raises:
+            WrongOpening: products that no standardised columns have.
         """
         return (yield from open_pairs(self._plan, self.me, self._pairs.shares if self._pairs is not None else {}))
 

@@ -37,9 +37,9 @@ def receive_dealt(plan: StatisticsPlan, me: int) -> Script[dict[Part, Words]]:
 def mask_products(plan: StatisticsPlan, masks: Mapping[int, Masks], step: Step) -> Iterator[tuple[int, Part, Words]]:
     """Yield the products of a batch's masks, as the helper: for whom, which part, and the words."""
     label, bits = plan.label, plan.word_bits
+    v = masks[label]("V", label, label, step, (step.rows, plan.targets))
     for j in plan.partners:
         u = masks[j]("U", j, j, step, (step.rows, plan.masked_words(j)))
-        v = masks[label]("V", label, j, step, (step.rows, plan.targets))
         yield label, ("bins", j), transposed_product(unpack_words(u, plan.cells(j), bits), v)
     a = {i: masks[i]("A", i, i, step, (step.rows, count)) for i, count in enumerate(plan.correlated) if count}
     for i, j in plan.pairs():

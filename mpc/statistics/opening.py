@@ -20,9 +20,9 @@ NOT_OPENED = 0  # among numbers of groups, which begin at 1
 
 
 class WrongOpening(ValueError):
-    """A partner's groups or cells cannot be those of its columns.
+    """What was opened cannot be: groups, cells or products of columns.
 
-    The text names the partner and no value.
+    The text names parties and no value.
     """
 
 
@@ -141,8 +141,14 @@ def _own_column(groups: Groups, numbers: Words, rows: Signed, sums: Signed | Non
     return OwnCells(groups, rows[places], sums[places] if sums is not None and len(groups) else None)
 
 
-def open_partner(plan: StatisticsPlan, j: int, share: Words) -> Script[PartnerCells]:
+def open_partner(plan: StatisticsPlan, j: int, share: Words, totals: Words) -> Script[PartnerCells]:
     """Open a partner's cells at the label party; send it their sums if it may know them.
+
+    Args:
+        plan: The job's agreed numbers.
+        j: The partner.
+        share: Of the sums of its cells, (cells, targets).
+        totals: Of the targets over all rows, (targets,).
 
     Raises:
         WrongOpening: naming the partner, whose groups or cells cannot be.
@@ -157,6 +163,7 @@ def open_partner(plan: StatisticsPlan, j: int, share: Words) -> Script[PartnerCe
         cells = expect(received_words((yield Receive("cells", 0, {j: due})))[j], due, f"the cells of party {j}")
         found = np.column_stack([to_signed(cells[:, 0]), opened_sums(plan, cells[:, 1:], mine)])
         check_cells(plan, j, found)
+        check_totals(plan, j, np.split(found, np.cumsum(counts)[:-1]), totals)
         if plan.woe:
             yield Send("cell sums", 0, (j,), mine)
     return tuple(np.split(found, np.cumsum(counts)[:-1]))
@@ -172,6 +179,19 @@ def check_cells(plan: StatisticsPlan, j: int, cells: Signed) -> None:
     classes = np.column_stack([rows - cells[:, 1:].sum(axis=1), cells[:, 1:]]) if plan.classes else rows[:, np.newaxis]
     if (classes < plan.least).any() or (rows > plan.rows).any():
         raise WrongOpening(f"a cell of party {j} is below the minimum, or has more rows than there are")
+
+
+def check_totals(plan: StatisticsPlan, j: int, columns: Sequence[Signed], totals: Words) -> None:
+    """Check that each opened column of a partner has all rows, and all of the targets.
+
+    So a wrong word of any message is noticed, if its sender does not make up for it.
+
+    Raises:
+        WrongOpening: one does not.
+    """
+    due = np.concatenate([np.array([plan.rows]), to_signed(plan.reduce(totals))])
+    if any(len(cells) and not np.array_equal(cells.sum(axis=0), due) for cells in columns):
+        raise WrongOpening(f"the cells of a column of party {j} do not add up")
 
 
 def opened_sums(plan: StatisticsPlan, a: Words, b: Words) -> Signed:

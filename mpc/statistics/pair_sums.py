@@ -15,12 +15,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from tercet.mpc.arithmetic.fixed import decode
 from tercet.mpc.arithmetic.ring import Words, expect, transposed_product
 from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.interface.script import Receive, Script, Send, received_words
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.masks import Masks
 from tercet.mpc.statistics.dealt import Part
+from tercet.mpc.statistics.opening import WrongOpening
 from tercet.mpc.statistics.packing import split_words
 from tercet.mpc.statistics.plan import StatisticsPlan
 
@@ -85,7 +87,11 @@ class PairSums:
 
 
 def open_pairs(plan: StatisticsPlan, me: int, shares: Mapping[Pair, Words]) -> Script[dict[Pair, Words]]:
-    """Open X_i^T X_j to whom the plan says; return what this party may know, by pair i <= j."""
+    """Open X_i^T X_j to whom the plan says; return what this party may know, by pair i <= j.
+
+    Raises:
+        WrongOpening: products that no standardised columns have.
+    """
     pairs = [*plan.pairs(), *((i, i) for i, count in enumerate(plan.correlated) if count)]
     mine = [pair for pair in pairs if me in _readers(plan, pair)]
     others = [i for i in range(len(plan.bins)) if i != me]
@@ -102,7 +108,19 @@ def open_pairs(plan: StatisticsPlan, me: int, shares: Mapping[Pair, Words]) -> S
         words = expect(received[i], size, f"the shares of correlations of party {i}")
         for pair, share in zip(shapes[i], split_words(words, shapes[i].values()), strict=True):
             found[pair] = found[pair] + share if pair in found else share
+    for pair, products in found.items():
+        _check_range(plan, pair, products)
     return found
+
+
+def _check_range(plan: StatisticsPlan, pair: Pair, products: Words) -> None:
+    """Check that products may be those of standardised columns: of mean square 1, so their mean is 1 at most.
+
+    Raises:
+        WrongOpening: they are beyond twice that, as nearly all words are.
+    """
+    if (np.abs(decode(products, 2 * plan.fx)) > 2 * plan.rows).any():
+        raise WrongOpening(f"products of columns of the parties {pair[0]} and {pair[1]} are out of range")
 
 
 def _readers(plan: StatisticsPlan, pair: Pair) -> tuple[int, ...]:

@@ -164,7 +164,7 @@ class MaskedBins(Message):
 
 
 class MaskedTargets(Message):
-    """Carries L's targets of a batch under a mask, to one partner."""
+    """Carries L's targets of a batch under a mask, to each partner."""
 
     kind = "masked targets"
     round = Round.MASKED_INPUTS

@@ -49,7 +49,8 @@ def make_statistics_job(plan: StatisticsPlan, seed: int = 0) -> StatisticsJob:
         )
         for columns in plan.bins
     ]
-    numbers = [encode(rng.standard_normal((plan.rows, count)), plan.fx) for count in plan.correlated]
+    raw = [rng.standard_normal((plan.rows, count)) for count in plan.correlated]
+    numbers = [encode(x / np.sqrt((x**2).mean(axis=0)), plan.fx) for x in raw]
     y = rng.integers(0, plan.classes, plan.rows) if plan.classes else rng.gamma(1.0, 3.0, plan.rows)
     return StatisticsJob(plan, bins, numbers, np.asarray(y, np.float64))
 

