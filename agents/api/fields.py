@@ -66,3 +66,4 @@ class JobFields(TrainingFields, total=False):
     """Names what a training job may say beside name, label, helper and tables."""
 
     standby: Sequence[str]
+    start: str

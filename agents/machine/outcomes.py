@@ -13,6 +13,7 @@ REFUSALS = (
     "alignment.few",
     "model.missing",
     "model.parties",
+    "model.start",
 )  # codes, of what `deciding` finds
 
 

@@ -143,8 +143,8 @@ DISCLOSURES: tuple[Group, ...] = (
         ),
     ),
     Group(
-        '`helper_sees = "scores"`, no hidden layer',
-        lambda case: case.trains_shown and not case.hidden,
+        '`helper_sees = "scores"`, no hidden layer, no `start`',
+        lambda case: case.trains_shown and not case.hidden and case.asks(lambda job: job.start is None),
         (Disclosure("helper", TRAINING, "that all weights are 0 at the first step"),),
     ),
     Group(
@@ -233,6 +233,47 @@ DISCLOSURES: tuple[Group, ...] = (
                 "that of each training, one more than folds",
                 "what protects a batch",
                 lambda case: case.trains_shown,
+            ),
+        ),
+    ),
+    Group(
+        "`start`",
+        lambda case: case.asks(lambda job: job.start is not None),
+        (
+            Disclosure("every party", ALIGNMENT, "bits, scale and score bound of the model to start at"),
+            Disclosure(
+                "helper",
+                TRAINING,
+                "of the first batches scores by that model",
+                "what protects a batch",
+                lambda case: case.trains_shown,
+            ),
+            Disclosure(
+                "label party",
+                TRAINING,
+                "scores by a model near another one",
+                "noise; partners' budgets",
+                lambda case: case.asks(lambda job: job.scorings > 0),
+            ),
+            Disclosure(
+                "data party",
+                RELEASE,
+                "of its own columns how these rows changed weights",
+                "budget of models",
+                lambda case: case.asks(lambda job: job.release == "owners"),
+            ),
+            Disclosure(
+                "data party",
+                RELEASE,
+                "so nearly its weights at the start, if they were shared",
+                where=lambda case: case.asks(lambda job: job.release == "owners"),
+            ),
+            Disclosure(
+                "label party",
+                RELEASE,
+                "so nearly all weights at the start, and how they changed",
+                "",
+                lambda case: case.asks(lambda job: job.release == "label"),
             ),
         ),
     ),

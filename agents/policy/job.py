@@ -44,6 +44,18 @@ def _check_model(job: Job, description: TrainingJob, settings: Settings) -> None
         raise _refusal("model", job, settings, what, f"use one of {', '.join(models)}")
 
 
+def _check_start(_: Job, description: TrainingJob, settings: Settings) -> None:
+    me, label, start = settings.party, description.label, description.start
+    if start is None or me == label or settings.partners[label].may_hold_model or not _is_held(start, settings):
+        return
+    raise JobProblem(
+        "policy.release",
+        me,
+        f"{me} no longer lets {label} hold the whole model {start}, and a training that begins there stays near it: "
+        f"begin without `start`, or ask {me} about may_hold_model under [partners.{label}]",
+    )
+
+
 def _check_epochs(job: Job, description: TrainingJob, settings: Settings) -> None:
     most = settings.policy.max_epochs
     if most is not None and description.training.epochs > most:
@@ -184,6 +196,6 @@ def _part(of: str, settings: Settings) -> ModelPart | None:
 Check = Callable[[Job, TrainingJob, Settings], None]
 _EVERYBODYS: Final[tuple[Check, ...]] = (_check_model, _check_epochs)
 _DATA_PARTYS: Final[tuple[Check, ...]] = (
-    _check_release, _check_metrics, _check_scorings, _check_held_out_scores, _check_loss, _check_narrow,
+    _check_release, _check_start, _check_metrics, _check_scorings, _check_held_out_scores, _check_loss, _check_narrow,
     _check_helper_sees,
 )  # fmt: skip

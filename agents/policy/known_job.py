@@ -46,7 +46,7 @@ class JobFacts(NamedTuple):
         """Collect the facts that the parties have agreed on so far."""
         if terms is None:
             return cls()
-        scoring = terms.scoring
+        scoring = terms.scoring if isinstance(job, PredictionJob) else None
         model = None
         if scoring is not None:
             model = AppliedModel(scoring.model, scoring.release, scoring.network is not None, scoring.blind)

@@ -16,6 +16,8 @@ from tercet.agents.core.states import State
 from tercet.agents.protocol.checkpointing import CheckpointWriter, Contents, find_checkpoint
 from tercet.agents.protocol.shares import AnyShares, share_arrays
 from tercet.agents.protocol.weight_openings import ModelOpenings, open_model, receive_commitments
+from tercet.agents.roles.applied_part import scoring_terms
+from tercet.agents.roles.continued_part import ContinuedPart, read_continued
 from tercet.agents.roles.exposure_profile import label_kind
 from tercet.agents.roles.fitted_table import FittedTable, fit_table, measure_sizes
 from tercet.agents.roles.folds import Folds
@@ -85,16 +87,20 @@ class DataPartyRole:
 
     def __init__(self, context: JobContext, job: TrainingJob) -> None:
         self._context, self._job = context, job
+        self._start: ContinuedPart | None = None
 
     async def prepare(self) -> OwnTable:
         """Read and check the table; nothing has been sent yet.
 
         Raises:
-            JobProblem: the table, its columns or its labels cannot be used; this party is named.
+            JobProblem: the table, its columns, its labels or the part to begin at cannot be used; this party is named.
         """
         context = self._context
         filed = context.is_label_party and self._job.evaluation.held_out_scores
-        own = await read_table(context, Reading(context.is_label_party, label_kind(self._job), own_ids=filed))
+        self._start = await context.compute(read_continued, context, self._job)
+        expected = None if self._start is None else self._start.part.encoding.kinds
+        reading = Reading(context.is_label_party, label_kind(self._job), expected, own_ids=filed)
+        own = await read_table(context, reading)
         check_label_classes(context, self._job.link, own.table)
         return own
 
@@ -120,9 +126,11 @@ class DataPartyRole:
     ) -> TrainingSetup:
         """Fit the encoding, agree on plan and secret order, and encode the rows."""
         own = common.of_fold(means)
-        fitted = await fit_table(means, job, own)
+        start = self._start
+        fitted = await fit_table(means, job, own, start)
         sizes = await measure_sizes(means, job, fitted)
-        context = await agree_on_plan(means, job, session, sizes)
+        scoring = None if start is None else scoring_terms(means, start.part)
+        context = await agree_on_plan(means, job, session, sizes, scoring)
         plan = context.plan
         if fitted.labels is not None:
             fitted.labels.check_plan(context, plan)
@@ -175,9 +183,12 @@ async def _resume_from_checkpoint(
 ) -> TrainingSetup:
     """Set up the training as the last checkpoint of all parties has it, if there is one."""
     own, place = fitted.own, checkpoint_folder(context.settings.state, context.job.id, context.fold)
-    folder = CheckpointFolder(place, own.checkpoint_binding(context, key))
+    folder = CheckpointFolder(place, fitted.bind(own.checkpoint_binding(context, key)))
     context, checkpoint = await find_checkpoint(context, folder)
-    earlier = EarlierTraining() if checkpoint is None else EarlierTraining.read(context, checkpoint)
+    if checkpoint is not None:
+        earlier = EarlierTraining.read(context, checkpoint)
+    else:
+        earlier = EarlierTraining(None if fitted.continued is None else fitted.continued.shares(context, context.plan))
     words, labels = all_words.choose(~fitted.held_out), None if fitted.labels is None else fitted.labels.trained_on
     order = Order(key, context.plan.request.rows, attempt=context.noise_attempt)
     row_key = b""

@@ -8,12 +8,14 @@ are known.
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from tercet.agents.alignment.first_rows import look_at_table
 from tercet.agents.alignment.table_problems import unfit_label
 from tercet.agents.core.problems import JobProblem, collect_problem
 from tercet.agents.policy.job import accepts_exposure
 from tercet.agents.roles.applied_part import check_parties, read_manifest
+from tercet.agents.roles.continued_part import continued_manifest
 from tercet.agents.session.context import JobContext
 from tercet.agents.session.training_defaults import resolve_defaults, series_of_job
 from tercet.mpc.functions.links import LINKS
@@ -47,10 +49,14 @@ async def own_profile(context: JobContext) -> tuple[Profile | None, list[JobProb
         return None, []
     if not isinstance(job, TrainingJob):
         return None, await context.compute(_prediction_problems, context, job) if context.attempt == 1 else []
+    start, unfit = await context.compute(continued_manifest, context, job)
     if not context.is_label_party and not context.audit.may_judge(job.columns_of(context.me)):
-        return None, []
-    kind = label_kind(job)
-    read, problems = await context.compute(_look, context, with_label=context.is_label_party, label_kind=kind)
+        return None, unfit
+    kind, expected = label_kind(job), None if start is None else start.encoding.kinds
+    read, problems = await context.compute(
+        partial(_look, context, with_label=context.is_label_party, label_kind=kind, expected=expected)
+    )
+    problems = [*unfit, *problems]
     if context.attempt > 1:  # rows that the run began with may be kept, whatever the table is now
         problems = []
     if read is None or read.preview is None:
@@ -72,7 +78,7 @@ def round_up(bits: float) -> float:
 def _prediction_problems(context: JobContext, job: PredictionJob) -> list[JobProblem]:
     """List all for which this party refuses a prediction, by its part and its first rows."""
     try:
-        part = read_manifest(context, job)
+        part = read_manifest(context, job.of)
     except JobProblem as problem:
         return [problem]
     problems = collect_problem(check_parties, context, job, part)

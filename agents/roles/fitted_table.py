@@ -10,6 +10,8 @@ from tercet.agents.alignment.own_woe import own_woe
 from tercet.agents.alignment.row_counts import check_split
 from tercet.agents.alignment.table_problems import unfit_label
 from tercet.agents.core.problems import JobProblem
+from tercet.agents.roles.applied_part import compare_table
+from tercet.agents.roles.continued_part import ContinuedPart
 from tercet.agents.roles.exposure_profile import check_numbers
 from tercet.agents.roles.loss_rows import check_loss_rows
 from tercet.agents.roles.own_labels import OwnLabels, fit_labels
@@ -17,7 +19,7 @@ from tercet.agents.roles.release_to_label import check_declared, encoding_messag
 from tercet.agents.session.context import JobContext
 from tercet.agents.session.training_defaults import announced_spread
 from tercet.mpc.functions.labels import LabelProblem
-from tercet.schemas.files.job import TrainingJob
+from tercet.schemas.files.job import TrainingJob, canonical_digest
 from tercet.schemas.files.settings import TableSettings
 from tercet.schemas.messages.kinds import Sizes
 from tercet.tables.core.problem import TableProblem
@@ -36,6 +38,7 @@ class FittedTable:
         encoding: of the party's columns.
         labels: at the label party.
         warnings: about this party's own table.
+        continued: its part of the model to begin at, if there is one, by which columns and labels are encoded.
     """
 
     own: AlignedTable
@@ -43,10 +46,21 @@ class FittedTable:
     encoding: Encoding
     labels: OwnLabels | None
     warnings: tuple[str, ...]
+    continued: ContinuedPart | None = None
+
+    def bind(self, binding: bytes) -> bytes:
+        """Bind a checkpoint to the run of the model that the training began at, too."""
+        if self.continued is None:
+            return binding
+        return canonical_digest("tercet continued checkpoint", [binding, self.continued.part.digest])
 
 
-async def fit_table(context: JobContext, job: TrainingJob, own: AlignedTable) -> FittedTable:
+async def fit_table(
+    context: JobContext, job: TrainingJob, own: AlignedTable, start: ContinuedPart | None
+) -> FittedTable:
     """Split the common rows and fit the encoding to those that are trained on.
+
+    The encoding of an earlier model, `start`, is applied as it is.
 
     Raises:
         JobProblem: nothing is left to train on or to evaluate with, or columns or labels do not fit.
@@ -54,7 +68,7 @@ async def fit_table(context: JobContext, job: TrainingJob, own: AlignedTable) ->
     held_out = await own.split_rows(job.evaluation)
     _check_split(context, job, held_out)
     try:
-        fitted = await context.compute(_fit, context, job, own, held_out)
+        fitted = await context.compute(_fit, context, job, own, held_out, start)
     except (UnfitLabel, LabelProblem) as problem:
         raise unfit_label(context, job.link, problem) from None
     except TableProblem as problem:
@@ -89,6 +103,7 @@ async def measure_sizes(context: JobContext, job: TrainingJob, fitted: FittedTab
         record_bits=bits.record,
         spread=announced_spread(job, encoding),
         outputs=1 if fitted.labels is None else fitted.labels.outputs,
+        model=None if fitted.continued is None else fitted.continued.part.digest,
     )
 
 
@@ -104,19 +119,33 @@ def _check_split(context: JobContext, job: TrainingJob, marks: NDArray[np.bool_]
     check_split(context, job.evaluation.choice, rows, held_out)
 
 
-def _fit(context: JobContext, job: TrainingJob, own: AlignedTable, held_out: NDArray[np.bool_]) -> FittedTable:
+def _fit(
+    context: JobContext,
+    job: TrainingJob,
+    own: AlignedTable,
+    held_out: NDArray[np.bool_],
+    start: ContinuedPart | None,
+) -> FittedTable:
     settings, table = context.settings.tables[context.description.table_of(context.me)], own.table
-    trained_on, whiten = own.mark_rows(~held_out), _is_whitened(context, job, settings)
-    encoding = Encoding.fit(
-        lambda: table.batches(trained_on), clip=settings.clip, rare=settings.rare, whiten=whiten, woe=own_woe(context)
-    )  # fmt: skip
+    trained_on, whiten = own.mark_rows(~held_out), start is None and _is_whitened(context, job, settings)
+    if start is None:
+        encoding = Encoding.fit(
+            lambda: table.batches(trained_on),
+            clip=settings.clip,
+            rare=settings.rare,
+            whiten=whiten,
+            woe=own_woe(context),
+        )
+    else:
+        encoding = start.part.encoding
+        compare_table(context, start.part, table)
     if not (encoding.varies or context.is_label_party):
         raise TableProblem(
             f"each column of table {table.name!r} has one value in all rows that are trained on",
             "bring columns that differ from row to row, or leave this party out of the job",
             f"no column of table {table.name!r} differs among the rows in common, so that it adds nothing to the model",
         )
-    labels = fit_labels(context, job, own, held_out)
+    labels = fit_labels(context, job, own, held_out, None if start is None else start.part)
     warnings = [*table.notes, *encoding.warnings]
     if encoding.columns and not encoding.varies:
         warnings.append("no column of the table differs among the rows, so that partners' columns make the model")
@@ -124,7 +153,9 @@ def _fit(context: JobContext, job: TrainingJob, own: AlignedTable, held_out: NDA
         warnings.append(f"more than {MOST_WHITENED} encoded columns: they are not whitened, so training is slower")
     if labels is not None:
         warnings += labels.warnings
-    return FittedTable(own=own, held_out=held_out, encoding=encoding, labels=labels, warnings=tuple(warnings))
+    return FittedTable(
+        own=own, held_out=held_out, encoding=encoding, labels=labels, warnings=tuple(warnings), continued=start
+    )
 
 
 def _is_whitened(context: JobContext, job: TrainingJob, settings: TableSettings) -> bool:

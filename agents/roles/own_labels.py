@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tercet.agents.alignment.aligned_table import AlignedTable
 from tercet.agents.alignment.table_problems import unfit_label
+from tercet.agents.models.manifest import ModelPart
 from tercet.agents.roles.exposure_profile import TWO_CLASSES
 from tercet.agents.session.context import JobContext
 from tercet.agents.training.epoch_evaluation import HeldOutLabels
@@ -116,9 +117,11 @@ def check_label_classes(context: JobContext, link: str, table: Snapshot) -> None
 
 
 def fit_labels(
-    context: JobContext, job: TrainingJob, own: AlignedTable, held_out: NDArray[np.bool_]
+    context: JobContext, job: TrainingJob, own: AlignedTable, held_out: NDArray[np.bool_], start: ModelPart | None
 ) -> OwnLabels | None:
     """Fit classes or scaling to the rows that are trained on; None at a party without the label.
+
+    Those of an earlier model are taken where the training begins at one.
 
     Raises:
         UnfitLabel, LabelProblem: the labels do not fit the model.
@@ -128,14 +131,17 @@ def fit_labels(
         return None
     raw, trained_on, function = table.label[own.rows], ~held_out, LINKS[link]
     label, classes, scaling = raw, None, None
-    if function.classes:
+    if function.classes and start is not None and start.classes is not None:
+        classes, label = start.classes, start.classes.apply(raw, table.classes, table.name)
+    elif function.classes:
         classes, label = Classes.fit(raw, table.classes, table.name)
     elif link == TWO_CLASSES:
         label, note = two_classes(raw, table.classes, table.chosen.positive, table.name)
         if note is not None:
             context.note(note)
     elif link in SCALINGS:
-        scaling = SCALINGS[link](raw[trained_on], table.name)
+        scaling = SCALINGS[link](raw[trained_on], table.name)  # which checks the labels, too
+        scaling = scaling if start is None else start.label_scaling or scaling
         label = scaling.apply(raw)
     function.check_labels(label)
     function.check_labels(label[trained_on])

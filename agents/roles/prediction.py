@@ -4,7 +4,7 @@ Only the label party gets scores, and a file with them; the other parties' colum
 """
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,13 @@ from tercet.agents.alignment.aligned_table import AlignedTable, align_table
 from tercet.agents.alignment.own_table import OwnTable, Reading, read_table
 from tercet.agents.alignment.scored_ids import ScoredIds
 from tercet.agents.alignment.scored_once import ScoredOnce
-from tercet.agents.core.problems import JobProblem
 from tercet.agents.core.states import State
 from tercet.agents.models import model_part
 from tercet.agents.models.model_part import ModelPart
 from tercet.agents.models.scores_file import scored_columns, write_scores
 from tercet.agents.protocol.shares import shares_from_part
-from tercet.agents.protocol.weight_openings import commitments_of, openings_from_part, send_seed
-from tercet.agents.roles.applied_part import check_parties, read_part
+from tercet.agents.protocol.weight_openings import openings_from_part, send_seed
+from tercet.agents.roles.applied_part import check_parties, compare_table, read_part, scoring_terms
 from tercet.agents.roles.exposure_profile import check_numbers
 from tercet.agents.roles.release import hidden_folder, write_hidden
 from tercet.agents.roles.terms import agree_on_scoring
@@ -35,14 +34,11 @@ from tercet.mpc.arithmetic.ring import total
 from tercet.mpc.linear.algebra import zero_share
 from tercet.mpc.plan.forward import SCORE_BITS
 from tercet.mpc.plan.schedule import Step
-from tercet.mpc.scoring.linear import Numbers, scoring_steps
+from tercet.mpc.scoring.linear import scoring_steps
 from tercet.mpc.scoring.scores import decode_scores, encode_scores
 from tercet.schemas.files.job import PredictionJob
-from tercet.schemas.messages.kinds import PartialScores, ScoringTerms, Sizes
-from tercet.tables.core.problem import UnusableError
+from tercet.schemas.messages.kinds import PartialScores, Sizes
 from tercet.tables.encoding.store import FeatureView
-from tercet.tables.encoding.unseen import count_unseen
-from tercet.tables.snapshot.snapshot import Snapshot
 
 PART = 65_536  # partial scores in a message: 512 KiB
 
@@ -102,11 +98,11 @@ class PredictionRole:
             JobProblem: there is no such part, it is of other parties, or the table lacks columns of the training.
         """
         context = self._context
-        part, arrays = await context.compute(read_part, context, self._job)
+        part, arrays = await context.compute(read_part, context, self._job.of)
         check_parties(context, self._job, part)
         check_numbers(context, has_numbers=part.encoding.has_numbers)
         read = await read_table(context, Reading(expected=part.encoding.kinds, own_ids=context.is_label_party))
-        await context.compute(_compare, context, part, read.table)
+        await context.compute(compare_table, context, part, read.table)
         return AppliedPart(part=part, arrays=arrays, read=read)
 
     async def align(self, applied: AppliedPart) -> MatchedPart:
@@ -155,36 +151,6 @@ class PredictionRole:
         names = () if scored.part.classes is None else scored.part.classes.names
         columns = scored_columns(scored.part.link, scores[order], names)
         await write_hidden(context, folder, lambda: write_scores(folder, self._job.format, ids, columns))
-
-
-def _compare(context: JobContext, part: ModelPart, table: Snapshot) -> None:
-    """Warn of unseen categories and the like; refuse a column of these alone."""
-    try:
-        unseen = count_unseen(part.encoding, table.batches())
-    except UnusableError as problem:
-        what = f"table {table.name!r}"
-        public = f"at {context.me} the {what} {problem.public}"
-        raise JobProblem("table.unusable", context.me, public, f"{what}: {problem}") from None
-    for note in (*table.notes, *map(str, unseen)):
-        context.note(note)
-
-
-def scoring_terms(context: JobContext, part: ModelPart) -> ScoringTerms:
-    """Collect what this party's part says of the model."""
-    numbers = Numbers.from_canonical(part.plan)
-    return ScoringTerms(
-        model=numbers.model,
-        release=part.release,
-        fx=numbers.fx,
-        f=numbers.f,
-        network=part.network,
-        alpha=part.alpha,
-        noise_bits=numbers.noise_bits,
-        exponent=part.score_exponent,
-        blind=numbers.is_blind,
-        series=astuple(numbers.blind) if numbers.blind and numbers.network else None,
-        seeds=commitments_of(context, part),
-    )
 
 
 async def _measure_sizes(context: JobContext, part: ModelPart, own: AlignedTable) -> Sizes:

@@ -15,9 +15,10 @@ from tercet.agents.session.context import JobContext
 from tercet.agents.session.training_defaults import resolve_defaults, series_of_job, with_planned_numbers
 from tercet.mpc.dealing.sizes import BlindLayout
 from tercet.mpc.functions.links import LINKS
+from tercet.mpc.network.continued import Gain
 from tercet.mpc.plan.architecture import Network
 from tercet.mpc.plan.blind import Blind
-from tercet.mpc.plan.plan import Plan, PlanRefused, Request
+from tercet.mpc.plan.plan import Begin, Plan, PlanRefused, Request
 from tercet.mpc.plan.planner import exposure_refusals, make_plan
 from tercet.mpc.scoring.linear import Numbers
 from tercet.schemas.files.job import PredictionJob, TrainingJob, canonical_digest
@@ -46,18 +47,23 @@ T = TypeVar("T")  # a plan, or what a prediction's parts say of the model
 Make = Callable[[Sizes | Terms, Tables], Awaitable[tuple[Terms, T]]]
 
 
-async def agree_on_plan(context: JobContext, job: TrainingJob, session: Session, mine: Sizes | None) -> TrainingContext:
+async def agree_on_plan(
+    context: JobContext, job: TrainingJob, session: Session, mine: Sizes | None, start: ScoringTerms | None = None
+) -> TrainingContext:
     """Send this party's sizes, and make the plan of a training; `mine` is None at the helper.
 
+    `start` is what this party's part says of the model that the training begins at; a helper takes that as it is.
+
     Raises:
-        JobProblem: sizes or plans differ, or the planner refuses.
+        JobProblem: sizes, parts or plans differ, the planner refuses, or the model does not fit its plan.
     """
 
     async def make(sizes: Sizes | Terms, tables: Tables) -> tuple[Terms, Plan]:
-        if isinstance(sizes, Terms) and sizes.scoring is not None:
+        said = sizes.scoring if mine is None and isinstance(sizes, Terms) else start
+        if (said is None) != (job.start is None):
             raise _strange_terms(context, context.label)
-        plan = await context.compute(_plan, context, job, sizes, tables)
-        return _terms(sizes, tables, canonical_digest("tercet plan", plan.canonical())), plan
+        plan = await context.compute(_plan, context, job, sizes, tables, said)
+        return _terms(sizes, tables, canonical_digest("tercet plan", plan.canonical()), said), plan
 
     terms, plan = await _agree(context, mine, make)
     context.findings.facts = JobFacts.of(job, terms)._replace(exposed=_narrow_exposure(plan))
@@ -149,11 +155,13 @@ def _terms(sizes: Sizes | Terms, tables: Tables, digest: bytes, scoring: Scoring
     )
 
 
-def _plan(context: JobContext, job: TrainingJob, sizes: Sizes | Terms, tables: Tables) -> Plan:
+def _plan(
+    context: JobContext, job: TrainingJob, sizes: Sizes | Terms, tables: Tables, start: ScoringTerms | None
+) -> Plan:
     """Make the plan of fixed point and schedule, which every party makes for itself.
 
     Raises:
-        JobProblem: the planner refuses; whoever wrote the job can mend it.
+        JobProblem: the planner refuses, or the model to begin at does not fit; whoever wrote the job can mend it.
     """
     training = resolve_defaults(job, sizes.rows, tables.spreads, tables.columns)
     request = Request(
@@ -162,7 +170,8 @@ def _plan(context: JobContext, job: TrainingJob, sizes: Sizes | Terms, tables: T
         held_out=sizes.held_out,
         outputs=sizes.outputs,
         scorings=job.scorings,
-        whole=job.release == "label",
+        whole="label" in {job.release, None if start is None else start.release},
+        begin=None if start is None else Begin(start.alpha, start.fx + start.f if _stays_shared(start) else 0),
         label=context.number(job.label),
         names=job.data_parties,
         columns=tables.columns,
@@ -176,9 +185,28 @@ def _plan(context: JobContext, job: TrainingJob, sizes: Sizes | Terms, tables: T
         **training.model_dump(),
     )
     try:
-        return make_plan(request)
+        plan = make_plan(request)
     except PlanRefused as refused:
         raise JobProblem("job.plan", context.job.submitter, f"the planner refuses the job: {refused}") from None
+    if start is not None:
+        _check_start(context, job, start, plan)
+    return plan
+
+
+def _check_start(context: JobContext, job: TrainingJob, start: ScoringTerms, plan: Plan) -> None:
+    lost = Gain.between(start.fx, start.f, plan, blind=start.blind).lost(plan)
+    if lost and _stays_shared(start):
+        raise JobProblem(
+            "model.start",
+            context.job.submitter,
+            f"shares of {job.start} have {lost} fractional bits more than the weights of this job, and shares "
+            f"are not rounded: use the batch, rate, l2 and [privacy] of {job.start}, smaller steps or larger batches",
+        )
+
+
+def _stays_shared(start: ScoringTerms) -> bool:
+    """Tell whether owners have no full weights of their own, which they could round."""
+    return start.release != "owners" or start.network is not None
 
 
 def _checked_tables(context: JobContext, terms: Terms, mine: Sizes | None) -> Tables:

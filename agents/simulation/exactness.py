@@ -94,8 +94,12 @@ def oracle_words(simulation: Simulation) -> linear.Weights:
     label, labels = label_party(simulation)
     if label.context.plan.is_blind:
         return blind.train(blind_run(simulation), label.shares.step)
+    context, begin, first = label.context, None, 0
+    if context.description.start is not None:
+        weights, first = first_weights(simulation), context.first_step
+        begin = linear.Weights(weights.blocks, weights.biases[0])
     return linear.train(
-        training_words(simulation), labels.trained_on, label.context.plan, label.order, label.shares.step
+        training_words(simulation), labels.trained_on, context.plan, label.order, label.shares.step, begin, first
     )
 
 

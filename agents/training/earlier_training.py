@@ -1,4 +1,4 @@
-"""Holds what earlier attempts have left of a training, and makes first weights."""
+"""Holds what earlier attempts or an earlier model have left, and makes first weights."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, Self
@@ -19,7 +19,7 @@ class EarlierTraining(NamedTuple):
     """Holds what this party has of earlier attempts.
 
     Attributes:
-        shares: of the model as it was then.
+        shares: of the model as it was then, or of the model that the training begins at.
         loss: this party's share of an unfinished epoch's loss.
         digests: what this party and each other one have found of the helper's dealing.
     """

@@ -51,6 +51,14 @@ def refuse_all(refusals: Sequence[PlanRefused]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Begin:
+    """Says what a plan has to know of the model that a training begins at."""
+
+    alpha: float  # what its words are multiplied by
+    fw: int  # fractional bits that weights have at least, so that no share is rounded; 0 where owners may round
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """Holds a job's request, as far as the planner minds."""
 
@@ -76,6 +84,7 @@ class Request:
     bits: tuple[float, ...] = ()  # collision entropy of each data party's rows; unknown, each column counts as one
     record_bits: tuple[float, ...] = ()  # what there is to learn of a row of each; likewise
     final: float = 0.1  # of a linear schedule: what is left of the rate at the last step
+    begin: Begin | None = None  # the model that a training begins at, if at any
     names: tuple[str, ...] = ()  # of the data parties, for reasons to refuse; no plan depends on them
 
     @property
@@ -86,6 +95,21 @@ class Request:
     def rates(self) -> Iterator[float]:
         """Return the learning rate of each step, without end."""
         return rates(self.schedule, self.rate, self.decay, final=self.final, steps=self.steps)
+
+    @property
+    def alpha(self) -> float:
+        """The number that weights are multiplied by before the first step."""
+        return 1.0 if self.begin is None else self.begin.alpha
+
+    @property
+    def least_fw(self) -> int:
+        """Fractional bits that weights have at least."""
+        return 0 if self.begin is None else self.begin.fw
+
+    @property
+    def shrinks(self) -> bool:
+        """Tell whether weights are anything but the sum of their shares."""
+        return self.l2 != 0.0 or self.alpha != 1.0
 
     @property
     def entropies(self) -> tuple[float, ...]:
@@ -201,7 +225,7 @@ class Plan:
         All but ReLU's do, and its too where alpha goes into them.
         """
         network = self.request.network
-        return network is not None and not (HIDDEN[network.activation].two_valued and self.request.l2 == 0.0)
+        return network is not None and not (HIDDEN[network.activation].two_valued and not self.request.shrinks)
 
     @property
     def link(self) -> Link:
@@ -268,7 +292,7 @@ class Plan:
         return itertools.islice(self._steps(), first, None)
 
     def _steps(self) -> Iterator[Step]:
-        request, alpha, index = self.request, 1.0, itertools.count()
+        request, alpha, index = self.request, self.request.alpha, itertools.count()
         learning = request.rates()
         sizes = batch_sizes(request.rows, request.batch)
         bounds = [0, *itertools.accumulate(sizes)]
@@ -281,8 +305,8 @@ class Plan:
                 alpha = after
 
     def alpha_after(self, steps: int) -> float:
-        """Return alpha after so many steps: 1 before the first, `last_alpha` after the last."""
-        request, alpha = self.request, 1.0
+        """Return alpha after so many steps: `last_alpha` after the last."""
+        request, alpha = self.request, self.request.alpha
         if request.l2 == 0.0:
             return alpha
         for rate in itertools.islice(request.rates(), steps):
@@ -318,6 +342,8 @@ class Plan:
         del plain["warnings"], plain["notes"], plain["request"]["names"]
         plain["norms"] = list(self.norms)
         plain["request"] |= {name: list(plain["request"][name]) for name in ("columns", "bits", "record_bits")}
+        if self.request.begin is None:  # so that a plan has the digest that it had before a training could go on
+            del plain["request"]["begin"]
         if not self.is_blind:  # so that the plan has the digest that it had before there was another mode
             del plain["request"]["blind"], plain["request"]["checked"], plain["least_scale"]
         if self.request.network is not None:

@@ -52,6 +52,11 @@ def public_norm(columns: int) -> float:
     return min(CLIP * math.sqrt(columns), 4.0 * math.sqrt(columns) + 16.0)
 
 
+def formula_fx(f: int) -> int:
+    """Compute f_x from F, where the helper computes activations."""
+    return min(MOST_FX, (53 - f) // 2)
+
+
 def make_plan(request: Request) -> Plan:
     """Return the plan of a job.
 
@@ -76,6 +81,8 @@ def _fit_plan(request: Request) -> Plan:
     if request.blind is not None:
         return _fit_blind_plan(request, request.blind, course, sizes, norms)
     f = max(LEAST_F, 12 + ceil_log2(min(max(sizes) / course.least_rate, 2.0**64)))
+    while f < 53 - 2 * LEAST_FX and formula_fx(f) + f < request.least_fw:
+        f += 1
     fx, score_limit, notes = _features_bits(request, course, f)
     warnings = _warnings(request, course, sizes, fx)
     return Plan(request, fx, f, norms, score_limit, noise_bits_of(request), course.alpha, len(sizes), warnings, notes)
@@ -94,11 +101,12 @@ def _fit_blind_plan(
     if request.network is not None:
         hidden = _series_of(request.network.activation, blind.hidden_reach, blind.hidden_terms)
     period = max(series.period, hidden.period if hidden else 0)
-    most = 64 - (period.bit_length() - 1) - (ALPHA_BITS if request.l2 else SPARE_TURNS)
+    most = 64 - (period.bit_length() - 1) - (ALPHA_BITS if request.shrinks else SPARE_TURNS)
     fzs = {fx: min(most, most_score_bits(fx) if hidden else most) for fx in range(MOST_FX, LEAST_FX - 1, -1)}
     least = course.least_rate / max(sizes)
     bits = {fx: significant_bits(least, fz - 2 * fx) for fx, fz in fzs.items()}
-    fx = next((fx for fx in bits if bits[fx] >= GOOD_BITS), LEAST_FX)
+    good = (fx for fx in bits if bits[fx] >= GOOD_BITS and fzs[fx] - fx >= request.least_fw)
+    fx = next(good, LEAST_FX)
     if bits[fx] < LEAST_BITS:
         raise PlanRefused(
             f"the smallest learning rate, {course.least_rate:.3g}, is so small for the batch that errors would have "
@@ -151,7 +159,7 @@ def _walk_schedule(request: Request, batches: int, norms: tuple[float, ...]) -> 
     squares, inputs = sum(norm * norm for norm in norms) + 1.0, CLIP  # and the intercept's column of ones
     if request.network is not None:
         squares, inputs = nominal_leap(request.network, sum(request.columns), request.outputs), 1.0
-    alpha, reach, leap, least, walked = 1.0, 0.0, 0.0, math.inf, 0.0
+    alpha, reach, leap, least, walked = request.alpha, 0.0, 0.0, math.inf, 0.0
     for rate in itertools.islice(request.rates(), batches * request.epochs):
         after = decay_alpha(rate, request.l2, alpha)
         if not (rate > 0.0 and after > 0.0):
@@ -177,7 +185,7 @@ def _features_bits(request: Request, course: _ScheduleBounds, f: int) -> tuple[i
 
     f_x is the formula's, or one below it down to 10 that fits.
     """
-    formula = min(MOST_FX, (53 - f) // 2)
+    formula = formula_fx(f)
     if formula < LEAST_FX:
         raise PlanRefused(
             f"the smallest learning rate, {course.least_rate:.3g}, is so small for the batch "
@@ -279,6 +287,7 @@ def nonsense_refusals(request: Request) -> list[PlanRefused]:
         (0.0 < request.final <= 1.0, "final is not in (0, 1]", "use 0.1, say"),
         (request.l2 >= 0.0 and request.rate * request.l2 < 1.0, "rate times l2 is not in [0, 1)",
          "use a smaller l2, not below 0"),
+        (0.0 < request.alpha <= 1.0, "the weights to begin with have no scale in (0, 1]", "begin at another model"),
         (steps <= MOST_STEPS, f"the job has more than {MOST_STEPS} steps", "use fewer epochs or larger batches"),
     )  # fmt: skip
     return [PlanRefused(reason, remedy) for holds, reason, remedy in checks if not holds]

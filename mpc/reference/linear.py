@@ -64,7 +64,15 @@ class _StepRecord(NamedTuple):
     weights: Weights  # after it
 
 
-def train(xs: Sequence[Words], y: Floats, plan: Plan, order: OrderSource, stop: int | None = None) -> Weights:
+def train(  # noqa: PLR0917
+    xs: Sequence[Words],
+    y: Floats,
+    plan: Plan,
+    order: OrderSource,
+    stop: int | None = None,
+    begin: Weights | None = None,
+    first: int = 0,
+) -> Weights:
     """Train in fixed point with nothing shared.
 
     Args:
@@ -72,13 +80,15 @@ def train(xs: Sequence[Words], y: Floats, plan: Plan, order: OrderSource, stop: 
         y: Centred labels, (rows, outputs).
         plan: The job's agreed numbers.
         order: Permutations, signs and noise of the joint run.
-        stop: How many steps; the whole job if None.
+        stop: How many steps of the job are done at the end; all if None.
+        begin: The model before the first step; zeros if None.
+        first: That step.
 
     Raises:
         RangeProblem: where the helper would stop the job because the activation cannot be encoded.
     """
-    weights = _zeros(xs, plan)
-    for record in itertools.islice(_walk(xs, y, plan, order), stop):
+    weights = _zeros(xs, plan) if begin is None else begin
+    for record in itertools.islice(_walk(xs, y, plan, order, weights, first), None if stop is None else stop - first):
         weights = record.weights
     return weights
 
@@ -91,7 +101,7 @@ def losses(xs: Sequence[Words], y: Floats, plan: Plan, order: OrderSource, stop:
     Every row's is that before its own step. Arguments are those of `train`.
     """
     sums: dict[int, Words] = {}
-    for step, rows, z, _ in itertools.islice(_walk(xs, y, plan, order), stop):
+    for step, rows, z, _ in itertools.islice(_walk(xs, y, plan, order, _zeros(xs, plan)), stop):
         loss = _loss(step.alpha * decode(z, plan.fz), y[rows], plan, plan.loss_bits, step)
         sums[step.epoch] = sums.get(step.epoch, np.zeros_like(loss)) + loss
     return list(sums.values())
@@ -165,10 +175,12 @@ def scores(  # noqa: PLR0917
     return found
 
 
-def _walk(xs: Sequence[Words], y: Floats, plan: Plan, order: OrderSource) -> Iterator[_StepRecord]:
-    """Yield every step of the training."""
-    weights, link = _zeros(xs, plan), plan.link
-    for step in plan.steps():
+def _walk(  # noqa: PLR0917
+    xs: Sequence[Words], y: Floats, plan: Plan, order: OrderSource, weights: Weights, first: int = 0
+) -> Iterator[_StepRecord]:
+    """Yield every step of the training, from this one and these weights on."""
+    link = plan.link
+    for step in plan.steps(first):
         rows = order.permutation(step.epoch)[step.start : step.stop]
         z = _add_offset(_score(xs, weights, plan, order, step), y[rows], plan, step)
         phi = link.phi_of_noisy(step.alpha * decode(z, plan.fz), noise_half_width(plan, step.alpha))

@@ -220,9 +220,11 @@ class TrainingJob(JobDescription):
             the label party learns the whole model, and how every party's columns are encoded.
         columns: for some data parties those of their columns that are used, at the label party perhaps none; of the
             others all that their settings list.
+        start: an earlier training job of the same parties. This one begins where its model ended, with its columns as
+            they were encoded then.
     """
 
-    added = JobDescription.added | {"network", "columns", "privacy", "encoding"}
+    added = JobDescription.added | {"network", "columns", "privacy", "encoding", "start"}
 
     kind: Literal["training"] = "training"
     model: ModelKind
@@ -235,6 +237,7 @@ class TrainingJob(JobDescription):
     release: Release = "owners"
     accept_narrow: bool = False
     columns: NamedColumns = ()
+    start: JobId | None = None
 
     @field_validator("training")
     @classmethod
@@ -303,6 +306,10 @@ class TrainingJob(JobDescription):
             raise ValueError("early stopping needs held-out rows to the end, and with folds the last model has none")
         if self.evaluation.folds and self.network is not None:
             raise ValueError("folds are for models without hidden layers: write holdout = 0.2, say, in place of folds")
+        if self.evaluation.folds and self.start is not None:
+            raise ValueError(
+                "the model to start at may have seen the folds: write holdout = 0.2, say, in place of them"
+            )
         return self
 
     def of_fold(self, fold: int | None) -> Self:

@@ -162,6 +162,20 @@ class Classes(Strict):
             raise UnfitLabel(said, remedy, table)
         return cls(names=tuple(names[place] for place in found)), codes.astype(np.float64)
 
+    def apply(self, label: Floats, names: Sequence[str], table: str) -> Floats:
+        """Give the number of each label's class, (rows,); arguments as of `fit`.
+
+        Raises:
+            UnfitLabel: a label is of no such class.
+        """
+        numbers = {name: number for number, name in enumerate(self.names)}
+        codes = np.array([numbers.get(name, -1) for name in names], np.float64)[label.astype(np.int64)]
+        strange = int((codes < 0).sum())
+        if strange:
+            said = f"the label of table {table!r} has {strange:,} rows of classes that the model to start at lacks"
+            raise UnfitLabel(said, "leave these rows out, or begin without `start`", table)
+        return codes
+
     def warnings(self, trained_on: Floats) -> list[str]:
         """Warn the label party; `trained_on` are the classes of the training rows."""
         absent = len(self.names) - len(np.unique(trained_on))

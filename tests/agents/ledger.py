@@ -16,8 +16,10 @@ from typing import NamedTuple
 import numpy as np
 
 from tercet.agents.models import model_part
+from tercet.agents.simulation.exactness import first_weights
 from tercet.mpc.arithmetic.fixed import Floats, decode, encode, encode_number
 from tercet.mpc.arithmetic.ring import Signed, Words, sum_along, total
+from tercet.mpc.blind.start import to_layers
 from tercet.mpc.linear.checks import Projections
 from tercet.mpc.plan.forward import SCORE_BITS, Forward, noise_half_width, noise_width
 from tercet.mpc.plan.plan import LossBits, Plan
@@ -411,7 +413,9 @@ class Book(LossBook):
     def history(self) -> list[Weights]:
         """The oracle's weights before each step, and at the end."""
         xs, y = self.xs, self.labels_held
-        return [reference.train(xs, y, self.plan, self.order, stop=t) for t in range(len(self.obtained) + 1)]
+        first = first_weights(self.heard.simulation)  # zeros, or those of the model to start at
+        begin = Weights(first.blocks, first.biases[0])
+        return [reference.train(xs, y, self.plan, self.order, t, begin) for t in range(len(self.obtained) + 1)]
 
     def signs(self, step: Step) -> Words:
         """Of the batch, (rows, 1)."""
@@ -463,7 +467,7 @@ class Book(LossBook):
         """w_ij before step t, j's share of i's block; i's own is what the others leave of the oracle's weights."""
         if i == j:
             return self.history[t].blocks[i] - total(self.share(i, other, t) for other in self.others(i))
-        shares = self._partner.setdefault((i, j), [np.zeros_like(self.history[0].blocks[i])])
+        shares = self._partner.setdefault((i, j), [self.heard.roles[j].start.partners[i]])
         for step in self.steps[len(shares) - 1 : t]:
             known = self.draws("M", i, j, step)
             if j == self.L:
@@ -476,7 +480,7 @@ class Book(LossBook):
         """w0_j before step t."""
         if j == self.L:
             return self.history[t].intercept - total(self.intercept_share(other, t) for other in self.others(j))
-        shares = self._intercept.setdefault(j, [np.zeros((1, self.plan.outputs), np.uint64)])
+        shares = self._intercept.setdefault(j, [to_layers(self.heard.roles[j].start).biases[0]])
         for step in self.steps[len(shares) - 1 : t]:
             change = self.signs(step).T @ self.draws("M", self.L, j, step)
             shares.append(shares[-1] - encode_number(step.after, self.plan.fx) * self.back(change, step))

@@ -83,6 +83,7 @@ class Sample:
     early_stopping: EarlyStopping | None = None
     outliers: float = 0.0
     seed: int = 0
+    start: str | None = None  # the job whose model this one begins at
 
     @property
     def parties(self) -> tuple[str, ...]:
@@ -114,6 +115,7 @@ class Sample:
                 "evaluation": self.evaluation,
                 "early_stopping": self.early_stopping,
                 "accept_narrow": True,
+                "start": self.start,
             }
         )
 

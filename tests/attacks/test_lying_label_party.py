@@ -11,7 +11,7 @@ import tercet.agents.protocol.weight_openings
 import tercet.agents.roles.helper
 from tercet.agents.models.model_part import ModelPart
 from tercet.agents.protocol.weight_openings import receive_seeds
-from tercet.agents.roles import prediction
+from tercet.agents.roles import applied_part, prediction
 from tercet.agents.session.context import JobContext
 from tercet.mpc.interface.script import HELPER
 from tercet.mpc.linear.helper import Diverged
@@ -135,7 +135,7 @@ def test_a_label_party_that_changes_its_masks_is_named_by_everybody(sample: Samp
 @pytest.mark.parametrize("what", ["seeds", "exponent"])
 def test_terms_with_another_seed_or_bound_are_refused_by_the_partners(what: str, tmp_path: Path, monkeypatch):
     """The helper has no part of the model, and takes the terms as they are; so the partners must look."""
-    sample, honest = SAMPLES[1], prediction.scoring_terms
+    sample, honest = SAMPLES[1], applied_part.scoring_terms
     trained(sample, tmp_path)
 
     def lie(context: JobContext, part: ModelPart) -> ScoringTerms:

@@ -29,6 +29,8 @@ CASES: list[tuple[Any, JobFacts]] = [
     (job(evaluation=BY_DATE), JobFacts()),
     (job(privacy=Privacy()), JobFacts(serving=True)),
     (prediction("credit-1"), JobFacts()),
+    (job(start="first-12345678", evaluation=SCORED, privacy=SHOWN), JobFacts()),
+    (job(start="first-12345678", release="label"), JobFacts()),
 ]
 
 
