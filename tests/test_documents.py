@@ -14,7 +14,16 @@ from pydantic import BaseModel
 from tercet.agents.cli.app import app
 from tercet.agents.cli.job import jobs
 from tercet.schemas.files.console_settings import ConsoleSettings
-from tercet.schemas.files.job import EarlyStopping, Evaluation, Network, PredictionJob, Privacy, Training, TrainingJob
+from tercet.schemas.files.job import (
+    EarlyStopping,
+    Evaluation,
+    Network,
+    PredictionJob,
+    Privacy,
+    Scorecard,
+    Training,
+    TrainingJob,
+)
 from tercet.schemas.files.monitor_settings import MonitorSettings
 from tercet.schemas.files.page_settings import PageSettings
 from tercet.schemas.files.policy import PolicySettings
@@ -42,6 +51,7 @@ JOBS = {TrainingJob: "", PredictionJob: ""} | {
     Privacy: "[privacy] ",
     Network: "[network] ",
     EarlyStopping: "[early_stopping] ",
+    Scorecard: "[scorecard] ",
 }
 UNWRITTEN = {"again", "kind"}  # a submitter's agent writes the first; the second is a training's if it is left out
 LONGEST = 110  # characters of a line
@@ -50,7 +60,7 @@ READ_FIRST = (
     "README.md",
     "SECURITY.md",
     "CHANGELOG.md",
-    *(f"docs/{n}.md" for n in ("commands", "jobs", "privacy", "quickstart")),
+    *(f"docs/{n}.md" for n in ("commands", "jobs", "privacy", "quickstart", "scorecards")),
 )
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")])
 

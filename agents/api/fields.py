@@ -52,6 +52,11 @@ class TrainingFields(TypedDict, total=False):
     on: str
     patience: int
     least_gain: float
+    # [scorecard]
+    pdo: float
+    base_points: float
+    base_odds: float
+    positives: Literal["bad", "good"]
     # [privacy]
     helper_sees: Literal["nothing", "scores"]
     q: int

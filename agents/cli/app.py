@@ -79,6 +79,13 @@ class DemoModel(StrEnum):
     MLP = "mlp"
 
 
+class Positives(StrEnum):
+    """Names what a label of 1 may be."""
+
+    BAD = "bad"
+    GOOD = "good"
+
+
 @app.callback(invoke_without_command=True)
 def _top(*, show_version: Annotated[bool, typer.Option("--version", help="print the version and end")] = False) -> None:
     if show_version:
@@ -286,6 +293,30 @@ def export(
     rendering.err.print(
         f"{out} has the weights and encodings of all parties' columns; it stays with you.", soft_wrap=True
     )
+
+
+@app.command()
+def scorecard(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="a model part's folder, or a whole model's file")],
+    *,
+    pdo: Annotated[float | None, typer.Option(help="points to double the odds; else as the job says, or 20")] = None,
+    base_points: Annotated[float | None, typer.Option(help="points at the base odds; else 600")] = None,
+    base_odds: Annotated[float | None, typer.Option(help="odds of the good to the bad; else 50")] = None,
+    positives: Annotated[Positives | None, typer.Option(help="what a label of 1 is; else bad")] = None,
+    out: Annotated[Path | None, typer.Option(help="a new file: .csv or .json")] = None,
+    format: FormatOption = Format.TEXT,  # noqa: A002
+) -> None:
+    """Turn a logistic model's weights into points: of your own columns, or of a whole model."""
+    from tercet.agents.scorecards.card_file import card_rows, cards_json, read_cards, write_cards  # noqa: PLC0415 - numpy
+
+    asked = {"pdo": pdo, "base_points": base_points, "base_odds": base_odds, "positives": positives}
+    cards = checked(read_cards, model, {name: one for name, one in asked.items() if one is not None})
+    if out is not None:
+        checked(write_cards, cards, out)
+    if format is Format.JSON:
+        rendering.print_json(cards_json(cards))
+    else:
+        rendering.out.print(rendering.card_table(cards.title, card_rows(cards)))
 
 
 @app.command()

@@ -299,6 +299,16 @@ def column_table(name: str, found: dict[str, Any]) -> Table:
     return table
 
 
+def card_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Tabulate the rows of scorecards."""
+    numbers = {"points", "rounded"}
+    headers = (Column(name, justify="right" if name in numbers else "left", overflow="fold") for name in rows[0])
+    table = Table(*headers, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*(fit(_cell(value)) for value in row.values()))
+    return table
+
+
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.6g}"

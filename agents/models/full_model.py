@@ -21,7 +21,7 @@ from tercet.agents.models.model_part import BIAS, INTERCEPT, UPPER, WEIGHTS, Mod
 from tercet.mpc.arithmetic.fixed import Floats, decode, encode, encode_features
 from tercet.mpc.functions.hidden import HIDDEN
 from tercet.schemas.core.strict import Name, Strict
-from tercet.schemas.files.job import ModelKind, Network, link_of
+from tercet.schemas.files.job import ModelKind, Network, OmitUnset, Scorecard, link_of
 from tercet.tables.encoding.encoding import Encoding
 from tercet.tables.encoding.label import Classes, LabelScaling
 
@@ -37,13 +37,16 @@ class Columns(Strict):
     norm: float = Field(ge=0)  # 0 where there are no columns
 
 
-class ModelDescription(Strict):
+class ModelDescription(OmitUnset):
     """Describes a model beside its weights.
 
     Attributes:
         columns: of each data party, in the job's order.
         fx: fractional bits to which features and hidden activations are rounded, as they were in training.
+        scorecard: how scores become points, where the job says so.
     """
+
+    added = frozenset({"scorecard"})
 
     format: Literal[1] = FORMAT
     job: str
@@ -54,6 +57,7 @@ class ModelDescription(Strict):
     fx: int = Field(ge=1, le=32)
     label_scaling: LabelScaling | None = None
     classes: Classes | None = None
+    scorecard: Scorecard | None = None
     created: AwareDatetime
     tercet: str
 
@@ -183,7 +187,17 @@ def describe(part: ModelPart, encodings: Mapping[str, Encoding]) -> ModelDescrip
     columns = (Columns(party=one, encoding=encodings[one], norm=part.norm_of(one)) for one in part.parties)
     same = {
         name: getattr(part, name)
-        for name in ("job", "model", "network", "label_party", "label_scaling", "classes", "created", "tercet")
+        for name in (
+            "job",
+            "model",
+            "network",
+            "label_party",
+            "label_scaling",
+            "classes",
+            "scorecard",
+            "created",
+            "tercet",
+        )
     }
     return ModelDescription(columns=tuple(columns), fx=_fx(part), **same)
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from pydantic import AwareDatetime, Field, JsonValue
 
 from tercet.schemas.core.error import TercetError
-from tercet.schemas.core.strict import Name, Strict
-from tercet.schemas.files.job import ModelKind, Network, Release, canonical_digest, link_of
+from tercet.schemas.core.strict import Name
+from tercet.schemas.files.job import ModelKind, Network, OmitUnset, Release, Scorecard, canonical_digest, link_of
 from tercet.schemas.messages.kinds import MOST_EXPONENT, MOST_OUTPUTS
 from tercet.tables.encoding.encoding import Encoding
 from tercet.tables.encoding.label import Classes, LabelScaling
@@ -28,7 +28,7 @@ class ModelPartProblem(TercetError, ValueError):
     """Says why a folder holds no usable model part, and how to mend it."""
 
 
-class ModelPart(Strict):
+class ModelPart(OmitUnset):
     """Describes one party's part of a model.
 
     The arrays that belong to it, by release:
@@ -60,8 +60,11 @@ class ModelPart(Strict):
         label_scaling: only in the label party's part, and only where the label was scaled.
         classes: only in the label party's part: what its outputs stand for, where they are more than one.
         encodings: of the other parties' columns, in the label party's part with release `label`.
+        scorecard: how scores become points, where the job says so.
         weights_sha256: of the weights file; `save` fills it in.
     """
+
+    added = frozenset({"scorecard"})
 
     format: Literal[4] = FORMAT
     job: str
@@ -84,6 +87,7 @@ class ModelPart(Strict):
     label_scaling: LabelScaling | None = None
     classes: Classes | None = None
     encodings: dict[Name, Encoding] = {}
+    scorecard: Scorecard | None = None
     created: AwareDatetime
     tercet: str
     weights_sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""

@@ -13,18 +13,22 @@ import pyarrow.compute as pc
 from pyarrow import csv, parquet
 
 from tercet.agents.evaluation.metrics import OF_CLASSES, class_probabilities, expected, probabilities
+from tercet.agents.models.points import points_of, whole_points
 from tercet.mpc.arithmetic.fixed import Floats
+from tercet.schemas.files.job import Scorecard
 
 # What a spreadsheet takes for a formula, in full width too, or strips from the front of one; but for plain numbers.
 FORMULA: Final = "^[ ']*[=+@\\-\\t\\r\\n\uff1d\uff0b\uff20\uff0d]"
 NUMBER: Final = "^[+-][0-9]+(\\.[0-9]+)?([eE][+-]?[0-9]+)?$"
 
 
-def scored_columns(link: str, scores: Floats, classes: Sequence[str]) -> dict[str, pa.Array]:
+def scored_columns(
+    link: str, scores: Floats, classes: Sequence[str], scorecard: Scorecard | None = None
+) -> dict[str, pa.Array]:
     """Make the output columns of each scored row.
 
     - linear: `score`, in the label's own unit;
-    - logistic: `score`, the log-odds, and `probability`;
+    - logistic: `score`, the log-odds, and `probability`; where there is a scorecard also `points`, rounded;
     - poisson, gamma: `score`, the logarithm of the expected label, and `mean`, the expected label;
     - softmax, one-vs-rest: `class`, the most probable one, and `probability_<class>` for each.
 
@@ -32,6 +36,7 @@ def scored_columns(link: str, scores: Floats, classes: Sequence[str]) -> dict[st
         link: between score and label.
         scores: (rows, outputs), of a label that was scaled in its own terms.
         classes: what the outputs stand for, where the link has one for each class.
+        scorecard: how log-odds become points.
     """
     if link in OF_CLASSES:
         likely = pa.array(classes, pa.large_string()).take(pa.array(scores.argmax(axis=1)))
@@ -42,6 +47,8 @@ def scored_columns(link: str, scores: Floats, classes: Sequence[str]) -> dict[st
     columns = {"score": pa.array(score)}
     if link == "logistic":
         columns["probability"] = pa.array(probabilities(score))
+        if scorecard is not None:
+            columns["points"] = pa.array(whole_points(points_of(scorecard, score)))
     elif link != "linear":
         columns["mean"] = pa.array(expected(score))
     return columns

@@ -164,8 +164,8 @@ class DataPartyRole:
         await save_part(context, trained.encoding, label, opened, trained.openings, trained.shares.step)
         scores = context.history.scores
         if self._job.evaluation.held_out_scores and labels is not None and scores is not None:
-            folder = hidden_folder(context)
-            await write_hidden(context, folder, lambda: write_held_out(folder, trained.own, labels, scores))
+            folder, card = hidden_folder(context), self._job.scorecard
+            await write_hidden(context, folder, lambda: write_held_out(folder, trained.own, labels, scores, card))
 
 
 async def _note_held_out(context: TrainingContext, fitted: FittedTable) -> None:

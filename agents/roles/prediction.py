@@ -101,6 +101,8 @@ class PredictionRole:
         part, arrays = await context.compute(read_part, context, self._job.of)
         check_parties(context, self._job, part)
         check_numbers(context, has_numbers=part.encoding.has_numbers)
+        if self._job.scorecard is not None and part.link != "logistic":
+            context.note(f"there are no points: they are made of log-odds, which a {part.link} model has not")
         read = await read_table(context, Reading(expected=part.encoding.kinds, own_ids=context.is_label_party))
         await context.compute(compare_table, context, part, read.table)
         return AppliedPart(part=part, arrays=arrays, read=read)
@@ -149,7 +151,8 @@ class PredictionRole:
         order = np.argsort(own.rows)
         ids = own.table.own_ids.take(pa.array(own.rows[order]))
         names = () if scored.part.classes is None else scored.part.classes.names
-        columns = scored_columns(scored.part.link, scores[order], names)
+        card = self._job.scorecard or scored.part.scorecard
+        columns = scored_columns(scored.part.link, scores[order], names, card)
         await write_hidden(context, folder, lambda: write_scores(folder, self._job.format, ids, columns))
 
 

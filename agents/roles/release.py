@@ -110,6 +110,7 @@ async def save_part(  # noqa: PLR0917
         label_scaling=label[0],
         classes=label[1],
         encodings=dict(encodings),
+        scorecard=job.scorecard,
         created=datetime.now(UTC),
         tercet=version("tercet"),
     )

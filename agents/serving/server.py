@@ -10,11 +10,13 @@ from typing import Final
 
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.models.manifest import ModelPartProblem
+from tercet.agents.models.model_part import manifest
 from tercet.agents.models.scorer import load
 from tercet.agents.serving.sources import AgentScores, WholeModel
 from tercet.agents.serving.web import LOOPBACK, Scores
 from tercet.broker.sealing.identity import read_private
 from tercet.schemas.files.invalid import Invalid
+from tercet.schemas.files.job import Scorecard
 from tercet.schemas.files.settings import Settings
 
 MOST_REQUEST: Final = 72 * 1024  # bytes, headers and all; a body has 64 KiB at most
@@ -57,7 +59,15 @@ def choose_scores(own: Settings, model: str, table: str | None, purpose: str) ->
     if chosen not in own.tables:
         known = ", ".join(own.tables) or "none"
         raise Invalid(f"--table: say in which table rows are looked up; the settings list {known}")
-    return AgentScores(own, model, chosen, purpose)
+    return AgentScores(own, model, chosen, purpose, _scorecard_of(own.state / "models" / model))
+
+
+def _scorecard_of(folder: Path) -> Scorecard | None:
+    """Find how the model's scores become points; the agent says whether it has no such model."""
+    try:
+        return manifest(folder).scorecard
+    except ModelPartProblem:
+        return None
 
 
 async def wait_until_ready(scores: Scores, seconds: float, say: Callable[[str], None]) -> None:

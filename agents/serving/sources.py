@@ -20,6 +20,7 @@ from tercet.agents.models.scores_file import scored_columns
 from tercet.agents.serving.web import RequestRefused
 from tercet.broker.interface.clock import loop_time
 from tercet.mpc.arithmetic.fixed import Floats
+from tercet.schemas.files.job import Scorecard
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.kinds import MOST_SERVED, ScoreQuery, ScoreReply
 from tercet.tables.core.problem import TableProblem
@@ -31,8 +32,10 @@ CHECK_SECONDS: Final = 5.0  # for which the last answer to `check` holds: partne
 class AgentScores:
     """Asks this party's agent, which asks its partners: `{"ids": [...]}`."""
 
-    def __init__(self, settings: Settings, model: str, table: str, purpose: str) -> None:
-        self._settings = settings
+    def __init__(
+        self, settings: Settings, model: str, table: str, purpose: str, scorecard: Scorecard | None = None
+    ) -> None:
+        self._settings, self._scorecard = settings, scorecard
         self._query = partial(ScoreQuery, model=model, table=table, purpose=purpose)
         self._checked: tuple[float, JobProblem | None] | None = None
 
@@ -45,7 +48,7 @@ class AgentScores:
         reply = await self._ask(names)
         scores = np.frombuffer(reply.scores).reshape(len(names), reply.outputs)
         known = np.frombuffer(reply.known, np.bool_)
-        found = rows_of(reply.link, scores[known], reply.classes)
+        found = rows_of(reply.link, scores[known], reply.classes, self._scorecard)
         there = [one for one, is_known in zip(names, known, strict=True) if is_known]
         unknown = [one for one, is_known in zip(names, known, strict=True) if not is_known]
         return {"scores": dict(zip(there, found, strict=True)), "unknown": unknown}
@@ -82,6 +85,7 @@ class WholeModel:
         self._scorer = scorer
         about = scorer.model.description
         self._link, self._classes = about.link, () if about.classes is None else about.classes.names
+        self._scorecard = about.scorecard
 
     async def score(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """Score rows, in their order."""
@@ -99,15 +103,17 @@ class WholeModel:
             raise RequestRefused(400, "a column has values of one type: numbers, texts or null") from None
         except TableProblem as problem:
             raise RequestRefused(400, f"{problem.what}: {problem.remedy}") from None
-        return {"scores": rows_of(self._link, scores, self._classes)}
+        return {"scores": rows_of(self._link, scores, self._classes, self._scorecard)}
 
     async def check(self) -> None:
         """Check nothing: the model is here."""
 
 
-def rows_of(link: str, scores: Floats, classes: Sequence[str]) -> list[dict[str, Any]]:
+def rows_of(
+    link: str, scores: Floats, classes: Sequence[str], scorecard: Scorecard | None = None
+) -> list[dict[str, Any]]:
     """Make an object of each row: the columns that a prediction's file has, in JSON."""
-    rows = pa.table(scored_columns(link, scores, classes)).to_pylist()
+    rows = pa.table(scored_columns(link, scores, classes, scorecard)).to_pylist()
     return [{name: _plain(value) for name, value in row.items()} for row in rows]
 
 

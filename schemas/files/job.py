@@ -201,6 +201,22 @@ class EarlyStopping(Strict):
     least_gain: float = Field(default=0.0, ge=0)
 
 
+class Scorecard(Strict):
+    """Says how the log-odds of a logistic model become points.
+
+    Attributes:
+        pdo: points to double the odds.
+        base_points: of a row whose odds are `base_odds`.
+        base_odds: of the good to the bad: 50 stands for fifty good ones to each bad one.
+        positives: what a label of 1 is, "bad" (a default, a claim) or "good"; who is likely good has more points.
+    """
+
+    pdo: float = Field(default=20.0, gt=0, le=1e6)
+    base_points: float = Field(default=600.0, ge=-1e6, le=1e6)
+    base_odds: float = Field(default=50.0, ge=1e-9, le=1e9)
+    positives: Literal["bad", "good"] = "bad"
+
+
 class EncodedColumns(Strict):
     """Says what columns become, where that is not what every table's settings say.
 
@@ -222,9 +238,10 @@ class TrainingJob(JobDescription):
             others all that their settings list.
         start: an earlier training job of the same parties. This one begins where its model ended, with its columns as
             they were encoded then.
+        scorecard: how its scores become points, if they do.
     """
 
-    added = JobDescription.added | {"network", "columns", "privacy", "encoding", "start"}
+    added = JobDescription.added | {"network", "columns", "privacy", "encoding", "start", "scorecard"}
 
     kind: Literal["training"] = "training"
     model: ModelKind
@@ -238,6 +255,7 @@ class TrainingJob(JobDescription):
     accept_narrow: bool = False
     columns: NamedColumns = ()
     start: JobId | None = None
+    scorecard: Scorecard | None = None
 
     @field_validator("training")
     @classmethod
@@ -298,6 +316,12 @@ class TrainingJob(JobDescription):
                 "held-out score is told after each epoch, or with every = 5 after each fifth; on = "
                 '"held_out_loss" stops by held-out rows and tells none'
             )
+        return self
+
+    @model_validator(mode="after")
+    def _points_are_of_odds(self) -> Self:
+        if self.scorecard is not None and self.link != "logistic":
+            raise ValueError(f"points are made of log-odds, which a {self.link} model has not: leave out [scorecard]")
         return self
 
     @model_validator(mode="after")
@@ -365,11 +389,19 @@ class PredictionJob(JobDescription):
     """Asks for scores for new rows, to the label party alone.
 
     The same parties have trained the model.
+
+    Attributes:
+        of: the training job.
+        format: of the file with the scores.
+        scorecard: how they become points; by default as the training job says.
     """
 
+    added = JobDescription.added | {"scorecard"}
+
     kind: Literal["prediction"]
-    of: JobId  # the training job
-    format: Literal["csv", "parquet"] = "csv"  # of the file with the scores
+    of: JobId
+    format: Literal["csv", "parquet"] = "csv"
+    scorecard: Scorecard | None = None
 
 
 AnyJob = Annotated[TrainingJob | PredictionJob, Field(discriminator="kind")]

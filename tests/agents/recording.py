@@ -244,11 +244,17 @@ def prediction_of(sample: Sample, **changes: Any) -> PredictionJob:
 
 
 def hear_prediction(
-    sample: Sample, folder: Path, tables: Tables, *, format_: str = "csv", reading: Mapping[str, Any] | None = None
+    sample: Sample,
+    folder: Path,
+    tables: Tables,
+    *,
+    format_: str = "csv",
+    reading: Mapping[str, Any] | None = None,
+    **changes: Any,
 ) -> Heard:
     """Let the parties of a run in this folder score tables, and note everything in the same way."""
     settings = settings_of(sample, folder, reading or {})
-    return _heard(sample, prediction_of(sample, format=format_), settings, folder, Seeds(1, 1), tables)
+    return _heard(sample, prediction_of(sample, format=format_, **changes), settings, folder, Seeds(1, 1), tables)
 
 
 def _heard(

@@ -25,6 +25,7 @@ from tercet.schemas.files.job import (
     Evaluation,
     Network,
     Privacy,
+    Scorecard,
     Training,
     TrainingJob,
 )
@@ -81,6 +82,7 @@ class Sample:
     privacy: Privacy | None = None  # the helper sees scores, also where it need not
     evaluation: Evaluation = EVALUATION
     early_stopping: EarlyStopping | None = None
+    scorecard: Scorecard | None = None
     outliers: float = 0.0
     seed: int = 0
     start: str | None = None  # the job whose model this one begins at
@@ -114,6 +116,7 @@ class Sample:
                 "privacy": self.privacy or (SCORES if self.link in BLIND_MODELS - {BLIND_ONLY} else Privacy()),
                 "evaluation": self.evaluation,
                 "early_stopping": self.early_stopping,
+                "scorecard": self.scorecard,
                 "accept_narrow": True,
                 "start": self.start,
             }
@@ -134,7 +137,12 @@ class Sample:
             values["role"] = "data" if party in tables else "helper"
             values["partners"] = self.consents(party)
             limits = few_rows(limits or Limits(min_rows=1))
-            values["policy"] = PolicySettings(narrow=True, score_noise=self.score_noise, helper_sees="scores")
+            values["policy"] = PolicySettings(
+                narrow=True,
+                score_noise=self.score_noise,
+                helper_sees="scores",
+                held_out_scores=self.evaluation.held_out_scores,
+            )
             settings[party] = Settings(**values, deadlines=DEADLINES, limits=limits, recovery=ONCE, report=False)
         return settings
 

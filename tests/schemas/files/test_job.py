@@ -73,6 +73,9 @@ def test_a_job_is_read_in_the_order_of_its_tables(tmp_path: Path) -> None:
         ('name = "credit"', 'name = "credit"\nevaluation = {folds = 5, metrics = "epoch"}', "scored once"),
         ('name = "credit"', 'name = "credit"\nevaluation = {folds = 5, held_out_loss = true}', "scored once"),
         ('name = "credit"', 'name = "credit"\nevaluation = {folds = 5, held_out_scores = true}', "scored once"),
+        ('name = "credit"', 'name = "credit"\nscorecard = {pdo = 0}', "scorecard.pdo"),
+        ('name = "credit"', 'name = "credit"\nscorecard = {odds = 50}', "did you mean `base_odds`"),
+        ('"logistic"', '"poisson"\nscorecard = {pdo = 20}', "leave out [scorecard]"),
         (
             'name = "credit"',
             'name = "credit"\nevaluation = {folds = 5, loss = true}\nearly_stopping = {on = "loss"}',
@@ -339,7 +342,7 @@ def test_a_description_has_no_place_for_a_seed_a_path_or_a_key() -> None:
     assert set(described) == {
         "name", "kind", "model", "network", "label", "helper", "tables", "training", "evaluation", "early_stopping",
         "release", "alignment", "accept_narrow", "again", "purpose", "columns", "standby", "privacy", "encoding",
-        "start",
+        "start", "scorecard",
     }  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""Makes scorecards: points from the weights of a logistic model."""
