@@ -2,8 +2,9 @@
 
 It sees weights and encodings that its party holds, no row, and tells nobody.
 
-A category has its points, as on paper. A number has points for each unit of it, since the model is a line in it: a
-table by bins would be another model, and no sum of its points this one's score. Who wants bins encodes by WOE.
+A category has its points, as on paper, and so has a bin of a column that is encoded by WOE. A number has points for
+each unit of it, since the model is a line in it: a table by bins would be another model, whose points add up to no
+score of this one. Who wants bins encodes by WOE.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,9 +18,11 @@ from tercet.agents.models.points import factor, offset
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.schemas.core.strict import Name, Strict
 from tercet.schemas.files.job import Scorecard
+from tercet.tables.binning.bins import UNSEEN
 from tercet.tables.encoding.categorical import CategoricalColumn
 from tercet.tables.encoding.encoding import Encoding
 from tercet.tables.encoding.numeric import NumericColumn
+from tercet.tables.encoding.woe import WoeColumn
 
 PER_UNIT, AT_ZERO, MISSING, RARE, OTHER = "per unit", "at 0", "missing", "rare or any other", "any other"
 WIDTH: Final = 1  # outputs of a model that has a scorecard
@@ -29,15 +32,15 @@ class Term(Strict):
     """Gives the points of one value of a column.
 
     Attributes:
-        kind: "category" and "missing" have their points; "other" are categories that the training did not see.
+        kind: "category", "bin" and "missing" have their points; "other" are values that the training did not see.
             A number x has the points "at zero", and x times those "per unit".
-        value: the category, or what the kind is called on paper.
+        value: the category, the bin's label, or what the kind is called on paper.
         points: exact.
         rounded: to whole points; None for those of a number, which are rounded when they are added up.
     """
 
     column: str
-    kind: Literal["category", "missing", "other", "at zero", "per unit"]
+    kind: Literal["category", "bin", "missing", "other", "at zero", "per unit"]
     value: str
     points: float
     rounded: int | None
@@ -156,7 +159,13 @@ class _Party:
         for column in self._encoding.columns:
             block = [float(one) for one in self._points[start : start + len(column.names)]]
             start += len(block)
-            yield from _of_number(column, block) if column.kind == "numeric" else self._of_category(column, block)
+            match column:
+                case NumericColumn():
+                    yield from _of_number(column, block)
+                case WoeColumn():
+                    yield from _of_bins(column, column.encoded_bins(self._encoding.clip) * block[0])
+                case CategoricalColumn():
+                    yield from self._of_category(column, block)
 
     def _of_category(self, column: CategoricalColumn, points: list[float]) -> Iterator[Term]:
         """Make a column's points, relative to the mean of its values, as weights in reports are."""
@@ -176,5 +185,10 @@ def _of_number(column: NumericColumn, points: list[float]) -> Iterator[Term]:
     yield _term(column.name, "missing", MISSING, points[1] if column.tells_missing else 0.0)
 
 
-def _term(column: str, kind: Literal["category", "missing", "other"], value: str, points: float) -> Term:
+def _of_bins(column: WoeColumn, points: Floats) -> Iterator[Term]:
+    for label, one in zip((*column.bins.labels, UNSEEN), points.tolist(), strict=True):
+        yield _term(column.name, "other" if label == UNSEEN else "bin", label, one)
+
+
+def _term(column: str, kind: Literal["category", "bin", "missing", "other"], value: str, points: float) -> Term:
     return Term(column=column, kind=kind, value=value, points=points, rounded=round(points))

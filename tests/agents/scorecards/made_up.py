@@ -1,7 +1,6 @@
 """Two parties' made-up tables and parts of a logistic model, and how a person reads a scorecard."""
 
 import math
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -12,8 +11,11 @@ from tercet.agents.models.manifest import ModelPart
 from tercet.agents.scorecards.card import Card
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.schemas.files.job import Scorecard
+from tercet.tables.binning.fit import Binning, fit_bins
 from tercet.tables.core.table import Table
 from tercet.tables.encoding.encoding import Encoding
+from tercet.tables.encoding.numeric import NumericColumn
+from tercet.tables.encoding.woe import BinnedWoe, WoeColumn
 
 PARTIES: Final = ("bank", "card")
 Parts = dict[str, tuple[ModelPart, dict[str, NDArray[Any]]]]
@@ -41,11 +43,21 @@ def table_of(name: str, rows: int, seed: int, *, news: bool = False) -> Table:
     )
 
 
-def parts_of(*, whiten: bool, whole: bool = False, scorecard: Scorecard | None = None) -> Parts:
+def woe_of(table: Table) -> dict[str, BinnedWoe]:
+    """Bins of a number and of a category, with evidence out of the air; the others stay as they are."""
+    rng = np.random.default_rng(3)
+    bins = {one.name: one for one in fit_bins([table], Binning(count=4, rare=20))}
+    return {name: BinnedWoe(bins[name], tuple(rng.normal(size=bins[name].count))) for name in ("age", "sex")}
+
+
+def parts_of(*, whiten: bool, woe: bool = False, whole: bool = False, scorecard: Scorecard | None = None) -> Parts:
     """Both parties' parts, with weights out of the air; with `whole` the bank's is the whole model."""
     rng = np.random.default_rng(5)
     tables = [table_of(party, 400, seed) for seed, party in enumerate(PARTIES)]
-    encodings = [Encoding.fit(lambda one=one: [one], clip=16.0, rare=20, whiten=whiten) for one in tables]  # type: ignore[misc]
+    encodings = [
+        Encoding.fit(lambda: [one], clip=16.0, rare=20, whiten=whiten, woe=woe_of(one) if woe else {})  # noqa: B023
+        for one in tables
+    ]
     weights = [rng.normal(size=(len(encoding.names), 1)) for encoding in encodings]
     intercept = np.full((1, 1), -1.3)
     parts: Parts = {}
@@ -68,31 +80,23 @@ def parts_of(*, whiten: bool, whole: bool = False, scorecard: Scorecard | None =
     return parts
 
 
-def read_card(card: Card, columns: Mapping[str, NDArray[Any]], clip: Mapping[str, tuple[float, float]]) -> Floats:
-    """Add up a card's points for each row, as a person does it with a pencil: exact ones, (rows,).
-
-    `clip` are the least and most of each number.
-    """
-    rows = len(next(iter(columns.values())))
-    found = np.full(rows, card.base_points)
-    for name, values in columns.items():
-        points = {(term.kind, term.value): term.points for term in card.terms if term.column == name}
-        for row, value in enumerate(values):
+def read_card(card: Card, encoding: Encoding, table: Table) -> Floats:
+    """Add up a card's points for each row, as a person does it with a pencil: exact ones, (rows,)."""
+    found = np.full(table.rows, card.base_points)
+    for column in encoding.columns:
+        points = {(term.kind, term.value): term.points for term in card.terms if term.column == column.name}
+        other = next((one for (kind, _), one in points.items() if kind == "other"), math.nan)
+        if isinstance(column, WoeColumn):
+            labels = [*column.bins.labels, ""]
+            found += [points.get(("bin", labels[place]), other) for place in column.bins.find_bins(table)]
+            continue
+        for row, value in enumerate({**table.numeric, **table.categorical}[column.name]):
             if value is None or (isinstance(value, float) and math.isnan(value)):
                 found[row] += points["missing", "missing"]
-            elif isinstance(value, str):
-                other = next(one for (kind, _), one in points.items() if kind == "other")
-                found[row] += points.get(("category", value), other)
-            else:
-                number = min(max(value, clip[name][0]), clip[name][1])
+            elif isinstance(column, NumericColumn):
+                far = encoding.clip * column.scale
+                number = min(max(value, column.mean - far), column.mean + far)
                 found[row] += points["at zero", "at 0"] + number * points["per unit", "per unit"]
+            else:
+                found[row] += points.get(("category", value), other)
     return found
-
-
-def clips(encoding: Encoding) -> dict[str, tuple[float, float]]:
-    """Where each number of an encoding ends."""
-    return {
-        column.name: (column.mean - encoding.clip * column.scale, column.mean + encoding.clip * column.scale)
-        for column in encoding.columns
-        if column.kind == "numeric"
-    }
