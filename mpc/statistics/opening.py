@@ -20,7 +20,7 @@ NOT_OPENED = 0  # among numbers of groups, which begin at 1
 
 
 class WrongOpening(ValueError):
-    """What was opened cannot be: groups, cells or products of columns.
+    """Opened groups, cells or products of columns cannot be what they should.
 
     The text names parties and no value.
     """

@@ -114,7 +114,7 @@ def open_pairs(plan: StatisticsPlan, me: int, shares: Mapping[Pair, Words]) -> S
 
 
 def _check_range(plan: StatisticsPlan, pair: Pair, products: Words) -> None:
-    """Check that products may be those of standardised columns: of mean square 1, so their mean is 1 at most.
+    """Check that products may be those of standardised columns, whose mean is 1 at most.
 
     Raises:
         WrongOpening: they are beyond twice that, as nearly all words are.

@@ -15,6 +15,7 @@ from tercet.mpc.arithmetic.ring import Words
 from tercet.schemas.files.policy import PolicySettings
 from tests.attacks import (
     blind_scores,
+    cells,
     cosines,
     credit,
     deviations,
@@ -260,6 +261,10 @@ ATTACKS = [
     Attack("the mean cosine of 32 rows", PARTNER, "weights, all records in it but one",
            "six yes/no columns of a customer",
            "noise of ±1/128 from each party", cosines.recovered, cosines.guessed, 0.8, 0.1),
+    Attack("bins of single rows", PARTNER, "own rows, WOE of own bins", "labels of 40 rows",
+           "cells of 20 rows of each class", cells.single_rows, cells.guessed, 0.99, 0.02),
+    Attack("small cells", LABEL, "cells of a partner, in no order", "how many rows each rare level has",
+           "cells of 20 rows of each class", cells.rare_levels, lambda: 0.0, 0.99, 0.02),
     Attack("the loss of a Poisson model", PARTNER, "that counts are as a Poisson model has them",
            "the mean count to a tenth", 'loss_to = "label"', leaks.mean_counts, leaks.guessed_means, 0.6, 0.02),
 ]  # fmt: skip

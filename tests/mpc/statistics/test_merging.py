@@ -25,4 +25,4 @@ def test_a_bin_that_fails_joins_one_that_passes(
     passes: str, rows: tuple[int, ...], ordered: int, groups: tuple[int, ...]
 ) -> None:
     """Case by case."""
-    assert merge_bins(np.array([mark == "1" for mark in passes]), np.array(rows), ordered) == groups
+    assert merge_bins(np.array([one == "1" for one in passes]), np.array(rows), ordered) == groups
