@@ -20,6 +20,7 @@ from tercet.mpc.interface.script import Receive, Script, Send, received_words
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.masks import Masks
 from tercet.mpc.statistics.dealt import Part
+from tercet.mpc.statistics.order import BinIndexes, SecretOrder
 from tercet.mpc.statistics.packing import indicators, masked_indicators, unpack_words
 from tercet.mpc.statistics.plan import StatisticsPlan
 
@@ -30,12 +31,13 @@ class OwnerSums:
     Args:
         me: This party's index, not the label party's.
         plan: The job's agreed numbers.
-        cells: Numbers of each row's cells, (rows, columns).
+        bins: Of each row, (rows, columns).
+        order: Of its cells.
         masks: Shared with the helper.
     """
 
-    def __init__(self, me: int, plan: StatisticsPlan, cells: Signed, masks: Masks) -> None:
-        self._me, self._plan, self._cells, self._masks = me, plan, cells, masks
+    def __init__(self, me: int, plan: StatisticsPlan, bins: BinIndexes, order: SecretOrder, masks: Masks) -> None:
+        self._me, self._plan, self._bins, self._order, self._masks = me, plan, bins, order, masks
         self.share: Words = np.zeros((plan.cells(me), plan.targets), np.uint64)
 
     def send(self, step: Step) -> Script[None]:
@@ -44,7 +46,7 @@ class OwnerSums:
         if not len(self.share):
             return
         mask = self._masks("U", me, me, step, (step.rows, plan.masked_words(me)))
-        words = masked_indicators(self._cells[step.start : step.stop], mask, plan.word_bits)
+        words = masked_indicators(self._cells(step), mask, plan.word_bits)
         yield Send("masked bins", 0, (plan.label,), words)
 
     def receive(self, step: Step) -> Script[None]:
@@ -54,12 +56,15 @@ class OwnerSums:
             return
         words = received_words((yield Receive("masked targets", 0, due)))[plan.label]
         masked = expect(words, due[plan.label], "the label party's masked targets")
-        made = indicators(self._cells[step.start : step.stop], plan.cells(self._me))
+        made = indicators(self._cells(step), plan.cells(self._me))
         self.share = self.share + transposed_product(made, masked)
 
     def finish(self, step: Step, _: Mapping[Part, Words]) -> None:
         """Add what covers the share, with the last batch."""
         self.share = self._plan.reduce(self.share + self._masks("W", self._me, self._me, step, self.share.shape))
+
+    def _cells(self, step: Step) -> Signed:
+        return self._order.number(self._bins[step.start : step.stop])
 
 
 class LabelSums:

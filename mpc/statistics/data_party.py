@@ -6,7 +6,6 @@ Before `open_cells` nobody has anything but masked words and shares, and each ow
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tercet.mpc.arithmetic.fixed import Floats, encode
 from tercet.mpc.arithmetic.ring import Signed, Words, expect, to_signed
@@ -21,15 +20,13 @@ from tercet.mpc.statistics.merging import merge_bins
 from tercet.mpc.statistics.opening import (
     OwnCells,
     PartnerCells,
-    SecretOrder,
     open_own,
     open_partner,
-    rows_of,
 )
+from tercet.mpc.statistics.order import BinIndexes, SecretOrder
 from tercet.mpc.statistics.pair_sums import Pair, PairSums, open_pairs
 from tercet.mpc.statistics.plan import StatisticsPlan
 
-BinIndexes = NDArray[np.int16] | NDArray[np.int64]
 MOST_SQUARES = 2.0**62  # of a sum of y^2 as a word
 
 
@@ -70,10 +67,11 @@ class StatisticsParty:
         _check_inputs(me, plan, bins, ordered, targets=targets, numbers=numbers)
         self.me, self._plan, self._ordered = me, plan, ordered
         self._order = SecretOrder(plan.bins[me], key)
-        self._cells = self._order.cells[bins + self._order.starts]
-        self._rows, self._targets = rows_of(self._cells, plan.cells(me)), targets
+        self._bins, self._rows, self._targets = bins, self._order.count(bins), targets
         self._masks, self._turns = masks, Turns(0)
-        self._sums = LabelSums(plan, targets, masks) if targets is not None else OwnerSums(me, plan, self._cells, masks)
+        self._sums = (
+            LabelSums(plan, targets, masks) if targets is not None else OwnerSums(me, plan, bins, self._order, masks)
+        )
         self._pairs = PairSums(me, plan, numbers, masks) if numbers is not None else None
         self._parts = [part for part in (self._sums, self._pairs) if part is not None]
         self._checks = CellChecks(me, plan, masks)
@@ -128,7 +126,7 @@ class StatisticsParty:
         marks = np.concatenate(self._marks) if plan.tests else (self._rows >= plan.least).astype(np.uint64)
         groups = [
             merge_bins(marks[of_bins] != 0, to_signed(self._rows[of_bins]), ordered)
-            for of_bins, ordered in zip(self._bins(), self._ordered, strict=True)
+            for of_bins, ordered in zip(self._cells_by_column(), self._ordered, strict=True)
         ]
         return (
             yield from open_own(plan, self.me, self._order, groups, np.column_stack([self._rows, self._sums.share]))
@@ -169,7 +167,7 @@ class StatisticsParty:
 
     # --- parts of these
 
-    def _bins(self) -> list[Signed]:
+    def _cells_by_column(self) -> list[Signed]:
         """Return for each column the cells of its bins, in its own order."""
         return [self._order.cells[column] for column in self._plan.columns(self.me)]
 
@@ -177,9 +175,9 @@ class StatisticsParty:
         """Count the label party's own bins, which it knows: each is a cell, however small."""
         assert self._targets is not None
         sums = np.zeros((self._plan.cells(self.me), self._plan.targets), np.uint64)
-        for of_rows in self._cells.T:
-            np.add.at(sums, of_rows, self._targets)
-        own = [(tuple(range(len(of_bins))), of_bins) for of_bins in self._bins()]
+        for start, of_rows in zip(self._order.starts, self._bins.T, strict=True):
+            np.add.at(sums, self._order.cells[start + of_rows], self._targets)
+        own = [(tuple(range(len(of_bins))), of_bins) for of_bins in self._cells_by_column()]
         return [OwnCells(groups, to_signed(self._rows[cells]), to_signed(sums[cells])) for groups, cells in own]
 
 
@@ -230,7 +228,7 @@ def _check_inputs(
         "targets at the label party alone": (targets is not None) == (me == plan.label),
         "targets of all rows": targets is None or targets.shape == (plan.rows, plan.targets),
         "a bin for each row and column": bins.shape == (plan.rows, len(counts)),
-        "bins within the plan's": bool(((bins >= 0) & (bins < np.array(counts, np.int64))).all()),
+        "bins within the plan's": all(b.min() >= 0 and b.max() < n for b, n in zip(bins.T, counts, strict=False)),
         "ordered bins within each column's": len(ordered) == len(counts) and all(map(int.__le__, ordered, counts)),
         "numbers of all rows": (numbers.shape if numbers else (plan.rows, 0)) == (plan.rows, plan.correlated[me]),
     }

@@ -9,11 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tercet.mpc.arithmetic.ring import Signed, Words, expect, from_signed, to_signed
+from tercet.mpc.arithmetic.ring import Signed, Words, expect, to_signed
 from tercet.mpc.interface.script import Receive, Script, Send, received_words
-from tercet.mpc.randomness.masks import Keystream
-from tercet.mpc.randomness.secret_order import derive_subkey
 from tercet.mpc.statistics.merging import Groups
+from tercet.mpc.statistics.order import SecretOrder
 from tercet.mpc.statistics.plan import StatisticsPlan
 
 NOT_OPENED = 0  # among numbers of groups, which begin at 1
@@ -42,25 +41,6 @@ class OwnCells(NamedTuple):
 
 PartnerCells = tuple[Signed, ...]
 """For each column of a partner its opened cells in a secret order: (cells, 1 + targets), rows first; maybe none."""
-
-
-class SecretOrder:
-    """Numbers the cells of a party in an order that it alone knows, column by column.
-
-    Args:
-        bins: Of each column.
-        key: 32 random bytes of the party alone.
-    """
-
-    def __init__(self, bins: Sequence[int], key: bytes) -> None:
-        stream = Keystream(derive_subkey(key, "order of bins"))
-        starts = np.cumsum([0, *bins])
-        self.starts: Signed = starts[:-1]
-        words = stream.words(0, 0, 0, (int(starts[-1]),))
-        orders = [start + np.argsort(words[start : start + n]) for start, n in zip(starts, bins, strict=False)]
-        self.cells: Signed = np.empty(len(words), np.int64)
-        """Of each bin, columns one after another, the number of its cell."""
-        self.cells[np.concatenate([np.zeros(0, np.int64), *orders])] = np.arange(len(words))
 
 
 def number_groups(plan: StatisticsPlan, me: int, order: SecretOrder, groups: Sequence[Groups]) -> Words:
@@ -197,8 +177,3 @@ def check_totals(plan: StatisticsPlan, j: int, columns: Sequence[Signed], totals
 def opened_sums(plan: StatisticsPlan, a: Words, b: Words) -> Signed:
     """Add two shares of sums, as signed numbers."""
     return to_signed(plan.reduce(a + b))
-
-
-def rows_of(cells: Signed, count: int) -> Words:
-    """Count the rows of each cell, (count,), from the cells of each row."""
-    return from_signed(np.bincount(cells.reshape(-1), minlength=count).astype(np.int64))

@@ -20,7 +20,8 @@ from tercet.mpc.interface.script import HELPER
 from tercet.mpc.randomness.masks import Masks
 from tercet.mpc.statistics.checks import rounds, table_shape
 from tercet.mpc.statistics.dealt import dealt_parts
-from tercet.mpc.statistics.opening import SecretOrder, number_groups
+from tercet.mpc.statistics.opening import number_groups
+from tercet.mpc.statistics.order import SecretOrder
 from tercet.mpc.statistics.packing import split_words
 from tercet.mpc.statistics.plan import StatisticsPlan
 from tests.mpc.driver import Sent
