@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tercet.agents.api.comparison import Comparison, compare
     from tercet.agents.api.errors import JobFailed, WorthlessModel
     from tercet.agents.api.estimators import JointClassifier, JointRegressor
-    from tercet.agents.api.jobs import Job, Prediction
+    from tercet.agents.api.jobs import Job, Prediction, Statistics
     from tercet.agents.api.party import JobHandle, Party
     from tercet.agents.api.rehearsal import Rehearsal
     from tercet.agents.api.report import Report
@@ -39,6 +39,7 @@ _HOMES = {
     "Rehearsal": "agents.api.rehearsal",
     "Report": "agents.api.report",
     "Result": "agents.api.result",
+    "Statistics": "agents.api.jobs",
     "TercetError": "schemas.core.error",
     "UnseenCategories": "agents.models.scorer",
     "WorthlessModel": "agents.api.errors",
@@ -65,6 +66,7 @@ __all__ = [
     "Rehearsal",
     "Report",
     "Result",
+    "Statistics",
     "TercetError",
     "UnseenCategories",
     "WorthlessModel",

@@ -20,7 +20,7 @@ HEAD = ("| who | when | learns | protection |", "|---|---|---|---|")
 
 def row(one: Disclosure, words: Mapping[str, str]) -> str:
     """Write a line of a table."""
-    return f"| {one.who} | {one.when} | {one.what.format_map(words)} | {one.protection or 'none'} |"
+    return f"| {one.who} | {one.when} | {one.what.format_map(words)} | {one.protection.format_map(words) or 'none'} |"
 
 
 def all_disclosures() -> Iterator[str]:

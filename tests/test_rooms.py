@@ -24,6 +24,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
     "agents": {
         "api": {
             "simulation",
+            "statistics",
             "jobs",
             "runs",
             "reports",
@@ -35,6 +36,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         },
         "cli": {
             "simulation",
+            "statistics",
             "page",
             "daemon",
             "serving",
@@ -53,6 +55,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "page": {"daemon", "jobs", "runs", "session", "policy", "access", "core"},
         "simulation": {
             "daemon",
+            "statistics",
             "jobs",
             "runs",
             "roles",
@@ -70,6 +73,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "runs": {
             "machine",
             "attempts",
+            "statistics",
             "reports",
             "roles",
             "alignment",
@@ -81,8 +85,8 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         },
         "machine": {"core"},
         "attempts": {"statistics", "roles", "scoring", "protocol", "session", "policy", "messaging", "core"},
-        "statistics": {"core"},
         "reports": {"roles", "session", "scorecards", "models", "evaluation", "core"},
+        "statistics": {"roles", "alignment", "protocol", "session", "policy", "core"},
         "roles": {"training", "scoring", "alignment", "protocol", "session", "policy", "models", "messaging", "core"},
         "training": {"scoring", "protocol", "session", "messaging", "evaluation", "core"},
         "scoring": {"protocol", "session", "messaging", "core"},

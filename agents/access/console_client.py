@@ -5,7 +5,7 @@ It imports messages alone: a question by the local socket needs no key and no br
 
 from abc import ABC, abstractmethod
 
-from tercet.schemas.files.job import PredictionJob, TrainingJob
+from tercet.schemas.files.job import AnyJob
 from tercet.schemas.messages.console import Decide, Prune, Query, ScoreQuery, ScoreReply, Status, Submit
 
 ANSWER_SECONDS = 10.0
@@ -26,7 +26,7 @@ class ConsoleClient(ABC):
             NoAgent: there is none.
         """
 
-    async def submit(self, description: TrainingJob | PredictionJob, who: str = "") -> Status:
+    async def submit(self, description: AnyJob, who: str = "") -> Status:
         """Run a job, or learn its state."""
         return await self._send_request(Submit(description=description, who=who))
 

@@ -22,7 +22,7 @@ from tercet.agents.session.context import JobContext
 from tercet.agents.session.fixed_randomness import Draws
 from tercet.mpc.arithmetic.fixed import encode_features
 from tercet.mpc.randomness import secret_order
-from tercet.schemas.files.job import Evaluation, TrainingJob, canonical_digest
+from tercet.schemas.files.job import Evaluation, canonical_digest
 from tercet.schemas.messages.kinds import OrderCommitment, OrderConfirmation, OrderContribution
 from tercet.tables.encoding.encoding import Encoding
 from tercet.tables.encoding.entropy import RecordBits, record_bits, sample_rows
@@ -182,7 +182,7 @@ def _unconfirmed(context: AgreedContext, party: str) -> JobProblem:
     It may have told two partners different ones.
     """
     job = context.description
-    if not isinstance(job, TrainingJob) or job.evaluation.holdout_column is None:
+    if job.holdout_column_of(job.label) is None:
         reason = f"{party} and {context.me} do not reach the same order key; run the job again"
         return JobProblem("order.key", party, reason)
     parties = " or ".join(job.data_parties)

@@ -17,7 +17,7 @@ from tercet.agents.alignment.row_counts import check_common, partly_matched
 from tercet.agents.core.problems import UNDECIDED, JobProblem
 from tercet.agents.session.context import JobContext
 from tercet.mpc.randomness.secret_order import derive_subkey
-from tercet.schemas.files.job import TrainingJob
+from tercet.schemas.files.job import PredictionJob
 from tercet.schemas.messages.kinds import AlignedRows, BlindedIds, Message, Presence, Pseudonyms, TwiceBlindedIds
 from tercet.tables.matching.digest import ids_digest
 from tercet.tables.matching.ecdh import ELEMENT_BYTES, Blinding, InvalidElement, secret_order
@@ -265,7 +265,7 @@ def _proof(digest: bytes, party: str, rows: int) -> AlignedRows:
 def _differs(context: JobContext, party: str, theirs: int, mine: int) -> JobProblem:
     job, me = context.description, context.me
     culprit = me if party == job.label else party
-    split = job.evaluation.split if isinstance(job, TrainingJob) else None
+    split = None if isinstance(job, PredictionJob) else job.evaluation.split
     other_key = "" if split is None else f"; or one of the two has another key of the split {split!r}"
     if job.alignment == "aligned" and theirs != mine:
         return JobProblem(

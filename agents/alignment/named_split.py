@@ -18,7 +18,7 @@ from tercet.agents.core.problems import JobProblem
 from tercet.agents.session.context import JobContext
 from tercet.mpc.randomness.secret_order import derive_subkey
 from tercet.schemas.core.strict import Name, Strict
-from tercet.schemas.files.job import TrainingJob
+from tercet.schemas.files.job import PredictionJob
 from tercet.schemas.messages.kinds import SplitKey
 from tercet.schemas.messages.message import Digest
 from tercet.tables.core.durable import write_durably
@@ -150,7 +150,7 @@ async def agree_on_split_key(context: JobContext, alignment_key: bytes) -> Async
         JobProblem: as `NamedSplit` does.
     """
     job = context.description
-    name = job.evaluation.split if isinstance(job, TrainingJob) else None
+    name = None if isinstance(job, PredictionJob) else job.evaluation.split
     if name is None:
         yield alignment_key
         return

@@ -93,11 +93,15 @@ async def _start_draws(context: JobContext, table: Snapshot) -> Draws:
 
 
 def _reading_digest(context: JobContext, rows: bytes) -> bytes:
-    """Digest the rows, and in a training the settings that encode them."""
+    """Digest the rows, and the settings that encode or bin them."""
     table = context.settings.tables[context.description.table_of(context.me)]
-    fitted = [table.clip, table.rare, table.whiten] if context.description.kind == "training" else []
+    fitted: dict[str, list[Any]] = {
+        "training": [table.clip, table.rare, table.whiten],
+        "statistics": [table.rare, sorted(table.cuts.items())],
+        "prediction": [],
+    }
     woe = [[one.bins.model_dump_json(), list(one.woe)] for one in own_woe(context).values()]
-    return canonical_digest("tercet rows", [rows.hex(), *fitted, *woe])
+    return canonical_digest("tercet rows", [rows.hex(), *fitted[context.description.kind], *woe])
 
 
 def changed_table(party: str) -> JobProblem:

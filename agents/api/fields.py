@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, TypedDict
 
 from tercet.schemas.files.job import ModelKind, Release
+from tercet.schemas.files.statistics import Correlations, LabelModel
 
 Schedule = Literal["constant", "inverse-time", "exponential", "linear"]
 Activation = Literal["relu", "leaky-relu", "tanh", "sigmoid", "gelu", "silu", "softplus"]
@@ -65,6 +66,27 @@ class TrainingFields(TypedDict, total=False):
     hidden_terms: int
     checks: int
     checked: float
+
+
+class StatisticsFields(TypedDict, total=False):
+    """Names what a statistics job may say beside who takes part; docs/jobs.md explains each."""
+
+    model: LabelModel
+    alignment: Literal["helper", "ecdh", "aligned"]
+    columns: Mapping[str, Sequence[str]]
+    purpose: str
+    standby: Sequence[str]
+    # [statistics]
+    bins: int
+    binning: Literal["quantile", "width"]
+    least: int
+    woe: bool
+    correlations: Correlations
+    # [evaluation]
+    holdout: float
+    split: str
+    holdout_column: str
+    holdout_from: float | str
 
 
 class JobFields(TrainingFields, total=False):

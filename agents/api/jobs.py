@@ -9,10 +9,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Generic, Literal, Self, TypeVar, Unpack
 
-from tercet.agents.api.fields import JobFields
+from tercet.agents.api.fields import JobFields, StatisticsFields
 from tercet.schemas.files.invalid import Invalid
-from tercet.schemas.files.job import PredictionJob, TrainingJob, parse_job, read_job
+from tercet.schemas.files.job import AnyJob, PredictionJob, StatisticsJob, TrainingJob, parse_job, read_job
 from tercet.schemas.files.mistakes import models_in
+from tercet.schemas.files.statistics import Measures
 
 SECTIONS = {  # of JOB.toml, by the name of each field
     field: section
@@ -21,7 +22,11 @@ SECTIONS = {  # of JOB.toml, by the name of each field
     for field in model.model_fields
 }
 
-D = TypeVar("D", TrainingJob, PredictionJob)
+STATISTICS = Measures.model_fields.keys()  # of JOB.toml, under [statistics]
+HELD_OUT = ("holdout", "split", "holdout_column", "holdout_from")  # of statistics, under [evaluation]
+FACES = {"training": "Job", "prediction": "Prediction", "statistics": "Statistics"}  # by the kind of a job
+
+D = TypeVar("D", TrainingJob, PredictionJob, StatisticsJob)
 
 
 class _Described(Generic[D]):
@@ -54,7 +59,7 @@ class _Described(Generic[D]):
 
     def __repr__(self) -> str:
         job = self.description
-        what = job.model if isinstance(job, TrainingJob) else f"of {job.of}"
+        what = f"of {job.of}" if isinstance(job, PredictionJob) else job.model
         parties = " and ".join(f"{one} (label)" if one == job.label else one for one in job.data_parties)
         return f"{type(self).__name__}({self.id!r}: {what}, {parties}, helper {job.helper})"
 
@@ -141,6 +146,45 @@ class Prediction(_Described[PredictionJob]):
         self.description = _of_kind(PredictionJob, parsed, "Prediction")
 
 
+class Statistics(_Described[StatisticsJob]):
+    """Describes a statistics job: the label by bin of all columns, and correlations.
+
+    >>> import tercet
+    >>> tables = {"bank": "customers", "card": "delays"}
+    >>> tercet.Statistics(name="look", label="bank", helper="notary", tables=tables, bins=5, woe=True)
+    Statistics('look-796de7b5': logistic, bank (label) and card, helper notary)
+
+    Args:
+        name: of the job.
+        label: the party that holds the label.
+        helper: the neutral third party.
+        tables: for each data party, in the job's order, the name of its table.
+        model: what kind of label there is, by the model that would be trained on it.
+        fields: every other field of JOB.toml, without its section; docs/jobs.md explains them.
+
+    Raises:
+        Invalid: a field is wrong or unknown; the text names it.
+    """
+
+    _model = StatisticsJob
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        label: str,
+        helper: str,
+        tables: Mapping[str, str],
+        **fields: Unpack[StatisticsFields],
+    ) -> None:
+        content: dict[str, Any] = {"kind": "statistics", "name": name, "label": label, "helper": helper}
+        content["tables"] = dict(tables)
+        for field, value in fields.items():
+            section = "statistics" if field in STATISTICS else "evaluation" if field in HELD_OUT else None
+            (content if section is None else content.setdefault(section, {}))[field] = _plain(value)
+        self.description = _of_kind(StatisticsJob, parse_job(content, "Statistics"), "Statistics")
+
+
 def training_job(place: str, fields: Mapping[str, Any]) -> TrainingJob:
     """Make a training job of fields without sections; `place` is what errors begin with.
 
@@ -158,15 +202,14 @@ def training_job(place: str, fields: Mapping[str, Any]) -> TrainingJob:
     return _of_kind(TrainingJob, parse_job(content, place), place)
 
 
-def _of_kind(model: type[D], found: TrainingJob | PredictionJob, place: str) -> D:
+def _of_kind(model: type[D], found: AnyJob, place: str) -> D:
     """Return a job of this kind.
 
     Raises:
-        Invalid: it is of the other one.
+        Invalid: it is of another one.
     """
     if not isinstance(found, model):
-        other = "Job" if isinstance(found, TrainingJob) else "Prediction"
-        raise Invalid(f'{place}: kind is "{found.kind}"; read it by tercet.{other}.from_toml')
+        raise Invalid(f'{place}: kind is "{found.kind}"; read it by tercet.{FACES[found.kind]}.from_toml')
     return found
 
 

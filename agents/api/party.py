@@ -20,7 +20,7 @@ from tercet.agents.access.conversation import (
     own_account,
 )
 from tercet.agents.api.errors import WorthlessModel, raise_if_failed
-from tercet.agents.api.jobs import Job, Prediction
+from tercet.agents.api.jobs import Job, Prediction, Statistics
 from tercet.agents.api.logs import quieten_logs
 from tercet.agents.core.event_loop import background_loop
 from tercet.agents.core.states import TERMINAL
@@ -66,7 +66,7 @@ class Party:
         """The party's name."""
         return self._settings.party
 
-    def submit(self, job: Job | Prediction, *, again: bool = False) -> "JobHandle":
+    def submit(self, job: Job | Prediction | Statistics, *, again: bool = False) -> "JobHandle":
         """Ask every party of the job to run it.
 
         A job that is known already is only looked up, and a warning says so; `again` makes a new run of it.

@@ -15,6 +15,8 @@ from tercet.agents.api.report import Report
 from tercet.agents.models import full_model, model_part
 from tercet.agents.models.plain_weights import blocks_of, class_names, weights_by_party
 from tercet.agents.models.scorer import Classifier, Regressor, as_scorer
+from tercet.agents.statistics.result import StatisticsResult, read_statistics, statistics_file
+from tercet.agents.statistics.tables import bin_rows, column_rows, correlation_rows
 from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.messages.console import JobStatus
 
@@ -46,10 +48,11 @@ class Result:
         report: Report | None,
         scorer: Callable[[], Scorer | None],
         scores: Callable[[], pa.Table | None] = lambda: None,
+        statistics: Callable[[], StatisticsResult | None] = lambda: None,
     ) -> None:
         """Each function is called once, and only if somebody looks."""
         self.status, self._report = status, report
-        self._weights, self._scorer, self._scores = weights, scorer, scores
+        self._weights, self._scorer, self._scores, self._statistics = weights, scorer, scores, statistics
 
     @property
     def job(self) -> str:
@@ -108,6 +111,34 @@ class Result:
         """
         return self._scores()
 
+    @cached_property
+    def statistics(self) -> StatisticsResult | None:
+        """The file of a statistics job; None of another job."""
+        return self._statistics()
+
+    @property
+    def columns(self) -> list[dict[str, Any]]:
+        """Columns of a statistics job, what tells most of the label first.
+
+        A data frame takes it. Each has `party`, `number`, `column`, `bins`, `iv`, `ks` and `gini`, or `explained`, and
+        `vif`.
+        """
+        return [] if self.statistics is None else column_rows(self.statistics)
+
+    @property
+    def bins(self) -> list[dict[str, Any]]:
+        """Bins of this party's own columns in a statistics job; a data frame takes it.
+
+        Each has `column`, `bin` and `rows`, and `events`, `rate` and `woe` where this party was told.
+        """
+        found = self.statistics
+        return [] if found is None else [row for column in found.own for row in bin_rows(found, column)]
+
+    @property
+    def correlations(self) -> list[dict[str, Any]]:
+        """Correlations of a statistics job: `first`, `second`, `correlation`."""
+        return [] if self.statistics is None else list(correlation_rows(self.statistics))
+
     def __repr__(self) -> str:
         metrics = ", ".join(f"{name}={value:.4f}" for name, value in self.metrics.items())
         return f"Result({self.job!r}{': ' if metrics else ''}{metrics})"
@@ -137,6 +168,7 @@ def result_of_status(status: JobStatus, state: Path) -> Result:
         report=None if status.report is None else Report(lambda: _read(page).decode()),
         scorer=lambda: None if status.model_part is None else _own_scorer(part),
         scores=lambda: None if scores is None else read_scores(scores),
+        statistics=lambda: None if status.statistics is None else read_statistics(statistics_file(state, status.job)),
     )
 
 

@@ -30,11 +30,13 @@ from tercet.agents.session.checkpoint_store import checkpoint_folder
 from tercet.agents.session.context import JobContext, system_randomness
 from tercet.agents.session.fixed_randomness import FixedRandomness
 from tercet.agents.session.table_snapshot import SnapshotStore
+from tercet.agents.statistics.data_party import StatisticsRole
 from tercet.agents.statistics.evidence import read_woe
+from tercet.agents.statistics.helper import StatisticsHelperRole
 from tercet.broker.interface.base import Broker
 from tercet.broker.interface.outbox import Outbox
 from tercet.broker.sealing.identity import Identity, parse_public
-from tercet.schemas.files.job import PredictionJob, TrainingJob
+from tercet.schemas.files.job import PredictionJob, StatisticsJob, TrainingJob
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.address import Address, Round
 from tercet.schemas.messages.kinds import LOWEST_VERSION, PROTOCOL_VERSION, Job, Message, Profile
@@ -152,6 +154,10 @@ class Attempt:
 
         context = self.context
         match context.description:
+            case StatisticsJob() as job if self._services.settings.role == "helper":
+                await run_phases(context, StatisticsHelperRole(context, job), profile, enter)
+            case StatisticsJob() as job:
+                await run_phases(context, StatisticsRole(context, job), profile, enter)
             case _ if self._services.settings.role == "helper":
                 await run_phases(context, HelperRole(context), profile, enter)
             case TrainingJob() as job:

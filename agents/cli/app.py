@@ -17,7 +17,7 @@ import typer
 from tercet.agents.cli import rendering
 from tercet.agents.cli.audit import audits
 from tercet.agents.cli.broker import brokers
-from tercet.agents.cli.compare import compare
+from tercet.agents.cli.compare import compare, statistics
 from tercet.agents.cli.doctor import doctor, explain
 from tercet.agents.cli.job import SettingsOption, jobs, run_prediction
 from tercet.agents.cli.kit import kit
@@ -61,6 +61,7 @@ app.add_typer(audits, name="audit")
 app.command()(doctor)
 app.command()(explain)
 app.command()(compare)
+app.command()(statistics)
 app.command()(kit)
 app.add_typer(brokers, name="broker")
 app.add_typer(users, name="user")
@@ -138,7 +139,7 @@ def simulate(
         simulation = run(simulate_job(description, parties, out or Path(nowhere), watch=bar.show))
         result = summary(simulation)
     if out is None:
-        for gone in ("model_parts", "scores", "reports"):
+        for gone in ("model_parts", "scores", "statistics", "reports"):
             del result[gone]
     traces = _traces(simulation) if trace else {}
     if format is Format.JSON:

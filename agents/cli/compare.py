@@ -1,6 +1,6 @@
-"""Shows trainings side by side: settings that differ, metrics, and AUC on the same rows.
+"""Shows results: trainings side by side, and a statistics job's columns and bins.
 
-It asks the party's own agent, and reads the files of held-out scores that are on this machine. It sends nothing.
+It asks the party's own agent, and reads the files of results that are on this machine. It sends nothing.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tercet.agents.cli import rendering
-from tercet.agents.cli.job import SettingsOption
+from tercet.agents.cli.job import JobId, SettingsOption
 from tercet.agents.cli.own_agent import ask_or_recall
-from tercet.agents.cli.runner import Format, FormatOption, checked
+from tercet.agents.cli.runner import Format, FormatOption, checked, settings_of
 from tercet.schemas.files.invalid import Invalid
 
 if TYPE_CHECKING:
     from tercet.agents.evaluation.comparison import HeldOut
+    from tercet.agents.statistics.result import OwnColumn, StatisticsResult
     from tercet.schemas.messages.kinds import JobStatus, Status
 
 
@@ -39,11 +40,40 @@ def compare(
         rendering.out.print(rendering.comparison_table(found))
 
 
+def statistics(
+    job: JobId,
+    settings: SettingsOption,
+    column: Annotated[str | None, typer.Option(help="one of your own columns, whose bins are shown")] = None,
+    format: FormatOption = Format.TEXT,  # noqa: A002
+) -> None:
+    """Show what a statistics job has told: columns by information value, or one column's bins."""
+    from tercet.agents.statistics.result import read_statistics, statistics_file  # noqa: PLC0415 - numpy
+    from tercet.agents.statistics.tables import bin_rows, column_rows  # noqa: PLC0415
+
+    result = checked(read_statistics, statistics_file(settings_of(settings).state, job))
+    if column is None:
+        rows = column_rows(result)
+    else:
+        chosen = checked(_own_column, result, column)
+        rows = bin_rows(result, chosen)
+    if format is Format.JSON:
+        rendering.print_json(result.model_dump(mode="json") if column is None else rows)
+    else:
+        rendering.out.print(rendering.row_table(job, rows))
+
+
+def _own_column(result: StatisticsResult, name: str) -> OwnColumn:
+    found = {column.name: column for column in result.own}
+    if name not in found:
+        raise Invalid(f"{name!r} is no column of {result.party} in {result.job}; there are {', '.join(found)}")
+    return found[name]
+
+
 def _training(status: Status) -> JobStatus:
     if status.problem is not None:
         raise Invalid(status.problem)
     if status.jobs[0].kind != "training":
-        raise Invalid(f"{status.jobs[0].job} is a prediction; compare trainings")
+        raise Invalid(f"{status.jobs[0].job} is no training; compare trainings")
     return status.jobs[0]
 
 

@@ -30,7 +30,7 @@ from tercet.agents.simulation.simulate import Simulation, data_roles, simulate_j
 from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.mpc.reference.network import release
 from tercet.schemas.files.invalid import Invalid
-from tercet.schemas.files.job import PredictionJob, TrainingJob, read_job
+from tercet.schemas.files.job import AnyJob, PredictionJob, TrainingJob, read_job
 from tercet.schemas.files.settings import Settings, read_settings
 
 JOINT = "tercet"
@@ -83,7 +83,7 @@ async def _train(training: TrainingJob, settings: Mapping[str, Settings], out: P
     return summary(trained) | {"held_out_auc": compare(trained)}
 
 
-async def _run(job: TrainingJob | PredictionJob, settings: Mapping[str, Settings], out: Path) -> Simulation:
+async def _run(job: AnyJob, settings: Mapping[str, Settings], out: Path) -> Simulation:
     with rendering.Bar(job.name) as bar:
         simulation = await simulate_job(job, settings, out, watch=bar.show)
     if not simulation.done:

@@ -160,6 +160,7 @@ def job_details(job: JobStatus) -> Table:
         ("release", job.release),
         ("model part", job.model_part or ""),
         ("scores", job.scores or ""),
+        ("statistics", f"{job.statistics}; tercet statistics {job.job} shows them" if job.statistics else ""),
         ("report", job.report or ""),
     ]
     if job.failure is not None:
@@ -215,6 +216,15 @@ def reveals_table(job: str, reveals: Iterable[str]) -> Table:
     table = Table(Column(overflow="fold"), show_header=False, title=f"{job} would tell", title_justify="left")
     for one in reveals:
         table.add_row(fit(one))
+    return table
+
+
+def row_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Tabulate rows with the same keys; a column that is empty in all is left out."""
+    names = [name for name in (rows[0] if rows else ()) if any(row[name] is not None for row in rows)]
+    table = Table(*names, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*(fit(_cell(row[name])) for name in names))
     return table
 
 
@@ -342,6 +352,7 @@ def summary_table(result: dict[str, Any]) -> Table:
         *(("warning", warning) for warning in result["warnings"]),
         *((f"model part of {party}", path) for party, path in result.get("model_parts", {}).items()),
         *((f"scores at {party}", path) for party, path in result.get("scores", {}).items()),
+        *((f"statistics of {party}", path) for party, path in result.get("statistics", {}).items()),
         *((f"report of {party}", path) for party, path in result.get("reports", {}).items()),
     ]
     for name, value in rows:

@@ -21,7 +21,7 @@ from tercet.schemas.files.invalid import Invalid
 from tercet.tables.core.problem import TableProblem
 
 if TYPE_CHECKING:
-    from tercet.schemas.files.job import PredictionJob, TrainingJob
+    from tercet.schemas.files.job import AnyJob
     from tercet.schemas.files.settings import Settings
 
 JOB_FAILED, UNUSABLE_FILE, CANNOT_REACH, WORTHLESS = 1, 3, 4, 5
@@ -64,11 +64,11 @@ def checked(call: Any, *args: Any) -> Any:
         _report(error)
 
 
-def job_of(path: Path) -> "TrainingJob | PredictionJob":
+def job_of(path: Path) -> "AnyJob":
     """Read a job file, and report its errors."""
     from tercet.schemas.files.job import read_job  # noqa: PLC0415 - pydantic models
 
-    description: TrainingJob | PredictionJob = checked(read_job, path)
+    description: AnyJob = checked(read_job, path)
     return description
 
 

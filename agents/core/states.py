@@ -18,6 +18,7 @@ class State(StrEnum):
     ALIGNED = "aligned"  # keys and rows are agreed
     TRAINING = "training"
     SCORING = "scoring"  # in a prediction job
+    COUNTING = "counting"  # in a statistics job
     RECOVERING = "recovering"  # after a fault, until the next attempt has everybody
     RELEASED = "released"  # what this party gets is on its disk
     DONE = "done"  # so is everybody's
@@ -31,7 +32,7 @@ TERMINAL: Final = frozenset({State.DONE, State.FAILED, State.CANCELLED})
 
 _BEFORE: Final = (State.RECEIVED, State.ACCEPTED, State.READY, State.ALIGNED)
 _AFTER: Final = (State.RELEASED, State.DONE)
-_PATHS: Final = tuple((*_BEFORE, work, *_AFTER) for work in (State.TRAINING, State.SCORING))
+_PATHS: Final = tuple((*_BEFORE, work, *_AFTER) for work in (State.TRAINING, State.SCORING, State.COUNTING))
 _EARLY_ENDS: Final = frozenset({State.FAILED, State.CANCELLED})
 _RESTART: Final = (State.RECOVERING, State.ACCEPTED)
 # Whoever comes back may learn that the others were done before it knew; a helper that stands by learns nothing else.

@@ -32,7 +32,7 @@ from tercet.broker.interface import topology
 from tercet.broker.interface.base import Broker, Delivery
 from tercet.broker.sealing.identity import Identity, PublicIdentity
 from tercet.mpc.arithmetic.ring import use_threads, warm_up
-from tercet.schemas.files.job import PredictionJob, TrainingJob
+from tercet.schemas.files.job import AnyJob
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.address import Round
 from tercet.schemas.messages.kinds import (
@@ -216,7 +216,7 @@ class Agent:
 
     # --- its jobs
 
-    def submit(self, description: TrainingJob | PredictionJob) -> JobStatus:
+    def submit(self, description: AnyJob) -> JobStatus:
         """See `Jobs.submit`."""
         return self.jobs.submit(description)
 

@@ -16,7 +16,7 @@ from tercet.agents.policy.signature import sign
 from tercet.broker.interface import topology
 from tercet.broker.interface.base import Broker, BrokerError, Envelope
 from tercet.broker.sealing.identity import Identity, parse_public
-from tercet.schemas.files.job import PredictionJob, TrainingJob
+from tercet.schemas.files.job import AnyJob
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.address import Address, Round
 from tercet.schemas.messages.kinds import Inquiry, Job, JobStatus, Member, Message, Outcome, Resumption
@@ -34,7 +34,7 @@ class Announcer:
         """Speak to these settings' partners from now on."""
         self._settings = settings
 
-    def make_announcement(self, description: TrainingJob | PredictionJob) -> Job:
+    def make_announcement(self, description: AnyJob) -> Job:
         """Make and sign a new run of a job, with the keys that this party has pinned.
 
         Raises:

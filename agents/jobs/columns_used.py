@@ -10,7 +10,7 @@ from typing import NamedTuple
 from tercet.agents.models import model_part
 from tercet.agents.models.model_part import ModelPart, ModelPartProblem
 from tercet.agents.session.findings import Findings
-from tercet.schemas.files.job import PredictionJob, TrainingJob
+from tercet.schemas.files.job import AnyJob, PredictionJob, StatisticsJob
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.kinds import Job
 
@@ -52,16 +52,17 @@ def columns_used(job: Job, settings: Settings, known: Findings, part: ModelPart 
         encodings = {me: part.encoding} | part.encodings
         names |= {party: tuple(encoding.kinds) for party, encoding in encodings.items()}
         return UsedColumns(names, dict(zip(part.parties, part.columns_of, strict=True)))
-    return UsedColumns(names, known.facts.columns)
+    # Statistics encode nothing.
+    return UsedColumns(names, {} if isinstance(description, StatisticsJob) else known.facts.columns)
 
 
-def column_sentences(job: TrainingJob | PredictionJob, used: UsedColumns) -> Iterator[str]:
+def column_sentences(job: AnyJob, used: UsedColumns) -> Iterator[str]:
     """Yield a sentence about each data party's columns."""
     for party, table in job.tables:
         names, count = used.names.get(party), used.counts.get(party)
         what = "columns that only it can name" if names is None else _list_names(names)
         if names == ():
-            what = f"no column beside the {'label' if job.kind == 'training' else 'id'}"
+            what = f"no column beside the {'id' if isinstance(job, PredictionJob) else 'label'}"
         elif count is not None:
             what += f"; {count} when encoded"
         elif names is None:

@@ -63,8 +63,9 @@ def _find_leftovers(records: Records, state: Path, request: Prune) -> list[tuple
 
 def _paths(state: Path, record: Record, *, models: bool) -> list[Path]:
     job = record.job.id
-    found = [checkpoint_folder(state, job), state / "predictions" / job, state / "reports" / f"{job}.html"]
-    return [*found, state / "models" / job] if models else found
+    kinds = ("predictions", "statistics", *(["models"] if models else []))
+    folders = [state / kind / job for kind in kinds]
+    return [checkpoint_folder(state, job), state / "reports" / f"{job}.html", *folders]
 
 
 def _size(path: Path) -> int:

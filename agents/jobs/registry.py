@@ -23,7 +23,7 @@ from tercet.agents.runs.queues import delete_queues
 from tercet.agents.runs.run import JobRun, Services
 from tercet.broker.interface.base import BrokerError
 from tercet.schemas.core.trace import StepTrace
-from tercet.schemas.files.job import PredictionJob, TrainingJob
+from tercet.schemas.files.job import AnyJob
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.kinds import Job, JobStatus
 
@@ -118,7 +118,7 @@ class Jobs:
 
     # --- from the beginning to the end
 
-    def submit(self, description: TrainingJob | PredictionJob, who: str = "") -> JobStatus:
+    def submit(self, description: AnyJob, who: str = "") -> JobStatus:
         """Start a job, or tell a known one's state; `who` is the submitting person's account.
 
         Raises:

@@ -150,7 +150,7 @@ class RunMachine:
             case Mode.OPENING | Mode.WAITING, events.QueuesOpened() | events.QueuesRefused():
                 self._note_queues(event)
             case Mode.WORKING, events.PhaseEntered(state, first_step):
-                if state in {State.TRAINING, State.SCORING}:
+                if state in {State.TRAINING, State.SCORING, State.COUNTING}:
                     self.attempts.note_progress(first_step)
                 self._do(actions.EnterState(state))
             case Mode.OPENING | Mode.WORKING, events.AttemptEnded(outcome):

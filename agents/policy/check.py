@@ -99,7 +99,7 @@ def _check_role(job: Job, settings: Settings) -> None:
         raise JobProblem(
             "policy.table", me, f"{me}'s settings list no table {name!r}; correct the name in the job, or list it there"
         )
-    if description.kind == "training" and me == description.label and table.label is None:
+    if description.kind != "prediction" and me == description.label and table.label is None:
         raise JobProblem(
             "policy.label", me, f"{me} is the label party, but its table {name!r} names no label in {me}'s settings"
         )

@@ -21,6 +21,8 @@ _PSEUDONYMS = "pseudonyms, new in each run"
 _ONE_NUMBER = "a mean over 32 rows or more"
 _ALL_ROWS = "a mean over all rows"
 _SOME_ROWS = "a noised mean of many rows"
+_CELLS = "secret order, {least} or more of a class"
+_OWN_CELLS = "{least} or more of a class"
 
 
 class Disclosure(NamedTuple):
@@ -80,8 +82,19 @@ DISCLOSURES: tuple[Group, ...] = (
         lambda _: True,
         (
             Disclosure("every party", ALIGNMENT, "how many rows are in common, and how many are held out"),
-            Disclosure("every party", ALIGNMENT, "how many encoded columns each party has"),
-            Disclosure("every party", ALIGNMENT, "two entropies of each party's columns", "rounding to 1/4 bit"),
+            Disclosure(
+                "every party",
+                ALIGNMENT,
+                "how many encoded columns each party has",
+                where=lambda case: not case.counts(),
+            ),
+            Disclosure(
+                "every party",
+                ALIGNMENT,
+                "two entropies of each party's columns",
+                "rounding to 1/4 bit",
+                lambda case: not case.counts(),
+            ),
             Disclosure("every party", ALWAYS, "how far each party is, and whom it waits for"),
             Disclosure(
                 "every party", ALWAYS, "of a failure its code, culprit, stage and reason", "no data in a reason"
@@ -383,7 +396,7 @@ DISCLOSURES: tuple[Group, ...] = (
     ),
     Group(
         "a prediction",
-        lambda case: case.training is None,
+        lambda case: case.predicts,
         (
             Disclosure("label party", SCORING, "the score of each row in common", _PARTNERS),
             Disclosure(
@@ -398,6 +411,38 @@ DISCLOSURES: tuple[Group, ...] = (
                 "what it saw of a batch in training, unless each party scores its own columns",
                 where=lambda case: case.known.model is None,
             ),
+        ),
+    ),
+    Group(
+        "statistics",
+        lambda case: case.counts(),
+        (
+            Disclosure("every party", ALIGNMENT, "how many bins and how many numeric columns each party has"),
+            Disclosure("label party", RELEASE, "rows and label of each partner's bins", _CELLS),
+            Disclosure("label party", RELEASE, "by these their IV, KS and Gini", _CELLS),
+            Disclosure(
+                "label party", RELEASE, "names of partners' columns", "column_names under [policy]; else numbers"
+            ),
+            Disclosure("partners", RELEASE, "which of its own bins have fewer than {least} of a class"),
+            Disclosure("label party", RELEASE, "how many bins of each partner's column do", "secret order"),
+        ),
+    ),
+    Group(
+        "statistics with `woe`",
+        lambda case: case.counts(lambda job: job.statistics.woe),
+        (Disclosure("partners", RELEASE, "label by bin of its own columns, hence WOE and IV", _OWN_CELLS),),
+    ),
+    Group(
+        'statistics with `correlations = "pairs"`',
+        lambda case: case.counts(lambda job: job.statistics.correlations == "pairs"),
+        (Disclosure("data parties", RELEASE, "correlations of its own numeric columns with each other party's"),),
+    ),
+    Group(
+        'statistics with `correlations = "label"`',
+        lambda case: case.counts(lambda job: job.statistics.correlations == "label"),
+        (
+            Disclosure("label party", RELEASE, "correlations of all numeric columns, and VIF of each"),
+            Disclosure("partners", RELEASE, "VIF of its own numeric columns"),
         ),
     ),
     SERVED,

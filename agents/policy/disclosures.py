@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from tercet.agents.policy.disclosure_table import DISCLOSURES, SCORING, SERVED, STAGES, TRAINING, WHO, Disclosure
 from tercet.agents.policy.known_job import NOTHING, Case, JobFacts
-from tercet.schemas.files.job import PredictionJob, TrainingJob
+from tercet.schemas.files.job import AnyJob
 
 
 class Revelation(NamedTuple):
@@ -30,7 +30,7 @@ def disclosures(case: Case) -> Iterator[Disclosure]:
             yield from (row for row in group.rows if row.where(case))
 
 
-def revelations(job: TrainingJob | PredictionJob, known: JobFacts = NOTHING) -> tuple[Revelation, ...]:
+def revelations(job: AnyJob, known: JobFacts = NOTHING) -> tuple[Revelation, ...]:
     """List everything that the job tells anybody, in the order of its stages."""
     case = Case(job, known)
     found = [one for row in disclosures(case) for one in _revelations(case, row)]
@@ -40,16 +40,16 @@ def revelations(job: TrainingJob | PredictionJob, known: JobFacts = NOTHING) -> 
 def serving_revelations(label: str, me: str) -> tuple[Revelation, ...]:
     """List what single rows tell whom, when the label party asks this party for them."""
     who = {"label party": label, "partners": me, "broker": "the broker's operator"}
-    return tuple(Revelation(row.when, who[row.who], _protected(row, row.what)) for row in SERVED.rows)
+    return tuple(Revelation(row.when, who[row.who], _protected(row)) for row in SERVED.rows)
 
 
 def _revelations(case: Case, row: Disclosure) -> Iterator[Revelation]:
     # A prediction scores rows as a training scores a batch.
-    stage = SCORING if row.when == TRAINING and case.training is None else row.when
-    what = row.what.format_map(case.words())
+    stage = SCORING if row.when == TRAINING and case.predicts else row.when
+    what = _protected(row).format_map(case.words())
     for party in WHO[row.who](case):
-        yield Revelation(stage, party, _protected(row, what))
+        yield Revelation(stage, party, what)
 
 
-def _protected(row: Disclosure, what: str) -> str:
-    return what + (f" (protection: {row.protection})" if row.protection else "")
+def _protected(row: Disclosure) -> str:
+    return row.what + (f" (protection: {row.protection})" if row.protection else "")

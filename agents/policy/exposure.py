@@ -11,7 +11,7 @@ from tercet.agents.policy.disclosure_table import ALIGNMENT, RELEASE, SCORING, T
 from tercet.mpc.functions.links import LINKS
 from tercet.mpc.plan.exposure import MOST_BLIND_SCORE_BITS
 from tercet.mpc.plan.forward import SCORE_BITS as SCORE_DIGITS
-from tercet.schemas.files.job import PredictionJob, TrainingJob
+from tercet.schemas.files.job import AnyJob, PredictionJob, StatisticsJob
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.kinds import Terms
 from tercet.tables.encoding.label import LEAST_CLASSES
@@ -49,6 +49,7 @@ COUNTS: Final = (
     ExposureCount("scored_rows", "max_scored_rows", "rows scored"),
     ExposureCount("predictions", "max_predictions", "predictions"),
     ExposureCount("losses", "max_losses", "losses opened"),
+    ExposureCount("statistics", "max_statistics", "statistics told", own=True),
     ExposureCount("profiles", "max_profiles", "sets of columns judged before approval"),
 )
 NAMES: Final = frozenset(count.name for count in COUNTS)
@@ -65,13 +66,13 @@ def score_bits(noise: float, *, blind: bool = False) -> float:
     return SCORE_BITS if noise == 0 else min(SCORE_BITS, math.log2(SCORE_RANGE / (2 * noise)))
 
 
-def exposures(
-    job: TrainingJob | PredictionJob, settings: Settings, terms: Terms | None = None
-) -> dict[str, dict[str, float]]:
+def exposures(job: AnyJob, settings: Settings, terms: Terms | None = None) -> dict[str, dict[str, float]]:
     """Count what a job tells at each stage; without `terms`, what it tells at least.
 
     Each pass over scored rows counts once for each output. Passes that an early stop leaves out count too.
     """
+    if isinstance(job, StatisticsJob):
+        return {ALIGNMENT: {"alignments": 1}, RELEASE: {"statistics": 1}}
     least = settings.limits.min_scored_rows  # no job scores fewer
     if isinstance(job, PredictionJob):
         rows, outputs = (least, 1) if terms is None else (terms.rows, terms.outputs)

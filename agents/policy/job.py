@@ -9,7 +9,7 @@ from typing import Final
 from tercet.agents.core.problems import JobProblem, collect_problem
 from tercet.agents.models.model_part import ModelPart, ModelPartProblem, manifest
 from tercet.mpc.plan.exposure import score_less_often
-from tercet.schemas.files.job import BLIND_MODELS, PredictionJob, TrainingJob
+from tercet.schemas.files.job import BLIND_MODELS, PredictionJob, StatisticsJob, TrainingJob
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.kinds import Job
 
@@ -21,6 +21,8 @@ def job_refusals(job: Job, settings: Settings) -> list[JobProblem]:
     description = job.description
     if isinstance(description, PredictionJob):
         return collect_problem(_check_prediction, description, settings)
+    if isinstance(description, StatisticsJob):
+        return [problem for check in _STATISTICS for problem in collect_problem(check, job, description, settings)]
     checks = _EVERYBODYS if settings.party in description.helpers else _EVERYBODYS + _DATA_PARTYS
     return [problem for check in checks for problem in collect_problem(check, job, description, settings)]
 
@@ -179,6 +181,32 @@ def _check_model_is_blind(description: PredictionJob, settings: Settings) -> Non
         )
 
 
+def _check_statistics(job: Job, description: StatisticsJob, settings: Settings) -> None:
+    me, asked = settings.party, description.statistics
+    if me in description.helpers:
+        return
+    if settings.policy.statistics == "none":
+        what = f'takes part in no statistics ([policy] statistics = "none" at {me})'
+        raise _refusal("statistics", job, settings, what, f"leave {me} out")
+    if asked.woe and me == description.label and settings.policy.statistics != "woe":
+        what = f"lets no party learn the weight of evidence of its columns ([policy] statistics at {me})"
+        raise _refusal("statistics", job, settings, what, "use woe = false")
+
+
+def _check_correlations(job: Job, description: StatisticsJob, settings: Settings) -> None:
+    me, asked, allowed = settings.party, description.statistics.correlations, settings.policy.correlations
+    if me not in description.helpers and _CORRELATIONS.index(asked) > _CORRELATIONS.index(allowed):
+        what = f'lets no correlations be told as the job asks ([policy] correlations = "{allowed}" at {me})'
+        raise _refusal("correlations", job, settings, what, f'use correlations = "{allowed}"')
+
+
+def _check_cells(job: Job, description: StatisticsJob, settings: Settings) -> None:
+    me, least = settings.party, settings.limits.min_cell
+    if me not in description.helpers and description.statistics.least < least:
+        what = f"lets nothing be told of a bin of fewer than {least} ([limits] min_cell at {me})"
+        raise _refusal("cells", job, settings, what, f"use least = {least} or more")
+
+
 def _is_held(of: str, settings: Settings) -> bool:
     """Tell whether the label party has all weights."""
     part = _part(of, settings)
@@ -193,6 +221,8 @@ def _part(of: str, settings: Settings) -> ModelPart | None:
         return None
 
 
+_CORRELATIONS: Final = ("none", "pairs", "label")  # each allows those before it
+_STATISTICS: Final = (_check_statistics, _check_correlations, _check_cells)
 Check = Callable[[Job, TrainingJob, Settings], None]
 _EVERYBODYS: Final[tuple[Check, ...]] = (_check_model, _check_epochs)
 _DATA_PARTYS: Final[tuple[Check, ...]] = (

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple, Self
 
-from tercet.schemas.files.job import PredictionJob, TrainingJob
+from tercet.schemas.files.job import AnyJob, PredictionJob, StatisticsJob, TrainingJob
 from tercet.schemas.messages.kinds import Terms
 
 ANY_JOB = {  # words for the blanks of a row in documents, where no job is known
@@ -16,6 +16,7 @@ ANY_JOB = {  # words for the blanks of a row in documents, where no job is known
     "why": ", where records are of few kinds",
     "bare": ", if the label party has no columns",
     "if_label": 'with release = "label" ',
+    "least": "`least`",
 }
 
 
@@ -42,7 +43,7 @@ class JobFacts(NamedTuple):
     serving: bool = False  # whether this party's settings let single rows be scored for the label party
 
     @classmethod
-    def of(cls, job: TrainingJob | PredictionJob, terms: Terms | None) -> Self:
+    def of(cls, job: AnyJob, terms: Terms | None) -> Self:
         """Collect the facts that the parties have agreed on so far."""
         if terms is None:
             return cls()
@@ -59,13 +60,23 @@ NOTHING = JobFacts()
 class Case(NamedTuple):
     """Holds a job and the facts that are known about it."""
 
-    job: TrainingJob | PredictionJob
+    job: AnyJob
     known: JobFacts = NOTHING
 
     @property
     def training(self) -> TrainingJob | None:
         """Give the job, if it trains."""
         return self.job if isinstance(self.job, TrainingJob) else None
+
+    @property
+    def statistics(self) -> StatisticsJob | None:
+        """Give the job, if it counts."""
+        return self.job if isinstance(self.job, StatisticsJob) else None
+
+    @property
+    def predicts(self) -> bool:
+        """Tell whether it is a prediction."""
+        return isinstance(self.job, PredictionJob)
 
     @property
     def trains_blind(self) -> bool:
@@ -120,6 +131,10 @@ class Case(NamedTuple):
         """Tell whether the job is a training for which the condition holds."""
         return self.training is not None and condition(self.training)
 
+    def counts(self, condition: Callable[[StatisticsJob], bool] = lambda _: True) -> bool:
+        """Tell whether the job is one of statistics for which the condition holds."""
+        return self.statistics is not None and condition(self.statistics)
+
     def words(self) -> dict[str, str]:
         """Give the words for the blanks of a row."""
         words = ANY_JOB | {"label": self.job.label}
@@ -127,6 +142,8 @@ class Case(NamedTuple):
             words["if_label"] = ""
         if self.bare:
             words["bare"] = ""
+        if self.statistics is not None:
+            words["least"] = str(self.statistics.statistics.least)
         if self.training is not None:
             times = "once" if self.training.scorings == 1 else f"up to {self.training.scorings} times"
             evaluation = self.training.evaluation

@@ -6,7 +6,7 @@ It compares names only, and does not open the table.
 from collections.abc import Iterator
 
 from tercet.agents.core.problems import JobProblem
-from tercet.schemas.files.job import TrainingJob
+from tercet.schemas.files.job import PredictionJob
 from tercet.schemas.files.settings import Settings, TableSettings
 from tercet.schemas.messages.kinds import Job
 from tercet.tables.core.problem import SHOWN, join_names
@@ -44,7 +44,7 @@ def table_refusals(job: Job, settings: Settings) -> Iterator[JobProblem]:
     for helper in description.helpers:
         if not _among(helper, table.helpers):
             yield _wrong_helper(job, settings, helper, f"over its table {name!r} (helpers under {section})")
-    if isinstance(description, TrainingJob):
+    if not isinstance(description, PredictionJob):
         yield from _of_columns(job, settings, table, description.columns_of(me))
         yield from _of_holdout(job, settings, table, description.holdout_column_of(me))
 

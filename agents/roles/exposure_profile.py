@@ -22,7 +22,7 @@ from tercet.mpc.functions.links import LINKS
 from tercet.mpc.plan.architecture import Network
 from tercet.mpc.plan.plan import PlanRefused, Request, refuse_all
 from tercet.mpc.plan.planner import exposure_refusals, nonsense_refusals
-from tercet.schemas.files.job import PredictionJob, TrainingJob
+from tercet.schemas.files.job import PredictionJob, StatisticsJob, TrainingJob
 from tercet.schemas.messages.kinds import Profile
 from tercet.tables.core.table import Kind
 from tercet.tables.encoding.label import UnfitLabel
@@ -33,13 +33,15 @@ LEAST_CLASSES = 3
 TWO_CLASSES = "logistic"  # the link whose labels are two classes, which become 0 and 1
 
 
-def label_kind(job: TrainingJob) -> Kind:
-    """Give the kind of a training's label: number or class."""
+def label_kind(job: TrainingJob | StatisticsJob) -> Kind:
+    """Give the kind of a job's label: number or class."""
+    if isinstance(job, StatisticsJob):
+        return "categorical" if job.counts_classes else "numeric"
     return "categorical" if LINKS[job.link].classes or job.link == TWO_CLASSES else "numeric"
 
 
 async def own_profile(context: JobContext) -> tuple[Profile | None, list[JobProblem]]:
-    """Profile the first rows of this party's table in a training, if it is a file.
+    """Profile the first rows of this party's table in a training or statistics, if it is a file.
 
     Returns:
         What the others are told of it, and all for which it refuses the job.
@@ -47,7 +49,7 @@ async def own_profile(context: JobContext) -> tuple[Profile | None, list[JobProb
     job = context.description
     if context.me not in job.data_parties:
         return None, []
-    if not isinstance(job, TrainingJob):
+    if isinstance(job, PredictionJob):
         return None, await context.compute(_prediction_problems, context, job) if context.attempt == 1 else []
     start, unfit = await context.compute(continued_manifest, context, job)
     if not context.is_label_party and not context.audit.may_judge(job.columns_of(context.me)):
@@ -63,6 +65,8 @@ async def own_profile(context: JobContext) -> tuple[Profile | None, list[JobProb
         return None, problems
     first = read.preview
     context.findings.own_columns = first.names
+    if isinstance(job, StatisticsJob):  # which exposes no record
+        return None, problems
     problems += collect_problem(context.audit.bound_score_bits, first.bits.record)
     if job.scorings:
         problems += collect_problem(check_numbers, context, has_numbers=first.has_numbers)
@@ -107,7 +111,7 @@ def _look(
 
 
 def _check_rows(context: JobContext, rows: int | None) -> None:
-    limit = "min_rows" if isinstance(context.description, TrainingJob) else "min_scored_rows"
+    limit = "min_scored_rows" if isinstance(context.description, PredictionJob) else "min_rows"
     least, me = getattr(context.settings.limits, limit), context.me
     if rows is not None and rows < least:
         raise JobProblem(
@@ -121,7 +125,7 @@ def _check_rows(context: JobContext, rows: int | None) -> None:
 
 def _check_classes(context: JobContext, name: str, read: PreviewResult) -> None:
     job = context.description
-    if not isinstance(job, TrainingJob) or not context.is_label_party:
+    if isinstance(job, PredictionJob) or not context.is_label_party:
         return
     if job.link == TWO_CLASSES and read.rows is not None:
         try:

@@ -30,7 +30,7 @@ from tercet.agents.training.blind_training import BlindHelperTraining
 from tercet.agents.training.delegated_training import DelegatedHelperTraining, delegated_helper
 from tercet.mpc.scoring.linear import scoring_steps
 from tercet.mpc.scoring.openings import WeightMasks, blind_exponent, guard_exponent
-from tercet.schemas.files.job import PredictionJob, TrainingJob
+from tercet.schemas.files.job import PredictionJob, StatisticsJob, TrainingJob
 from tercet.schemas.messages.kinds import EpochDecision
 
 
@@ -63,6 +63,8 @@ class HelperRole:
                 return await self._folds.set_up()
             case PredictionJob() as job:
                 return Helped(await agree_on_scoring(self._context, job, session, None, None))
+            case StatisticsJob():
+                raise TypeError("statistics have a role of their own")
 
     async def run_steps(self, helped: Helped) -> Helped:
         """Run all steps."""

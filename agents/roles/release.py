@@ -29,6 +29,8 @@ from tercet.tables.core.durable import flush
 from tercet.tables.encoding.encoding import Encoding
 from tercet.tables.encoding.label import Classes, LabelScaling
 
+RESULTS = {"training": "models", "prediction": "predictions", "statistics": "statistics"}  # folders of the state folder
+
 OpenedShare = WeightShare | InterceptShare | UpperShare
 
 
@@ -139,8 +141,7 @@ async def write_hidden(context: JobContext, folder: Path, save: Callable[[], obj
 
 def hidden_folder(context: JobContext) -> Path:
     """Name the folder of a job's results until all have released; job ids have no dot."""
-    kind = "models" if context.description.kind == "training" else "predictions"
-    return context.settings.state / kind / f".{context.job.id}"
+    return context.settings.state / RESULTS[context.description.kind] / f".{context.job.id}"
 
 
 def move_into_place(folder: Path) -> Path:

@@ -61,11 +61,11 @@ async def agree_on_plan(
     async def make(sizes: Sizes | Terms, tables: Tables) -> tuple[Terms, Plan]:
         said = sizes.scoring if mine is None and isinstance(sizes, Terms) else start
         if (said is None) != (job.start is None):
-            raise _strange_terms(context, context.label)
+            raise strange_terms(context, context.label)
         plan = await context.compute(_plan, context, job, sizes, tables, said)
-        return _terms(sizes, tables, canonical_digest("tercet plan", plan.canonical()), said), plan
+        return make_terms(sizes, tables, canonical_digest("tercet plan", plan.canonical()), said), plan
 
-    terms, plan = await _agree(context, mine, make)
+    terms, plan = await agree(context, mine, make)
     context.findings.facts = JobFacts.of(job, terms)._replace(exposed=_narrow_exposure(plan))
     context.findings.training = with_planned_numbers(job, plan).training
     context.findings.warnings = _warnings(job, plan, terms.columns)
@@ -93,10 +93,10 @@ async def agree_on_scoring(
         # A helper has no model part to compare with, and takes a prediction's numbers as they are.
         said = scoring or (sizes.scoring if isinstance(sizes, Terms) else None)
         if said is None:
-            raise _strange_terms(context, context.label)
-        return _terms(sizes, tables, canonical_digest("tercet scoring", said.model_dump()), said), said
+            raise strange_terms(context, context.label)
+        return make_terms(sizes, tables, canonical_digest("tercet scoring", said.model_dump()), said), said
 
-    terms, said = await _agree(context, mine, make)
+    terms, said = await agree(context, mine, make)
     context.findings.facts = JobFacts.of(job, terms)
     numbers = scoring_numbers(context, terms, said)
     agreed = extend(context, ScoringContext, session=session, terms=terms, scoring=said, numbers=numbers)
@@ -105,7 +105,7 @@ async def agree_on_scoring(
     return agreed
 
 
-async def _agree(context: JobContext, mine: Sizes | None, make: Make[T]) -> tuple[Terms, T]:
+async def agree(context: JobContext, mine: Sizes | None, make: Make[T]) -> tuple[Terms, T]:
     """Make the terms at the label party; elsewhere receive them, and make them anew to compare."""
     label = context.label
     if mine is not None and context.is_label_party:
@@ -117,7 +117,7 @@ async def _agree(context: JobContext, mine: Sizes | None, make: Make[T]) -> tupl
         terms = (await context.mailbox.receive(Terms, [label], context.deadline("terms")))[label]
         again, made = await make(terms, _checked_tables(context, terms, mine))
         if terms != again:
-            raise _strange_terms(context, label)
+            raise strange_terms(context, label)
     statistics = context.statistics
     statistics.rows, statistics.held_out = terms.rows, terms.held_out
     statistics.columns = 0 if mine is None else mine.columns
@@ -129,7 +129,7 @@ async def _collect(context: JobContext, mine: Sizes) -> Tables:
     sizes = await context.mailbox.receive(Sizes, context.partners, context.deadline("fit"))
     for party, theirs in sizes.items():
         if (theirs.rows, theirs.held_out) != (mine.rows, mine.held_out):
-            raise _strange_terms(context, party)
+            raise strange_terms(context, party)
         if theirs.model != mine.model:
             raise JobProblem(
                 "model.differs",
@@ -140,7 +140,7 @@ async def _collect(context: JobContext, mine: Sizes) -> Tables:
     return Tables.of(sizes[party] for party in context.description.data_parties)
 
 
-def _terms(sizes: Sizes | Terms, tables: Tables, digest: bytes, scoring: ScoringTerms | None = None) -> Terms:
+def make_terms(sizes: Sizes | Terms, tables: Tables, digest: bytes, scoring: ScoringTerms | None = None) -> Terms:
     """Make terms from the label party's sizes and all tables."""
     return Terms(
         rows=sizes.rows,
@@ -214,14 +214,14 @@ def _checked_tables(context: JobContext, terms: Terms, mine: Sizes | None) -> Ta
     parties, label = context.description.data_parties, context.label
     partners = [count for party, count in zip(parties, terms.columns, strict=False) if party != label]
     if terms.rows + terms.held_out > MOST_ROWS or min([terms.rows, *partners]) < 1:  # before any is counted through
-        raise _strange_terms(context, label)
+        raise strange_terms(context, label)
     tables = Tables(terms.columns, terms.bits, terms.record_bits, terms.spreads)
     if _strange_outputs(context, terms, mine) or {len(each) for each in tables} != {len(parties)}:
-        raise _strange_terms(context, label)
+        raise strange_terms(context, label)
     if mine is not None:
         own = (terms.rows, terms.held_out, *(each[context.number(context.me)] for each in tables))
         if own != (mine.rows, mine.held_out, mine.columns, mine.bits, mine.record_bits, mine.spread):
-            raise _strange_terms(context, label)
+            raise strange_terms(context, label)
     return tables
 
 
@@ -232,7 +232,8 @@ def _strange_outputs(context: JobContext, terms: Terms, mine: Sizes | None) -> b
     return mine is not None and mine.outputs != terms.outputs  # of a trained model every part says how many
 
 
-def _strange_terms(context: JobContext, party: str) -> JobProblem:
+def strange_terms(context: JobContext, party: str) -> JobProblem:
+    """Blame a party for terms that this one does not find again."""
     return JobProblem(
         "job.terms",
         party,

@@ -134,6 +134,11 @@ class JobRun:
         return self._shell.results.scores
 
     @property
+    def statistics(self) -> Path | None:
+        """File of what a statistics job has told this party."""
+        return self._shell.results.statistics
+
+    @property
     def report(self) -> Path | None:
         """Page about the job, once it is written."""
         return self._shell.results.report
@@ -189,6 +194,7 @@ class JobRun:
             "cancelled_by": machine.cancelled_by,
             "model_part": results.model_part and str(results.model_part),
             "scores": results.scores and str(results.scores),
+            "statistics": results.statistics and str(results.statistics),
             "report": results.report and str(results.report),
         }
         own_progress = loop_time(), make_heartbeat(machine, position(self._shell.attempt))

@@ -33,6 +33,7 @@ from tercet.agents.runs.control_sender import ControlSender
 from tercet.agents.runs.queues import JobQueues
 from tercet.agents.runs.run_log import Observer
 from tercet.agents.session.table_snapshot import SnapshotStore
+from tercet.agents.statistics.result import FILE as STATISTICS
 from tercet.broker.interface.base import Blocked, BrokerError, Delivery
 from tercet.broker.interface.clock import loop_time
 from tercet.schemas.messages.address import Address
@@ -45,6 +46,7 @@ class Results:
 
     model_part: Path | None = None
     scores: Path | None = None
+    statistics: Path | None = None
     report: Path | None = None
 
 
@@ -292,8 +294,11 @@ class Shell:
         except JobProblem as problem:
             self.feed(events.ResultLost(problem))
             return
-        if folder is not None and self._job.description.kind == "prediction":
+        kind = self._job.description.kind
+        if folder is not None and kind == "prediction":
             self.results.scores = next(folder.glob("scores.*"))
+        elif folder is not None and kind == "statistics":
+            self.results.statistics = folder / STATISTICS
         else:
             self.results.model_part = folder
             self.results.scores = None if folder is None else next(folder.glob(f"{HELD_OUT}.*"), None)

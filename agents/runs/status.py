@@ -10,7 +10,7 @@ from tercet.agents.core.states import TERMINAL, State
 from tercet.agents.session.context import JobContext
 from tercet.agents.session.history import History
 from tercet.broker.interface.clock import loop_time
-from tercet.schemas.files.job import TrainingJob
+from tercet.schemas.files.job import PredictionJob, TrainingJob
 from tercet.schemas.messages.kinds import EpochStatus, JobStatus, PartyStatus, Progress
 
 NOTHING_HELD: Final = frozenset({State.FAILED, State.CANCELLED})  # by anybody
@@ -28,7 +28,7 @@ def job_status(context: JobContext, state: State, heard: ProgressByParty) -> Job
         job=context.job.id,
         state=state,
         kind=job.kind,
-        model=job.model if isinstance(job, TrainingJob) else job.of,
+        model=job.of if isinstance(job, PredictionJob) else job.model,
         label=job.label,
         helper=job.helper,
         parties=() if ended else tuple(_party(party, *heard[party]) for party in heard),

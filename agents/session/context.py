@@ -28,7 +28,7 @@ from tercet.agents.session.table_snapshot import SnapshotStore
 from tercet.broker.sealing.identity import Identity
 from tercet.mpc.plan.schedule import Step
 from tercet.schemas.files.invalid import Invalid
-from tercet.schemas.files.job import PredictionJob, TrainingJob
+from tercet.schemas.files.job import AnyJob, TrainingJob
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.kinds import LOWEST_VERSION, PROTOCOL_VERSION, Job
 from tercet.tables.encoding.woe import WoeByColumn
@@ -55,7 +55,7 @@ class JobContext:
     """Holds the means of one job at one party, from the attempt's beginning on."""
 
     job: Job
-    description: TrainingJob | PredictionJob  # with this attempt's helper; all agreed to `job.description`
+    description: AnyJob  # with this attempt's helper; all agreed to `job.description`
     settings: Settings
     identity: Identity
     mailbox: Mailbox

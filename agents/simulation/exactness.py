@@ -15,6 +15,7 @@ from tercet.agents.roles.data_party import Trained
 from tercet.agents.roles.own_labels import OwnLabels
 from tercet.agents.runs.run import JobRun
 from tercet.agents.scoring.narrowing import NARROWING, narrowing_step
+from tercet.agents.simulation.counted import counted_exactly
 from tercet.agents.training.blind_training import chosen_bundles, public_order
 from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.mpc.arithmetic.ring import total
@@ -28,7 +29,7 @@ from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.elements import Elements
 from tercet.mpc.randomness.secret_order import Order
 from tercet.mpc.reference import blind, linear, network
-from tercet.schemas.files.job import PredictionJob, TrainingJob
+from tercet.schemas.files.job import AnyJob, StatisticsJob, TrainingJob
 from tercet.schemas.messages.tensor import Words
 
 
@@ -36,7 +37,7 @@ from tercet.schemas.messages.tensor import Words
 class Simulation:
     """Holds a simulation's result: each party's finished run, by name."""
 
-    description: TrainingJob | PredictionJob
+    description: AnyJob
     runs: dict[str, JobRun] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -54,7 +55,9 @@ class Simulation:
 
 
 def bit_exact(simulation: Simulation) -> bool | None:
-    """Tell whether model parts add up to the oracle's words; None without a training."""
+    """Tell whether model parts or statistics are the oracle's; None of a prediction."""
+    if isinstance(simulation.description, StatisticsJob):
+        return simulation.done and counted_exactly(simulation.description, simulation.runs)
     if not isinstance(simulation.description, TrainingJob):
         return None
     if not simulation.done or not whole_exact(simulation):

@@ -30,7 +30,7 @@ from tercet.agents.simulation.exactness import (
 from tercet.broker.interface.base import Broker
 from tercet.broker.memory.broker import MemoryBroker
 from tercet.broker.sealing.identity import Identity
-from tercet.schemas.files.job import PredictionJob, TrainingJob
+from tercet.schemas.files.job import AnyJob
 from tercet.schemas.files.settings import Partner, Settings
 from tercet.schemas.messages.kinds import JobStatus
 
@@ -83,7 +83,7 @@ def _forget(state: Path, job: str) -> None:
 
 
 async def simulate_job(
-    description: TrainingJob | PredictionJob,
+    description: AnyJob,
     settings: Mapping[str, Settings],
     folder: Path,
     *,
@@ -175,6 +175,7 @@ def summary(simulation: Simulation) -> dict[str, Any]:
         "details": _places(simulation, "detail"),
         "model_parts": _places(simulation, "model_part"),
         "scores": _places(simulation, "scores"),
+        "statistics": _places(simulation, "statistics"),
         "reports": _places(simulation, "report"),
     }
 

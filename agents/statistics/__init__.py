@@ -1,1 +1,1 @@
-"""Counts the label by bin of all columns, correlates columns, and keeps the result."""
+"""Counts the label by bin of all parties' columns, and correlates columns."""

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from tercet.schemas.core.strict import JobId, Name, Strict
 from tercet.schemas.files.invalid import Invalid
+from tercet.schemas.files.statistics import CLASSES, TWO_CLASSES, LabelModel
 from tercet.tables.binning.bins import ColumnBins
 from tercet.tables.core.durable import write_durably
 
@@ -64,7 +65,7 @@ class OwnColumn(Strict):
 
     @property
     def name(self) -> str:
-        """Name of the column in the table."""
+        """The column's name in the table."""
         return self.bins.name
 
 
@@ -129,11 +130,16 @@ class StatisticsResult(Strict):
     label_party: Name
     rows: int
     held_out: int
-    label: str
+    label: LabelModel
     classes: tuple[str, ...] = ()
     own: tuple[OwnColumn, ...]
     partners: tuple[PartnerColumn, ...] = ()
     correlations: CorrelationMap | None = None
+
+    @property
+    def counts_classes(self) -> bool:
+        """Tell whether the label is a class, and sums count rows."""
+        return self.label == TWO_CLASSES or self.label in CLASSES
 
     def save(self, folder: Path) -> Path:
         """Write the file; its folder is made if need be, readable for its owner only.

@@ -32,6 +32,7 @@ from tercet.schemas.files.description import (
 from tercet.schemas.files.evaluation import Evaluation
 from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.mistakes import explain
+from tercet.schemas.files.statistics import StatisticsJob
 from tercet.schemas.files.toml import MOST_BYTES, parse_toml
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "PredictionJob",
     "Privacy",
     "Release",
+    "StatisticsJob",
     "Training",
     "TrainingJob",
     "canonical_digest",
@@ -404,8 +406,8 @@ class PredictionJob(JobDescription):
     scorecard: Scorecard | None = None
 
 
-AnyJob = Annotated[TrainingJob | PredictionJob, Field(discriminator="kind")]
-_JOB: TypeAdapter[TrainingJob | PredictionJob] = TypeAdapter(AnyJob)
+AnyJob = Annotated[TrainingJob | PredictionJob | StatisticsJob, Field(discriminator="kind")]
+_JOB: TypeAdapter[AnyJob] = TypeAdapter(AnyJob)
 
 
 def read_job(path: Path) -> AnyJob:
@@ -438,7 +440,7 @@ def parse_job(written: Mapping[str, Any], place: Path | str) -> AnyJob:
     try:
         return _JOB.validate_python({"kind": "training"} | content)
     except ValidationError as error:
-        raise Invalid(explain(place, error, TrainingJob, PredictionJob, content=written)) from None
+        raise Invalid(explain(place, error, TrainingJob, PredictionJob, StatisticsJob, content=written)) from None
 
 
 def _listed(names: Any) -> Any:

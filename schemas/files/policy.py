@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from tercet.schemas.core.strict import Name, TomlModel
 from tercet.schemas.files.job import ModelKind, Release
+from tercet.schemas.files.statistics import Correlations
 
 DAY_SECONDS = 86_400
 
@@ -30,6 +31,12 @@ class PolicySettings(TomlModel):
         held_out_scores: whether label parties may have the scores of held-out rows as a file, with ids.
         loss: whether the training loss and the held-out loss may be opened.
         helper_sees: "nothing": no helper may compute activations from scores; "scores": it may.
+        statistics: what statistics jobs may tell of this party's table: nothing, "none"; to the label party the
+            information value of its columns, "iv"; and of this party's label to each owner its bins' weight of
+            evidence, "woe".
+        correlations: to whom correlations of this party's numeric columns may be told: "none" to nobody, "pairs" to
+            the two parties of each, "label" to the label party too.
+        column_names: whether label parties may learn in statistics what this party's columns are called.
         narrow: whether this party's columns may be exposed, being few, where a job says accept_narrow.
         max_epochs: the longest training.
         job_seconds: jobs are taken that are valid for at most so long.
@@ -45,6 +52,9 @@ class PolicySettings(TomlModel):
     held_out_scores: bool = False
     loss: bool = True
     helper_sees: Literal["nothing", "scores"] = "nothing"
+    statistics: Literal["none", "iv", "woe"] = "iv"
+    correlations: Correlations = "none"
+    column_names: bool = False
     narrow: bool = False
     max_epochs: int | None = Field(default=None, ge=1)
     job_seconds: int = Field(default=DAY_SECONDS, ge=60, le=30 * DAY_SECONDS)
@@ -76,6 +86,7 @@ class TablePolicy(TomlModel):
         max_losses: how many losses may be opened.
         max_alignments: how often ids may be matched.
         max_models: how many models may be trained.
+        max_statistics: how many jobs may tell statistics of the table.
         max_profiles: of how many sets of columns jobs are told before approval what is wrong with them.
         rescoring: whether a row may be scored again under one model, by another job.
         served_rows_a_day: how many ids in a day may be asked for anew while a customer waits.
@@ -93,6 +104,7 @@ class TablePolicy(TomlModel):
     max_losses: int = Field(default=10_000, ge=0)
     max_alignments: int = Field(default=1000, ge=0)
     max_models: int = Field(default=1000, ge=0)
+    max_statistics: int = Field(default=32, ge=0)
     max_profiles: int = Field(default=4, ge=0)
     rescoring: bool = False
     served_rows_a_day: int = Field(default=10_000, ge=0)

@@ -253,6 +253,7 @@ class Limits(TomlModel):
     min_rows: int = Field(default=32, ge=1)
     min_scored_rows: int = Field(default=32, ge=1)
     min_loss_rows: int = Field(default=32, ge=32)  # of each label value; fewer would tell of single rows
+    min_cell: int = Field(default=20, ge=1)  # rows of a bin, of each class, of which statistics tell
     max_scorings: int = Field(default=16, ge=0)
     threads: int | None = Field(default=None, ge=1)
 

@@ -3,8 +3,25 @@
 From the alignment on, sealed by the attempt's keys. No message has an id.
 """
 
+from typing import Annotated, Final
+
+from pydantic import Field
+
 from tercet.schemas.messages.address import Round
-from tercet.schemas.messages.message import Bytes, Count, Digest, Elements, Hashes, Message, Secret, Signature
+from tercet.schemas.messages.message import (
+    MOST_BINNED,
+    MOST_OUTPUTS,
+    Bytes,
+    Count,
+    Digest,
+    Elements,
+    Hashes,
+    Message,
+    Secret,
+    Signature,
+)
+
+MOST_COLUMN_BINS: Final = 1002  # of one column: a thousand levels, rare and missing
 
 # --- handshake and secret order
 
@@ -155,3 +172,18 @@ class AlignedRows(Message):
     item = "rows"
     rows: Count
     ids: Digest
+
+
+class BinCounts(Message):
+    """Tells everybody how a data party's columns are binned in a statistics job; all plan by it.
+
+    `bins` has the number of each column's bins, and `numeric` the places of those columns that are correlated. The
+    label party's `classes` are those of its label, or 0 of a count or an amount; the others say 0.
+    """
+
+    kind = "bin counts"
+    round = Round.ALIGNMENT
+    item = "bins"
+    bins: tuple[Annotated[int, Field(ge=1, le=MOST_COLUMN_BINS)], ...] = Field(max_length=MOST_BINNED)
+    numeric: tuple[Count, ...] = Field(max_length=MOST_BINNED)
+    classes: Annotated[int, Field(ge=0, le=MOST_OUTPUTS)] = 0

@@ -158,6 +158,7 @@ class JobStatus(Strict):
     model_part: str | None = None
     report: str | None = None
     scores: str | None = None
+    statistics: str | None = None
 
     def without_history(self) -> Self:
         """Give the same for a list of jobs, which would be long."""

@@ -5,6 +5,7 @@ A model says what is in a message and who learns what from it; when it is due is
 
 from tercet.schemas.messages.alignment import (
     AlignedRows,
+    BinCounts,
     BlindedIds,
     Handshake,
     HeldOutRows,
@@ -77,6 +78,7 @@ from tercet.schemas.messages.greeting import (
 from tercet.schemas.messages.message import (
     BODY_VERSION,
     LOWEST_VERSION,
+    MOST_BINNED,
     MOST_ENCODING,
     MOST_EXPONENT,
     MOST_OUTPUTS,
@@ -140,7 +142,9 @@ from tercet.schemas.messages.recovery import (
 )
 from tercet.schemas.messages.release import (
     ColumnEncoding,
+    ColumnNames,
     InterceptShare,
+    LabelUnit,
     ModelCommitments,
     ModelOpening,
     ModelShare,
@@ -174,6 +178,7 @@ from tercet.schemas.messages.step import (
 __all__ = [
     "BODY_VERSION",
     "LOWEST_VERSION",
+    "MOST_BINNED",
     "MOST_ENCODING",
     "MOST_EXPONENT",
     "MOST_OUTPUTS",
@@ -182,6 +187,7 @@ __all__ = [
     "Accept",
     "AlignedRows",
     "Approvers",
+    "BinCounts",
     "BlindedIds",
     "BundleKey",
     "Cancel",
@@ -197,6 +203,7 @@ __all__ = [
     "CheckedMasks",
     "Checkpoints",
     "ColumnEncoding",
+    "ColumnNames",
     "CorrelationShare",
     "DealtShares",
     "DealtSums",
@@ -234,6 +241,7 @@ __all__ = [
     "InterceptShare",
     "Job",
     "JobStatus",
+    "LabelUnit",
     "LossShare",
     "LossTerms",
     "MaskOpenings",

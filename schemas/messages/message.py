@@ -15,6 +15,7 @@ BODY_VERSION = 5  # how a body and a control message are written; an agent reads
 LOWEST_VERSION, PROTOCOL_VERSION = 6, 6  # of the protocol of a job: those that this release speaks
 
 MOST_OUTPUTS = 1000  # classes of a model
+MOST_BINNED = 4096  # columns of a party in a statistics job
 MOST_EXPONENT = 64  # scores stay far below two to this
 MOST_ENCODING = 2**26  # bytes: three times what as many directions as are whitened take
 

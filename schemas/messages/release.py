@@ -137,3 +137,27 @@ class ColumnEncoding(Message):
     round = Round.RELEASE
     item = "encoding"
     encoding: EncodingText
+
+
+class ColumnNames(Message):
+    """Names the sender's columns in statistics, as far as its policy lets it.
+
+    It is JSON, since there may be more of them than a body has entries. The reader checks it.
+    """
+
+    kind = "column names"
+    round = Round.RELEASE
+    item = "names"
+    names: EncodingText
+
+
+class LabelUnit(Message):
+    """Tells by which power of two the label was divided, from the label party.
+
+    It goes to whoever learns sums of the label.
+    """
+
+    kind = "label unit"
+    round = Round.RELEASE
+    item = "unit"
+    exponent: int = Field(ge=-2000, le=2000)

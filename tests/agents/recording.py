@@ -38,7 +38,7 @@ from tercet.mpc.randomness.masks import PairMasks
 from tercet.mpc.randomness.score_noise import ScoreNoise
 from tercet.mpc.randomness.secret_order import Order
 from tercet.mpc.scoring.openings import ModelMasks
-from tercet.schemas.files.job import Network, PredictionJob, TrainingJob, canonical_digest
+from tercet.schemas.files.job import AnyJob, Network, PredictionJob, canonical_digest
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.kinds import Message
@@ -104,7 +104,7 @@ class Heard:
         return self.sample.parties
 
     @property
-    def job(self) -> TrainingJob | PredictionJob:
+    def job(self) -> AnyJob:
         """What was to be done."""
         return self.simulation.description
 
@@ -259,7 +259,7 @@ def hear_prediction(
 
 def _heard(
     sample: Sample,
-    job: TrainingJob | PredictionJob,
+    job: AnyJob,
     settings: Mapping[str, Settings],
     folder: Path,
     seeds: Seeds,

@@ -25,10 +25,11 @@ from tercet.broker.interface.base import Broker, Envelope
 from tercet.broker.memory.broker import MemoryBroker, MemoryConnection
 from tercet.broker.sealing.identity import Identity
 from tercet.broker.sealing.seal import associated_data
-from tercet.schemas.files.job import PredictionJob, Training, TrainingJob
+from tercet.schemas.files.job import AnyJob, PredictionJob, StatisticsJob, Training, TrainingJob
 from tercet.schemas.files.policy import PolicySettings
 from tercet.schemas.files.recovery import Recovery
 from tercet.schemas.files.settings import Deadlines, Limits, Partner, Settings, TableSettings
+from tercet.schemas.files.statistics import Measures
 from tercet.schemas.messages.address import Address, Round
 from tercet.schemas.messages.kinds import JobStatus
 from tests.agents.world import SCORES, few_rows
@@ -111,6 +112,13 @@ def prediction(of: str, /, **changes: Any) -> PredictionJob:
     fields = {"kind": "prediction", "name": "scores", "of": of, "label": BANK, "helper": NOTARY}
     tables = ((BANK, "customers"), (CARD, "customers"))
     return PredictionJob.model_validate(fields | {"tables": tables} | changes)
+
+
+def statistics(**measures: Any) -> StatisticsJob:
+    """Statistics of the same tables."""
+    fields = {"kind": "statistics", "name": "look", "label": BANK, "helper": NOTARY}
+    tables = ((BANK, "customers"), (CARD, "customers"))
+    return StatisticsJob.model_validate(fields | {"tables": tables, "statistics": Measures(**measures)})
 
 
 def party_settings(folder: Path, party: str, deadlines: Deadlines = QUICK, **changes: Any) -> Settings:
@@ -250,7 +258,7 @@ class Scene:
 
     # --- jobs
 
-    def submit(self, description: TrainingJob | PredictionJob, party: str = BANK) -> str:
+    def submit(self, description: AnyJob, party: str = BANK) -> str:
         """Submit a job at a party; its id."""
         return self.agents[party].submit(description).job
 
@@ -266,7 +274,7 @@ class Scene:
             while not holds():  # noqa: ASYNC110 - what holds is told by no event
                 await asyncio.sleep(0.005)
 
-    async def run(self, description: TrainingJob | PredictionJob, party: str = BANK) -> dict[str, JobStatus]:
+    async def run(self, description: AnyJob, party: str = BANK) -> dict[str, JobStatus]:
         """Start everybody, unless they live, submit a job, and see how it ends everywhere."""
         if not self._living:
             await self.start()

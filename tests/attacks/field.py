@@ -27,7 +27,7 @@ from tercet.broker.rabbitmq.broker import RabbitBroker
 from tercet.broker.rabbitmq.dead_letters import read_dead_letters
 from tercet.broker.sealing.identity import Identity
 from tercet.broker.sealing.seal import associated_data
-from tercet.schemas.files.job import PredictionJob, TrainingJob
+from tercet.schemas.files.job import AnyJob
 from tercet.schemas.files.settings import Deadlines, Settings
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.codec import encode
@@ -92,7 +92,7 @@ class Field:
         await self.until(lambda: all((party, job) in self.runs for party in parties))
         return {party: self.runs[party, job].status() for party in parties}
 
-    async def honest_job(self, description: TrainingJob | PredictionJob) -> dict[str, JobStatus]:
+    async def honest_job(self, description: AnyJob) -> dict[str, JobStatus]:
         """A job of the honest three, to its end."""
         job = self.agents[BANK].submit(description).job
         return await self.ended(job, BANK, CARD, NOTARY)
@@ -137,7 +137,7 @@ class Field:
         address = self.address(receiver, message, **changes)
         return self.sealed(address, message.kind, encode(message), key=topology.announce_key(address.job, receiver))
 
-    def announcement(self, description: TrainingJob | PredictionJob, **changes: Any) -> Job:
+    def announcement(self, description: AnyJob, **changes: Any) -> Job:
         """A job as she submits it, signed and in its time; `changes` are made before she signs."""
         members = tuple(
             Member(name=p, role="helper" if p == NOTARY else "data", key=str(self.parties[p][1].public))

@@ -17,7 +17,7 @@ from tercet.agents.core.states import TERMINAL
 from tercet.agents.models import model_part
 from tercet.agents.simulation.simulate import Simulation, bit_exact, simulate_job
 from tercet.broker.interface.base import BrokerError
-from tercet.schemas.files.job import Evaluation, Network, PredictionJob, Privacy, Training, TrainingJob
+from tercet.schemas.files.job import AnyJob, Evaluation, Network, PredictionJob, Privacy, Training, TrainingJob
 from tests.chaos.fleet import Fleet
 from tests.chaos.plans import Deed, Plan, marker, plan_file
 from tests.chaos.scenarios import BANK, CARD, NOTARY, STEP_SECONDS, Model, Scenario
@@ -137,7 +137,7 @@ async def disturbed(fleet: Fleet, scenario: Scenario) -> Result:
     return result
 
 
-async def _run(fleet: Fleet, job: TrainingJob | PredictionJob, plan: Plan) -> list[int]:
+async def _run(fleet: Fleet, job: AnyJob, plan: Plan) -> list[int]:
     """One job to its end everywhere; the numbers of its points that were not reached."""
     plan_file(fleet.plans, job.id).write_text(_of_kind(plan, job.kind).model_dump_json())
     async with asyncio.TaskGroup() as tasks:
@@ -169,7 +169,7 @@ async def _do_at_its_point(fleet: Fleet, job: str, deed: Deed) -> None:
     await fleet.do(deed)
 
 
-async def _submit(fleet: Fleet, job: TrainingJob | PredictionJob) -> str | None:
+async def _submit(fleet: Fleet, job: AnyJob) -> str | None:
     """At the bank; again while it does not answer, as it may be killed by the very job it is given.
 
     Returns:
@@ -193,7 +193,7 @@ def _state(fleet: Fleet, party: str, job: str) -> str:
     return "" if status is None else status.state
 
 
-def _where(fleet: Fleet, *jobs: TrainingJob | PredictionJob) -> str:
+def _where(fleet: Fleet, *jobs: AnyJob) -> str:
     reported = []
     for job in jobs:
         for party in fleet.parties:
@@ -250,7 +250,7 @@ def _same_arrays(party: str, ours: dict[str, NDArray[Any]], undisturbed: dict[st
             raise NotTheSame(f"{name} differs at {party}")
 
 
-def _undisturbed(fleet: Fleet, job: TrainingJob | PredictionJob) -> Simulation:
+def _undisturbed(fleet: Fleet, job: AnyJob) -> Simulation:
     settings = {party: fleet.settings(party) for party in fleet.parties}
     contribute = {party: fixed_contribution(party) for party in settings}
     return asyncio.run(simulate_job(job, settings, fleet.deployment.folder / "undisturbed", contribute=contribute))

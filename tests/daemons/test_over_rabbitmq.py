@@ -18,9 +18,10 @@ from pyarrow import csv
 from tercet.agents.models import model_part
 from tercet.agents.simulation.exactness import label_party
 from tercet.agents.simulation.simulate import Simulation, bit_exact, joint_words, network_words, simulate_job
+from tercet.agents.statistics.result import read_statistics
 from tercet.mpc.arithmetic.fixed import decode
 from tercet.mpc.arithmetic.ring import total
-from tercet.schemas.files.job import PredictionJob, TrainingJob, read_job
+from tercet.schemas.files.job import AnyJob, read_job
 from tercet.schemas.files.settings import Settings, read_settings
 from tests.deployment import Deployment
 from tests.fixed_agent import fixed_contribution
@@ -50,6 +51,8 @@ DEADLINES = """
 [policy]
 narrow = true
 helper_sees = "scores"
+statistics = "woe"
+correlations = "label"
 [deadlines]
 step = 6
 recover = 12
@@ -112,6 +115,26 @@ card = "delays"
 """
 
 
+STATISTICS = """
+kind = "statistics"
+name = "look"
+label = "bank"
+helper = "notary"
+[tables]
+bank = "customers"
+card = "delays"
+[columns]
+bank = ["a0", "a1", "a2"]
+card = ["b0", "b1", "b2"]
+[statistics]
+bins = 5
+woe = true
+correlations = "label"
+[evaluation]
+holdout = 0.2
+"""
+
+
 def job_file(deployment: Deployment, name: str, epochs: int = 3, more: str = "", model: str = "logistic") -> Path:
     """A job of its own name, so that tests share the broker and no queue."""
     path = deployment.folder / f"{name}.toml"
@@ -156,7 +179,7 @@ def words_of(deployment: Deployment, job: str) -> dict[str, Any]:
     return {f"{p} {name}": array for p, arrays in parts.items() for name, array in arrays.items()}
 
 
-def simulated(deployment: Deployment, description: TrainingJob | PredictionJob) -> Simulation:
+def simulated(deployment: Deployment, description: AnyJob) -> Simulation:
     """The same job in one process, with the same contributions."""
     settings: dict[str, Settings] = {p: read_settings(deployment.settings(p)) for p in deployment.parties}
     contribute = {party: fixed_contribution(party) for party in settings}
@@ -182,6 +205,28 @@ def test_three_daemons_train_the_model_that_the_simulator_trains(deployment):
     assert watched["steps"] == 3 * -(-ROWS // BATCH)
     until(deployment, "bank", job, "done")
     same_words(deployment, job, simulated(deployment, read_job(path)))
+
+
+def test_three_daemons_tell_the_statistics_that_the_simulator_tells(deployment, queues_of):
+    """Cell by cell in the same secret order, since the contributions are the same; shown by the command line."""
+    path = deployment.folder / "look.toml"
+    path.write_text(STATISTICS)
+    job = submit(deployment, path)
+    status = {party: until(deployment, party, job, "done") for party in deployment.parties}
+    simulation = simulated(deployment, read_job(path))
+    assert bit_exact(simulation)
+    for party in ("bank", "card"):
+        place = simulation.runs[party].statistics
+        assert place is not None
+        ours, same = (read_statistics(Path(one)) for one in (status[party]["statistics"], place))
+        assert ours.model_copy(update={"run": same.run}) == same
+    assert status["notary"]["statistics"] is None
+    shown = reported(deployment.asked("statistics", job, "--format", "json"))
+    assert len(shown["partners"]) == 3
+    assert any(
+        "WOE and IV" in one for one in reported(deployment.asked("job", "show", job, "--format", "json"))["reveals"]
+    )
+    assert queues_of(job) == []
 
 
 def test_daemons_evaluate_stop_early_and_predict_as_the_simulator_does(deployment, queues_of):

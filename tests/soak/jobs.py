@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tercet.schemas.files.job import Evaluation, Network, PredictionJob, TrainingJob
+from tercet.schemas.files.job import AnyJob, Evaluation, Network
 from tests.agents.scenes import job, make_table, prediction
 
 BOUNDS = ("max_total_scorings", "max_releases", "max_models", "max_predictions", "max_alignments", "max_losses")
@@ -32,7 +32,7 @@ class Planned:
         cancel: whether somebody cancels it as soon as it trains.
     """
 
-    description: TrainingJob | PredictionJob
+    description: AnyJob
     submitter: str
     expected: tuple[str, str | None] = ("done", None)
     cancel: bool = False

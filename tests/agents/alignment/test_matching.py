@@ -39,7 +39,7 @@ from tercet.broker.memory.broker import MemoryBroker
 from tercet.broker.sealing.handshake import SessionSecrets
 from tercet.broker.sealing.identity import Identity
 from tercet.broker.sealing.seal import SessionSeal
-from tercet.schemas.files.job import Evaluation, PredictionJob, Training, TrainingJob
+from tercet.schemas.files.job import AnyJob, Evaluation, PredictionJob, Training, TrainingJob
 from tercet.schemas.files.settings import Deadlines, Limits, Settings
 from tercet.schemas.messages.address import Address, Round
 from tercet.schemas.messages.kinds import (
@@ -139,7 +139,7 @@ class Alignment:
         assert rows.dtype == "int64"
         self.rows[context.me] = rows.tolist()
 
-    def _job(self) -> TrainingJob | PredictionJob:
+    def _job(self) -> AnyJob:
         fields: dict[str, Any] = {"name": "credit", "label": self.label, "helper": NOTARY, "alignment": self.mode}
         fields["tables"] = tuple((party, "customers") for party in self.tables)
         if self.prediction:

@@ -18,7 +18,7 @@ from tercet.agents.cli import demo
 from tercet.agents.cli.app import app
 from tercet.agents.core.shipped_files import shipped
 from tercet.agents.models.model_part import load
-from tercet.schemas.files.job import PredictionJob, TrainingJob, read_job
+from tercet.schemas.files.job import AnyJob, TrainingJob, read_job
 from tercet.schemas.messages.kinds import JobStatus
 from tercet.tables.snapshot.hints import CODE, EMPTY
 
@@ -377,7 +377,7 @@ def test_the_demo_trains_a_network_as_well_as_plaintext_does(tercet, tmp_path, m
     SiLU where the helper sees nothing, ReLU where it sees scores. With a sixth of the epochs: it hardly gets better.
     """
 
-    def shorter(path: Path) -> TrainingJob | PredictionJob:
+    def shorter(path: Path) -> AnyJob:
         job = read_job(path)
         if not isinstance(job, TrainingJob):
             return job

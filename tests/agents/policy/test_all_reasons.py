@@ -11,7 +11,7 @@ import pytest
 
 from tercet.agents.cli.rendering import job_details
 from tercet.agents.policy.audit_log import entries
-from tercet.schemas.files.job import Evaluation, PredictionJob, TrainingJob
+from tercet.schemas.files.job import AnyJob, Evaluation
 from tercet.schemas.files.policy import PolicySettings
 from tercet.schemas.files.settings import Limits, TableSettings
 from tercet.tables.core.problem import TableProblem
@@ -150,7 +150,7 @@ async def test_columns_that_a_query_lacks_are_told_with_all_else_before_any_row_
 ) -> None:
     """Of a training by its settings, of a prediction by its model; nobody is asked to approve, and no row leaves."""
     async with scene(three(tmp_path, DEADLINES), tmp_path) as stage:
-        description: TrainingJob | PredictionJob = job(release="shared")
+        description: AnyJob = job(release="shared")
         if kind == "prediction":
             description = prediction((await stage.run(description))[CARD].job)
             await stage.stop()

@@ -25,7 +25,7 @@ from tercet.agents.policy.check import check_policy
 from tercet.agents.policy.exposure import COUNTS, exposures, score_bits
 from tercet.agents.policy.job_audit import JobAudit
 from tercet.schemas.files.invalid import Invalid
-from tercet.schemas.files.job import Evaluation, PredictionJob, Privacy, TrainingJob
+from tercet.schemas.files.job import AnyJob, Evaluation, Privacy
 from tercet.schemas.files.policy import PolicySettings, TablePolicy
 from tercet.schemas.files.settings import Limits, Settings
 from tercet.schemas.messages.kinds import Job, ScoringTerms, Terms
@@ -41,7 +41,7 @@ EACH_EPOCH = Evaluation(holdout=0.25, metrics="epoch", loss=True)
 STAGES = {"training": ("alignment", "training", "release"), "prediction": ("alignment", "scoring", "release")}
 
 
-def number(run: int, description: TrainingJob | PredictionJob) -> Job:
+def number(run: int, description: AnyJob) -> Job:
     """A job with a run of its own."""
     return announcing(description).model_copy(update={"run": run.to_bytes(32, "big")})
 
@@ -72,7 +72,7 @@ def refused(job: Job, settings: Settings, budget: Budget, record_bits: float | N
 
 
 # Each count: a setting, a bound that takes two of these jobs and no third, and words of the reason.
-BEYOND: dict[str, tuple[dict[str, float], TrainingJob | PredictionJob, str]] = {
+BEYOND: dict[str, tuple[dict[str, float], AnyJob, str]] = {
     "scored passes": ({"max_total_scorings": 2}, job(evaluation=SCORED), "2 scorings"),
     "scored passes of predictions": ({"max_total_scorings": 2}, prediction(OF), "2 scorings"),
     "bits": ({"max_score_bits": 14}, prediction(OF), "14 bits"),
@@ -88,7 +88,7 @@ BEYOND: dict[str, tuple[dict[str, float], TrainingJob | PredictionJob, str]] = {
 
 @pytest.mark.parametrize(("bounds", "description", "words"), BEYOND.values(), ids=BEYOND)
 def test_each_count_is_bounded_at_the_party_whose_table_it_is(
-    bounds: dict[str, float], description: TrainingJob | PredictionJob, words: str
+    bounds: dict[str, float], description: AnyJob, words: str
 ) -> None:
     """The count, the setting and the party to ask are named; another table or label party has a budget of its own."""
     settings, budget = table(**bounds)(settings_of(CARD)), Budget()
@@ -106,7 +106,7 @@ def test_each_count_is_bounded_at_the_party_whose_table_it_is(
 
 @pytest.mark.parametrize(("bounds", "description", "words"), BEYOND.values(), ids=BEYOND)
 def test_what_the_description_tells_is_refused_before_anybody_is_asked_to_approve(
-    bounds: dict[str, float], description: TrainingJob | PredictionJob, words: str
+    bounds: dict[str, float], description: AnyJob, words: str
 ) -> None:
     """The policy is asked first, and an exhausted budget needs no sizes."""
     settings, budget = table(**dict.fromkeys(bounds, 0))(settings_of(CARD)), Budget()
@@ -150,7 +150,7 @@ def test_a_later_attempt_of_a_run_counts_once() -> None:
         live(number(1, job(evaluation=EACH_EPOCH)), settings, budget)
     spent = {one.name: one.spent for one in budget.entries(settings)}
     expected = {"models": 1, "releases": 1, "alignments": 1, "scorings": 4, "bits": 28, "scored_rows": 96}
-    assert spent == expected | {"predictions": 0, "losses": 4, "profiles": 0}
+    assert spent == expected | {"predictions": 0, "losses": 4, "statistics": 0, "profiles": 0}
     assert "1 models trained" in refused(number(2, job(evaluation=EACH_EPOCH)), settings, budget)
 
 
@@ -318,7 +318,7 @@ def test_lines_of_earlier_releases_count_for_what_follows_from_them() -> None:
            entry("release", "03", released=False)]  # fmt: skip
     reported = {one.name: one.spent for one in Budget.from_spendings(audited_spendings(log)).entries(settings_of(CARD))}
     expected = {"models": 1, "releases": 1, "alignments": 2, "scorings": 5, "bits": 95, "scored_rows": 170}
-    assert reported == expected | {"predictions": 1, "losses": 0, "profiles": 0}
+    assert reported == expected | {"predictions": 1, "losses": 0, "statistics": 0, "profiles": 0}
 
 
 # --- agents
@@ -366,7 +366,7 @@ async def test_the_fifth_scored_pass_is_refused_after_a_restart_without_the_audi
     ],
 )
 async def test_what_no_bound_counted_is_bounded_over_restarts_without_the_audit_log(
-    setting: str, bound: float, description: Callable[[str], TrainingJob | PredictionJob], tmp_path: Path
+    setting: str, bound: float, description: Callable[[str], AnyJob], tmp_path: Path
 ) -> None:
     """Predictions, their rows and bits, losses, alignments and models."""
     async with scene(three(tmp_path), tmp_path) as stage:

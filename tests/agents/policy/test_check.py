@@ -9,7 +9,7 @@ import pytest
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.policy.check import check_policy
 from tercet.broker.sealing.identity import Identity
-from tercet.schemas.files.job import PredictionJob, TrainingJob
+from tercet.schemas.files.job import AnyJob
 from tercet.schemas.files.settings import Partner, Settings
 from tercet.schemas.messages.kinds import Job, Member
 from tests.agents.scenes import BANK, CARD, NOTARY, job, party_settings, prediction
@@ -22,7 +22,7 @@ def announced(submitter: str = BANK, **changes: Any) -> Job:
     return announcing(job(**changes), submitter)
 
 
-def announcing(description: TrainingJob | PredictionJob, submitter: str = BANK) -> Job:
+def announcing(description: AnyJob, submitter: str = BANK) -> Job:
     """The same for any description."""
     members = tuple(
         Member(name=p, role="helper" if p == description.helper else "data", key=str(KEYS[p].public))

@@ -8,7 +8,7 @@ from tercet.agents.policy.disclosure_table import DISCLOSURES, Disclosure
 from tercet.agents.policy.disclosures import disclosures, revelations
 from tercet.agents.policy.known_job import AppliedModel, Case, JobFacts
 from tercet.schemas.files.job import EarlyStopping, Evaluation, Network, Privacy
-from tests.agents.scenes import BANK, CARD, NOTARY, job, prediction
+from tests.agents.scenes import BANK, CARD, NOTARY, job, prediction, statistics
 
 SCORED = Evaluation(holdout=0.2, metrics="epoch", split="spring", held_out_scores=True)
 SHOWN = Privacy(helper_sees="scores")
@@ -31,6 +31,8 @@ CASES: list[tuple[Any, JobFacts]] = [
     (prediction("credit-1"), JobFacts()),
     (job(start="first-12345678", evaluation=SCORED, privacy=SHOWN), JobFacts()),
     (job(start="first-12345678", release="label"), JobFacts()),
+    (statistics(woe=True, correlations="pairs"), JobFacts()),
+    (statistics(correlations="label"), JobFacts()),
 ]
 
 

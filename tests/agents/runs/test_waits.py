@@ -17,12 +17,14 @@ from tercet.mpc.arithmetic.ring import Words
 from tercet.schemas.files.job import EarlyStopping, Evaluation, Network
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.kinds import (
+    BinCounts,
     CellGroups,
     CellMarks,
     CellOpening,
     Cells,
     CellSums,
     CellTables,
+    ColumnNames,
     CorrelationShare,
     DealtSums,
     GateOpening,
@@ -30,6 +32,7 @@ from tercet.schemas.messages.kinds import (
     Inflation,
     Inquiry,
     Job,
+    LabelUnit,
     MaskedBins,
     MaskedNumbers,
     MaskedTargets,
@@ -72,6 +75,9 @@ OTHERS = {*CONTROL, *APART, Job, Inquiry, Resumption}
 OTHERS |= {ScoreBound, SentRowDigests}  # in attempts that go on, which recover in test_recovery and test_blind_recovery
 OTHERS |= {HeldOutRows}  # which alignment/test_held_out_column has
 OTHERS |= {
+    BinCounts,
+    ColumnNames,
+    LabelUnit,
     MaskedBins,
     MaskedTargets,
     MaskedNumbers,

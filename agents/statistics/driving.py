@@ -1,0 +1,74 @@
+"""Drives a role's scripts of a statistics job, some batches at a time."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from tercet.agents.protocol.script_driver import STATISTICS, ScriptDriver
+from tercet.agents.statistics.terms import StatisticsContext
+from tercet.mpc.interface.script import Script
+from tercet.mpc.plan.schedule import Step
+from tercet.mpc.statistics.plan import StatisticsPlan
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Widths:
+    """Describes the widths of a batch's tensors, as the driver asks for them."""
+
+    columns: tuple[int, ...]
+    turns: int
+    hidden: tuple[int, ...] = ()
+    widths: tuple[int, ...] = ()
+
+
+class StatisticsDriver:
+    """Drives the scripts of one role."""
+
+    def __init__(self, context: StatisticsContext) -> None:
+        self._context, plan = context, context.plan
+        self._last = plan.last
+        self._scripts = ScriptDriver(context, STATISTICS, _widths(plan), plan.batch)
+
+    async def run(self, script: Script[T], step: Step) -> T:
+        """Drive one script to its end.
+
+        At the first and the last batch others may still encode their tables.
+
+        Raises:
+            Overdue, JobProblem: something did not come in time, or came in a wrong shape.
+        """
+        patient = step.index in {0, self._last}
+        return await self._scripts.run(script, step, self._context.deadline("fit" if patient else "step"))
+
+    async def run_all(self, steps: Iterable[Step], script: Callable[[Step], Script[None]]) -> None:
+        """Drive the scripts of all steps, some side by side, and the last one alone.
+
+        As many are begun as the settings let go ahead.
+
+        Raises:
+            Overdue, JobProblem: as `run`, in a group.
+        """
+        free = asyncio.Semaphore(self._context.settings.limits.look_ahead)
+
+        async def run_step(step: Step) -> None:
+            try:
+                await self.run(script(step), step)
+                self._context.note_finished_step(step)
+            finally:
+                free.release()
+
+        ordered = [*steps]
+        async with asyncio.TaskGroup() as tasks:
+            for step in ordered[:-1]:
+                await free.acquire()
+                tasks.create_task(run_step(step))
+        for last in ordered[-1:]:
+            await run_step(last)
+
+
+def _widths(plan: StatisticsPlan) -> _Widths:
+    bins = tuple(plan.masked_words(j) for j in plan.partners)
+    return _Widths((*bins, *plan.correlated), plan.turns)
