@@ -80,7 +80,7 @@ class TableSettings(TablePolicy):
         categorical: columns to one-hot encode. Of those in neither list the type decides.
         cuts: for some numeric columns where their bins begin, from the second on, rising, whatever a job says of bins.
         monotone: whether numeric columns' bins are merged until the label's rate rises or falls from bin to bin, where
-            this party is told weights of evidence; needs optbinning.
+            this party is told weights of evidence.
         missing: what becomes of a value that is not there.
         clip: standardised numbers end here.
         rare: categories with fewer training rows than this become one.
