@@ -391,6 +391,12 @@ DISCLOSURES: tuple[Group, ...] = (
         (
             Disclosure("label party", RELEASE, "all weights"),
             Disclosure("label party", RELEASE, "names, categories, means and deviations of others' columns"),
+            Disclosure(
+                "label party",
+                RELEASE,
+                "the bins of others' columns, and the weight of evidence of each",
+                where=lambda case: case.asks(lambda job: job.encoding.woe is not None),
+            ),
             Disclosure("label party", RELEASE, "the covariance of others' columns whose table says whiten = true"),
         ),
     ),

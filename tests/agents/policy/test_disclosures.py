@@ -7,7 +7,7 @@ import pytest
 from tercet.agents.policy.disclosure_table import DISCLOSURES, Disclosure
 from tercet.agents.policy.disclosures import disclosures, revelations
 from tercet.agents.policy.known_job import AppliedModel, Case, JobFacts
-from tercet.schemas.files.job import EarlyStopping, Evaluation, Network, Privacy
+from tercet.schemas.files.job import EarlyStopping, EncodedColumns, Evaluation, Network, Privacy
 from tests.agents.scenes import BANK, CARD, NOTARY, job, prediction, statistics
 
 SCORED = Evaluation(holdout=0.2, metrics="epoch", split="spring", held_out_scores=True)
@@ -19,7 +19,17 @@ CASES: list[tuple[Any, JobFacts]] = [
     (job(privacy=SHOWN), JobFacts()),
     (job(privacy=SHOWN, evaluation=Evaluation(folds=5)), JobFacts()),
     (job(model="poisson", evaluation=LOSSES, alignment="aligned", privacy=SHOWN), JobFacts()),
-    (job(model="gamma", evaluation=SCORED, alignment="ecdh", release="label", privacy=SHOWN), JobFacts()),
+    (
+        job(
+            model="gamma",
+            evaluation=SCORED,
+            alignment="ecdh",
+            release="label",
+            privacy=SHOWN,
+            encoding=EncodedColumns(woe="counts-01234567"),
+        ),
+        JobFacts(),
+    ),
     (job(model="gamma", privacy=Privacy()), JobFacts()),
     (job(model="one-vs-rest", privacy=Privacy()), JobFacts()),
     (job(model="softmax", early_stopping=EarlyStopping(on="loss"), evaluation=LOSSES, release="shared"), JobFacts()),

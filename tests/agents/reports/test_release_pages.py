@@ -100,7 +100,7 @@ def test_the_others_read_that_they_have_none_and_what_of_their_columns_went_wher
         data, text = data_of(trained, party), text_of(trained, party)
         assert not data.weights
         assert data.intercept is None
-        assert f"gives the whole model to {LABEL} alone, with the names, categories, means and deviations" in text
+        assert f"gives the whole model to {LABEL} alone, with the names, categories, bins, means and deviations" in text
         assert not any(f"{other}_quantity" in text for other in trained.names if other != party)
     assert not data_of(trained, HELPER).weights
 
