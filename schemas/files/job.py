@@ -338,6 +338,12 @@ class TrainingJob(JobDescription):
             )
         return self
 
+    @model_validator(mode="after")
+    def _start_brings_its_encoding(self) -> Self:
+        if self.start is not None and self.encoding.woe is not None:
+            raise ValueError("columns are encoded as they were for the model to start at: leave out [encoding] woe")
+        return self
+
     def of_fold(self, fold: int | None) -> Self:
         """Return what is trained while this fold is held out, or last, on all rows.
 

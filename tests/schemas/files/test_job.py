@@ -92,6 +92,12 @@ def test_a_job_is_read_in_the_order_of_its_tables(tmp_path: Path) -> None:
         ('"logistic"', '"poisson"\nearly_stopping = {on = "auc"}', "d2, deviance, rmse, mae"),
         ('name = "credit"', 'name = "credit"\nkind = "prediction"', "of is missing; write it"),
         ('name = "credit"', 'name = "credit"\nkind = "guess"', "kind"),
+        ('name = "credit"', 'name = "credit"\nencoding = {woe = "Counts"}', "encoding.woe: write a job's id"),
+        (
+            'name = "credit"',
+            'name = "credit"\nstart = "credit-01234567"\nencoding = {woe = "counts-01234567"}',
+            "leave out [encoding] woe",
+        ),
         ('name = "credit"', 'name = "Credit Default"', "name"),
         ('name = "credit"', 'name = "' + 33 * "a" + '"', "name"),
         ('name = "credit"', "", "name is missing; write it"),
