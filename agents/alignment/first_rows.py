@@ -22,6 +22,7 @@ def look_at_table(
     with_label: bool,
     label_kind: Kind,
     expected: Mapping[str, Kind] | None,
+    beside: tuple[str, ...] = (),
 ) -> PreviewResult | None:
     """Look at this party's table as the job would read it.
 
@@ -33,7 +34,7 @@ def look_at_table(
     Raises:
         JobProblem: the table cannot be used, as far as that shows it.
     """
-    name, settings, woe = context.description.table_of(context.me), job_table(context), own_woe(context)
+    name, settings, woe = context.description.table_of(context.me), job_table(context, beside), own_woe(context)
     try:
         if settings.path is not None:
             return preview_table(

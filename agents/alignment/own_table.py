@@ -30,18 +30,29 @@ class OwnTable:
 
 
 class Reading(NamedTuple):
-    """Says what is read of a table; `take_snapshot` has the same words."""
+    """Says what is read of a table; `take_snapshot` has the same words.
+
+    Columns `beside` are no features, and are read too.
+    """
 
     with_label: bool = False
     label_kind: Kind = "numeric"
     expected: Mapping[str, Kind] | None = None
     own_ids: bool = False
+    beside: tuple[str, ...] = ()
 
     @property
     def key(self) -> list[Any]:
         """Words that a stored snapshot must have been read by."""
         features = None if self.expected is None else list(self.expected.items())
-        return [self.with_label, self.label_kind, features, self.own_ids]
+        beside = [list(self.beside)] if self.beside else []
+        return [self.with_label, self.label_kind, features, self.own_ids, *beside]
+
+    def words(self) -> dict[str, Any]:
+        """Return the words of `take_snapshot`, which has columns `beside` in the settings."""
+        words = self._asdict()
+        del words["beside"]
+        return words
 
 
 async def read_table(context: JobContext, reading: Reading) -> OwnTable:
@@ -70,12 +81,12 @@ async def read_table(context: JobContext, reading: Reading) -> OwnTable:
 
 def _read_snapshot(context: JobContext, reading: Reading, interrupt: Interrupt) -> Snapshot:
     job, me = context.job.description, context.me
-    name, settings = job.table_of(me), job_table(context)
+    name, settings = job.table_of(me), job_table(context, reading.beside)
     snapshot = context.snapshots.snapshot(
         name,
         settings,
         reading.key,
-        lambda: read_snapshot(name, settings, context.work_folder, **reading._asdict(), interrupt=interrupt),
+        lambda: read_snapshot(name, settings, context.work_folder, **reading.words(), interrupt=interrupt),
     )
     context.files.callback(snapshot.close)  # here, since the caller may have been cancelled meanwhile
     return snapshot

@@ -34,8 +34,8 @@ def own_woe(context: JobContext) -> WoeByColumn:
         raise JobProblem("encoding.woe", me, reason, str(problem)) from None
 
 
-def job_table(context: JobContext) -> TableSettings:
-    """Restrict this party's table to the columns that the job uses.
+def job_table(context: JobContext, beside: tuple[str, ...] = ()) -> TableSettings:
+    """Restrict this party's table to the columns that the job uses, and those `beside`.
 
     Where it encodes by weights of evidence, these are the ones that have some.
 
@@ -43,7 +43,8 @@ def job_table(context: JobContext) -> TableSettings:
         JobProblem: it names a column that has none, or this party has none at all.
     """
     job, me = context.description, context.me
-    table, columns, holdout = context.settings.tables[job.table_of(me)], job.columns_of(me), job.holdout_column_of(me)
+    table, columns = context.settings.tables[job.table_of(me)], job.columns_of(me)
+    beside = tuple(column for column in job.columns_beside(me) if column in table.beside) + beside
     columns = None if columns is None else tuple(name for name in columns if is_offered(table, name))
     if isinstance(job, TrainingJob) and job.encoding.woe is not None:
         woe = own_woe(context)
@@ -63,4 +64,4 @@ def job_table(context: JobContext) -> TableSettings:
                 f"{me} lets jobs use no column that has a weight of evidence from {job.encoding.woe}: list some under "
                 f"`columns` in its settings, or run that statistics job again",
             )
-    return narrow_table(table, columns, holdout if holdout in table.holdouts else None)
+    return narrow_table(table, columns, beside)

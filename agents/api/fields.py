@@ -23,6 +23,8 @@ class TrainingFields(TypedDict, total=False):
     accept_narrow: bool
     columns: Mapping[str, Sequence[str]]
     purpose: str
+    offset: str
+    exposure: str
     # [encoding]
     woe: str
     # [training]

@@ -52,6 +52,7 @@ def sgd(
     link: str = "logistic",
     seed: int = 0,
     epochs: int | None = None,
+    offset: Numbers | None = None,
 ) -> Fitted:
     """Train a generalised linear model by float64 SGD from zero.
 
@@ -67,6 +68,7 @@ def sgd(
         link: between score and label, one of `ERRORS`.
         seed: of the order of the rows, a new one in each epoch.
         epochs: fewer than the schedule is for, where the training is stopped early.
+        offset: (rows,), of a model with one score: what that begins with.
     """
     weights, intercept, error = np.zeros((x.shape[1], *y.shape[1:])), np.zeros(y.shape[1:]), ERRORS[link]
     generator = np.random.default_rng(seed)
@@ -76,7 +78,8 @@ def sgd(
         for batch in batches(order, training):
             rate = next(rate_of)
             with np.errstate(over="ignore", invalid="ignore"):
-                slope = error(x[batch] @ weights + intercept, y[batch]) / len(batch)
+                z = x[batch] @ weights + intercept
+                slope = error(z if offset is None else z + offset[batch], y[batch]) / len(batch)
                 weights = (1 - rate * training.l2) * weights - rate * (x[batch].T @ slope)
                 intercept = intercept - rate * slope.sum(axis=0)
     return Fitted(weights, intercept)

@@ -60,7 +60,7 @@ class Curves:
     confusion: Floats | None = None
 
 
-def metrics(link: str, labels: Floats, scores: Floats) -> dict[str, float]:
+def metrics(link: str, labels: Floats, scores: Floats, offset: Floats | None = None) -> dict[str, float]:
     """Compute the link's metrics, without those that the rows do not define.
 
     auc, ks and average_precision need rows of both classes, r2 and d2 rows that differ, and all of them a row. A score
@@ -68,7 +68,8 @@ def metrics(link: str, labels: Floats, scores: Floats) -> dict[str, float]:
     calibration_error is the expected calibration error over `BINS` deciles: the mean distance, weighted by rows, of
     predicted from observed share. Of several classes auc is the mean over classes of one against the rest, and
     balanced_accuracy the mean share of a class's rows that are found; both of classes that have rows (for auc and
-    rows that are of others). deviance is the mean unit deviance, and d2 what it lacks to that of the mean label.
+    rows that are of others). deviance is the mean unit deviance, and d2 what it lacks to that of the mean label; with
+    offsets to that of the mean label for each exposure, of which they are logarithms.
 
     Args:
         link: between score and label, one of `METRICS`.
@@ -77,6 +78,7 @@ def metrics(link: str, labels: Floats, scores: Floats) -> dict[str, float]:
         scores: finite, (rows,): log-odds for logistic, in the label's unit for linear, the logarithm of that for
             poisson and gamma; of several classes (rows, classes), as `class_probabilities` takes them. None is beyond
             1e100.
+        offset: (rows,), which scores that are logarithms begin with, if there is any.
     """
     if not len(labels):
         return {}
@@ -86,7 +88,8 @@ def metrics(link: str, labels: Floats, scores: Floats) -> dict[str, float]:
         case "softmax" | "one-vs-rest":
             return _choice(link, labels.astype(np.int64), scores)
         case "poisson" | "gamma":
-            return _count_metrics(link, labels, np.clip(scores, -MOST_LOG, MOST_LOG))
+            offset = np.zeros_like(scores) if offset is None else offset
+            return _count_metrics(link, labels, np.clip(scores, -MOST_LOG, MOST_LOG), offset)
     return _regression(labels, scores)
 
 
@@ -209,10 +212,12 @@ def _choice_curves(link: str, labels: NDArray[np.int64], scores: Floats) -> Curv
     )
 
 
-def _count_metrics(link: str, labels: Floats, logs: Floats) -> dict[str, float]:
+def _count_metrics(link: str, labels: Floats, logs: Floats, offset: Floats) -> dict[str, float]:
     found, deviance = {}, _deviance(link, labels, logs)
     if np.ptp(labels) > 0:
-        of_mean = _deviance(link, labels, np.full_like(labels, np.log(labels.mean())))
+        # Of one rate for all exposures: that of the counts, and of amounts the mean of the amounts for each.
+        rate = labels.sum() / np.exp(offset).sum() if link == "poisson" else (labels / np.exp(offset)).mean()
+        of_mean = _deviance(link, labels, np.log(rate) + offset)
         d2 = 1 - deviance / of_mean if of_mean > 0 else -math.inf  # labels may hardly differ
         found = {"d2": d2} if math.isfinite(d2) else {}
     return found | {

@@ -24,6 +24,7 @@ from tercet.schemas.core.strict import Name, Strict
 from tercet.schemas.files.job import ModelKind, Network, OmitUnset, Scorecard, link_of
 from tercet.tables.encoding.encoding import Encoding
 from tercet.tables.encoding.label import Classes, LabelScaling
+from tercet.tables.encoding.offset import Offset
 
 FORMAT: Final = 1
 MANIFEST = "tercet"  # under which the file's metadata have the manifest
@@ -44,9 +45,10 @@ class ModelDescription(OmitUnset):
         columns: of each data party, in the job's order.
         fx: fractional bits to which features and hidden activations are rounded, as they were in training.
         scorecard: how scores become points, where the job says so.
+        offset: the column of the label party that scores begin with, if there is one.
     """
 
-    added = frozenset({"scorecard"})
+    added = frozenset({"scorecard", "offset"})
 
     format: Literal[1] = FORMAT
     job: str
@@ -58,6 +60,7 @@ class ModelDescription(OmitUnset):
     label_scaling: LabelScaling | None = None
     classes: Classes | None = None
     scorecard: Scorecard | None = None
+    offset: Offset | None = None
     created: AwareDatetime
     tercet: str
 
@@ -126,7 +129,8 @@ class FullModel:
         """Score all parties' encoded columns (rows, columns), in job order: (rows, outputs).
 
         Features and hidden activations are rounded as in training, so that these are Tercet's own scores but for
-        their rounding to 16 fractional bits. Of a label that was scaled they are in its own terms.
+        their rounding to 16 fractional bits. Of a label that was scaled they are in its own terms. A row's offset is
+        to be added, where the model has one.
 
         Raises:
             RangeProblem: a number is not finite.
@@ -195,6 +199,7 @@ def describe(part: ModelPart, encodings: Mapping[str, Encoding]) -> ModelDescrip
             "label_scaling",
             "classes",
             "scorecard",
+            "offset",
             "created",
             "tercet",
         )

@@ -4,7 +4,7 @@ It holds no weight, and of another party's columns nothing but where all parties
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from numpy.typing import NDArray
 from pydantic import AwareDatetime, Field, JsonValue
@@ -15,6 +15,7 @@ from tercet.schemas.files.job import ModelKind, Network, OmitUnset, Release, Sco
 from tercet.schemas.messages.kinds import MOST_EXPONENT, MOST_OUTPUTS
 from tercet.tables.encoding.encoding import Encoding
 from tercet.tables.encoding.label import Classes, LabelScaling
+from tercet.tables.encoding.offset import Offset
 
 FORMAT: Final = 4
 SHARE, UPPER, BIAS = "shares/", "upper.", "bias."
@@ -26,6 +27,14 @@ Arrays = Mapping[str, NDArray[Any]]
 
 class ModelPartProblem(TercetError, ValueError):
     """Says why a folder holds no usable model part, and how to mend it."""
+
+
+class LabelTerms(NamedTuple):
+    """Gathers what the label party's part says of its label: see `ModelPart`."""
+
+    scaling: LabelScaling | None = None
+    classes: Classes | None = None
+    offset: Offset | None = None
 
 
 class ModelPart(OmitUnset):
@@ -59,12 +68,13 @@ class ModelPart(OmitUnset):
         model: as the job has it; `network`: the layers of a multilayer perceptron.
         label_scaling: only in the label party's part, and only where the label was scaled.
         classes: only in the label party's part: what its outputs stand for, where they are more than one.
+        offset: only in the label party's part: the column of its table that scores begin with, if there is one.
         encodings: of the other parties' columns, in the label party's part with release `label`.
         scorecard: how scores become points, where the job says so.
         weights_sha256: of the weights file; `save` fills it in.
     """
 
-    added = frozenset({"scorecard"})
+    added = frozenset({"scorecard", "offset"})
 
     format: Literal[4] = FORMAT
     job: str
@@ -86,6 +96,7 @@ class ModelPart(OmitUnset):
     intercept_holder: Name
     label_scaling: LabelScaling | None = None
     classes: Classes | None = None
+    offset: Offset | None = None
     encodings: dict[Name, Encoding] = {}
     scorecard: Scorecard | None = None
     created: AwareDatetime
@@ -115,6 +126,11 @@ class ModelPart(OmitUnset):
     def helped(self) -> bool:
         """Tell whether predictions need the helper, since weights stay shared."""
         return self.release != "owners" or self.network is not None
+
+    @property
+    def columns_beside(self) -> tuple[str, ...]:
+        """Columns of this party that are read for a score, and are no features."""
+        return () if self.offset is None else (self.offset.column,)
 
     @property
     def link(self) -> str:

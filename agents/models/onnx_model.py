@@ -19,7 +19,7 @@ from tercet.mpc.functions.hidden import GELU_CUBE, GELU_SCALE, LEAK
 from tercet.tables.encoding.encoding import Encoding
 
 OPSET, IR = 17, 8  # of 2022: old enough for runtimes in use
-COLUMNS, SCORES, PREDICTIONS = "columns", "scores", "predictions"
+COLUMNS, OFFSET, SCORES, PREDICTIONS = "columns", "offset", "scores", "predictions"
 DOUBLE = TensorProto.DOUBLE
 
 
@@ -53,10 +53,14 @@ def onnx_model(model: FullModel) -> bytes:
     Columns are those before whitening, which is part of the graph: numbers standardised, texts one-hot.
 
     Scores are as a prediction's file has them. Predictions are the probabilities of both or all classes, or the
-    expected label, (rows, 1). Names of columns and classes are in the metadata, as JSON.
+    expected label, (rows, 1). Names of columns and classes are in the metadata, as JSON. A model with an offset takes
+    `offset` too, (rows, 1): of an exposure its logarithm.
     """
     about, graph = model.description, Graph()
-    scores = _in_labels_terms(graph, model, _add_forward_pass(graph, model))
+    z, inputs = _add_forward_pass(graph, model), []
+    if about.offset is not None:
+        inputs = [helper.make_tensor_value_info(OFFSET, DOUBLE, ["rows", 1])]
+    scores = _in_labels_terms(graph, model, z)
     _predictions(graph, about.link, scores)
     names = [f"{one.party}/{name}" for one in about.columns for name in one.encoding.column_names]
     outputs = 2 if about.link == "logistic" else about.outputs
@@ -64,7 +68,7 @@ def onnx_model(model: FullModel) -> bytes:
         helper.make_graph(
             graph.nodes,
             "tercet",
-            [helper.make_tensor_value_info(COLUMNS, DOUBLE, ["rows", len(names)])],
+            [helper.make_tensor_value_info(COLUMNS, DOUBLE, ["rows", len(names)]), *inputs],
             [
                 helper.make_tensor_value_info(SCORES, DOUBLE, ["rows", about.outputs]),
                 helper.make_tensor_value_info(PREDICTIONS, DOUBLE, ["rows", outputs]),
@@ -126,11 +130,13 @@ def _round(graph: Graph, x: str, bits: int) -> str:
 
 def _in_labels_terms(graph: Graph, model: FullModel, scores: str) -> str:
     scaling = model.description.label_scaling
-    if scaling is None:
-        return graph("Identity", scores, out=SCORES)
-    if scaling.log:
-        return graph("Add", scores, math.log(scaling.scale), out=SCORES)
-    return graph("Add", graph("Mul", scores, scaling.scale), scaling.mean, out=SCORES)
+    if scaling is not None and scaling.log:
+        scores = graph("Add", scores, math.log(scaling.scale))
+    elif scaling is not None:
+        scores = graph("Add", graph("Mul", scores, scaling.scale), scaling.mean)
+    if model.description.offset is not None:
+        scores = graph("Add", scores, OFFSET)
+    return graph("Identity", scores, out=SCORES)
 
 
 def _predictions(graph: Graph, link: str, scores: str) -> None:

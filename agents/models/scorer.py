@@ -16,11 +16,12 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 
 from tercet.agents.evaluation.metrics import OF_CLASSES, class_probabilities, expected, probabilities
-from tercet.agents.models.full_model import Columns, FullModel, read
+from tercet.agents.models.full_model import Columns, FullModel, ModelDescription, read
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.tables.core.problem import TableProblem, UnusableError, join_names
 from tercet.tables.core.table import Table
 from tercet.tables.encoding.in_memory import PUBLIC, table_from_arrays
+from tercet.tables.encoding.offset import Offset
 from tercet.tables.encoding.unseen import count_unseen
 
 CLASSIFIERS = {"logistic", *OF_CLASSES}
@@ -58,7 +59,9 @@ class Scorer(BaseEstimator):  # type: ignore[misc]  # of a library without types
     Attributes:
         n_features_in_: encoded columns of all parties.
         feature_names_in_: their names, `party/column`, or `party/column=category`.
-        columns_in_: the raw columns that a table must have, `party/column`.
+        columns_in_: the raw columns that a table must have, `party/column`; that of the offset last, if there is one.
+
+    A model with an offset takes tables alone: no encoded column has what its scores begin with.
     """
 
     def __init__(self, model: FullModel) -> None:
@@ -88,7 +91,7 @@ class Scorer(BaseEstimator):  # type: ignore[misc]  # of a library without types
     @property
     def columns_in_(self) -> tuple[str, ...]:
         """The raw columns, in their order."""
-        return tuple(f"{one.party}/{name}" for one in self.model.description.columns for name in one.encoding.kinds)
+        return tuple(f"{party}/{name}" for party, name in _raw_columns(self.model.description))
 
     def encode(self, X: Any) -> Floats:
         """Encode a table of all parties' raw columns: float64 (rows, n_features_in_).
@@ -98,7 +101,7 @@ class Scorer(BaseEstimator):  # type: ignore[misc]  # of a library without types
                 no category is known. Unknown ones beside others are warned of.
         """
         table = _as_table(X)
-        places = _places(self.model.description.columns, table.column_names)
+        places = _places(_raw_columns(self.model.description), table.column_names)
         encoded = []
         for one in self.model.description.columns:
             columns = {name: _whole(table.column(places[f"{one.party}/{name}"])) for name in one.encoding.kinds}
@@ -112,9 +115,23 @@ class Scorer(BaseEstimator):  # type: ignore[misc]  # of a library without types
 
         Raises:
             TableProblem: as `encode`.
-            ValueError: an array of another shape, or with a number that is not finite.
+            ValueError: an array of another shape, or with a number that is not finite; or of a model with an offset.
         """
-        return self.model.scores(self.encode(X) if _is_table(X) else self._encoded(X))
+        if self.model.description.offset is None:
+            return self.model.scores(self.encode(X) if _is_table(X) else self._encoded(X))
+        if not _is_table(X):
+            raise ValueError("scores of this model begin with an offset: give raw columns by name, the offset's too")
+        return self.model.scores(self.encode(X)) + self._offset(_as_table(X), self.model.description.offset)
+
+    def _offset(self, table: pa.Table, offset: Offset) -> Floats:
+        """Read what each row's score begins with, (rows, 1)."""
+        about = self.model.description
+        places = _places(_raw_columns(about), table.column_names)
+        column = _whole(table.column(places[f"{about.label_party}/{offset.column}"]))
+        try:
+            return offset.read(column).reshape(-1, 1)
+        except UnusableError as problem:
+            raise TableProblem(problem.what, problem.remedy, PUBLIC) from None
 
     def _encoded(self, X: ArrayLike) -> Floats:
         array = np.asarray(X, dtype=np.float64)
@@ -189,9 +206,15 @@ def _whole(column: pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
 
 
-def _places(columns: tuple[Columns, ...], names: list[str]) -> dict[str, str]:
+def _raw_columns(about: ModelDescription) -> list[tuple[str, str]]:
+    """List parties and names of the columns that a table must have."""
+    columns = [(one.party, name) for one in about.columns for name in one.encoding.kinds]
+    return columns if about.offset is None else [*columns, (about.label_party, about.offset.column)]
+
+
+def _places(columns: list[tuple[str, str]], names: list[str]) -> dict[str, str]:
     """Map each `party/column` to its name in a table with these names."""
-    wanted = {f"{one.party}/{name}": name for one in columns for name in one.encoding.kinds}
+    wanted = {f"{party}/{name}": name for party, name in columns}
     there, owners = Counter(names), Counter(wanted.values())
 
     def place(full: str, name: str) -> str:

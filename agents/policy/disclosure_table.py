@@ -315,6 +315,14 @@ DISCLOSURES: tuple[Group, ...] = (
         (Disclosure("partners", ALIGNMENT, "of each row in common whether {label}'s column holds it out"),),
     ),
     Group(
+        "`offset` or `exposure`",
+        lambda case: case.asks(lambda job: job.offset_of(job.label) is not None),
+        (
+            Disclosure("nobody", TRAINING, "what {label} adds to a score, beside {label} itself"),
+            Disclosure("data parties", TRAINING, "scores with it in the root mean square above", _SOME_ROWS),
+        ),
+    ),
+    Group(
         "`[evaluation] loss`",
         lambda case: case.asks(lambda job: job.evaluation.loss),
         (Disclosure("label party", TRAINING, "the mean training loss of each epoch", _ONE_NUMBER),),

@@ -47,12 +47,16 @@ def table_refusals(job: Job, settings: Settings) -> Iterator[JobProblem]:
     if not isinstance(description, PredictionJob):
         yield from _of_columns(job, settings, table, description.columns_of(me))
         yield from _of_holdout(job, settings, table, description.holdout_column_of(me))
+        yield from _of_offset(job, settings, table)
 
 
-def narrow_table(table: TableSettings, columns: tuple[str, ...] | None, holdout: str | None = None) -> TableSettings:
-    """Restrict a table's settings to a job's columns, which `table_refusals` has checked."""
-    unused = () if table.columns is not None else tuple(dict.fromkeys([*table.exclude, *table.holdouts]))
-    table = table.model_copy(update={"exclude": unused, "holdouts": () if holdout is None else (holdout,)})
+def narrow_table(table: TableSettings, columns: tuple[str, ...] | None, beside: tuple[str, ...] = ()) -> TableSettings:
+    """Restrict a table's settings to a job's columns, which `table_refusals` has checked.
+
+    Those `beside` are read too, and are no features: they stand under `holdouts` then, whatever they are for.
+    """
+    unused = () if table.columns is not None else tuple(dict.fromkeys([*table.exclude, *table.beside]))
+    table = table.model_copy(update={"exclude": unused, "holdouts": beside, "offsets": ()})
     if columns is None:
         return table
     lists = {
@@ -111,8 +115,20 @@ def _of_holdout(job: Job, settings: Settings, table: TableSettings, column: str 
         )
 
 
+def _of_offset(job: Job, settings: Settings, table: TableSettings) -> Iterator[JobProblem]:
+    me, description = settings.party, job.description
+    offset = description.offset_of(me) if isinstance(description, TrainingJob) else None
+    if offset is not None and offset not in table.offsets:
+        yield JobProblem(
+            "policy.columns",
+            job.submitter,
+            f"{me} lets no job shift scores by column {offset!r} (offsets under "
+            f"[tables.{description.table_of(me)}] at {me}): correct offset or exposure in the job, or ask {me}",
+        )
+
+
 def is_offered(table: TableSettings, column: str) -> bool:
     """Tell whether a table's settings let jobs use a column."""
     if table.columns is not None:
         return column in table.columns
-    return column not in {table.id, table.label, *table.exclude, *table.holdouts}
+    return column not in {table.id, table.label, *table.exclude, *table.beside}

@@ -31,13 +31,16 @@ def alone(trained: Trained, labels: OwnLabels) -> dict[str, float]:
     y = labels.centred + (0.5 if job.link in CENTRED else 0.0)
     y = y if LINKS[job.link].classes else y[:, 0]
     best = context.history.best_epoch  # as many epochs as the joint model
-    scores = _fit(job, x[~held_out], y[~held_out], None if best is None else best + 1).scores(x[held_out])
+    epochs, offset = None if best is None else best + 1, labels.trained_rows.offset
+    scores = _fit(job, x[~held_out], y[~held_out], epochs, offset).scores(x[held_out])
     if not np.isfinite(scores).all():  # the rate fits the joint model, and may be too large for fewer columns
         return {}
-    return metrics(job.link, context.history.labels, labels.to_label_scale(scores))
+    held = labels.evaluated
+    return metrics(job.link, context.history.labels, held.to_label(scores), held.offset)
 
 
-def _fit(job: TrainingJob, x: Floats, y: Floats, epochs: int | None) -> baselines.Model:
+def _fit(job: TrainingJob, x: Floats, y: Floats, epochs: int | None, offset: Floats | None) -> baselines.Model:
     if job.network is None:
-        return baselines.sgd(x, y, job.training, link=job.link, epochs=epochs)
+        offset = None if offset is None else offset[:, 0]
+        return baselines.sgd(x, y, job.training, link=job.link, epochs=epochs, offset=offset)
     return baseline_network.sgd(x, y, job.training, job.network, epochs=epochs)

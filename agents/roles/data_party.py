@@ -13,6 +13,7 @@ from tercet.agents.alignment.own_table import OwnTable, Reading, read_table
 from tercet.agents.alignment.scored_ids import model_of
 from tercet.agents.alignment.scored_once import ScoredOnce
 from tercet.agents.core.states import State
+from tercet.agents.models.manifest import LabelTerms
 from tercet.agents.protocol.checkpointing import CheckpointWriter, Contents, find_checkpoint
 from tercet.agents.protocol.shares import AnyShares, share_arrays
 from tercet.agents.protocol.weight_openings import ModelOpenings, open_model, receive_commitments
@@ -160,7 +161,7 @@ class DataPartyRole:
         """Open what the job says to whom it says, and write the part to disk."""
         context, labels = trained.context, trained.labels
         opened = await open_model_parts(context, trained.shares, trained.encoding)
-        label = (None, None) if labels is None else (labels.scaling, labels.classes)
+        label = LabelTerms() if labels is None else labels.terms
         await save_part(context, trained.encoding, label, opened, trained.openings, trained.shares.step)
         scores = context.history.scores
         if self._job.evaluation.held_out_scores and labels is not None and scores is not None:
@@ -189,7 +190,7 @@ async def _resume_from_checkpoint(
         earlier = EarlierTraining.read(context, checkpoint)
     else:
         earlier = EarlierTraining(None if fitted.continued is None else fitted.continued.shares(context, context.plan))
-    words, labels = all_words.choose(~fitted.held_out), None if fitted.labels is None else fitted.labels.trained_on
+    words, labels = all_words.choose(~fitted.held_out), None if fitted.labels is None else fitted.labels.trained_rows
     order = Order(key, context.plan.request.rows, attempt=context.noise_attempt)
     row_key = b""
     if context.plan.is_blind:
@@ -198,7 +199,8 @@ async def _resume_from_checkpoint(
     def make_party() -> AnyParty:
         if context.plan.is_blind:
             return blind_party(context, words, labels, row_key, order_key=key, draw=own.draws, earlier=earlier)
-        return delegated_party(context, words, labels, order, key=key, draw=own.draws, earlier=earlier)
+        y = None if labels is None else labels.y
+        return delegated_party(context, words, y, order, key=key, draw=own.draws, earlier=earlier)
 
     party = await context.compute(make_party)
     evaluation = await context.compute(_make_evaluation, context, fitted, all_words, key, party)

@@ -87,7 +87,7 @@ def _prediction_problems(context: JobContext, job: PredictionJob) -> list[JobPro
         return [problem]
     problems = collect_problem(check_parties, context, job, part)
     problems += collect_problem(check_numbers, context, has_numbers=part.encoding.has_numbers)
-    return problems + _look(context, expected=part.encoding.kinds)[1]
+    return problems + _look(context, expected=part.encoding.kinds, beside=part.columns_beside)[1]
 
 
 def _look(
@@ -96,10 +96,11 @@ def _look(
     with_label: bool = False,
     label_kind: Kind = "numeric",
     expected: Mapping[str, Kind] | None = None,
+    beside: tuple[str, ...] = (),
 ) -> tuple[PreviewResult | None, list[JobProblem]]:
     name = context.description.table_of(context.me)
     try:
-        read = look_at_table(context, with_label=with_label, label_kind=label_kind, expected=expected)
+        read = look_at_table(context, with_label=with_label, label_kind=label_kind, expected=expected, beside=beside)
     except JobProblem as problem:
         return None, [problem]
     if read is None:

@@ -4,13 +4,15 @@ No label leaves from here; the role sends masked ones.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from tercet.agents.alignment.aligned_table import AlignedTable
 from tercet.agents.alignment.table_problems import unfit_label
-from tercet.agents.models.manifest import ModelPart
+from tercet.agents.models.manifest import LabelTerms, ModelPart
 from tercet.agents.roles.exposure_profile import TWO_CLASSES
 from tercet.agents.session.context import JobContext
 from tercet.agents.training.epoch_evaluation import HeldOutLabels
@@ -18,9 +20,12 @@ from tercet.agents.training.worth import Constant
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.functions.labels import LabelProblem
 from tercet.mpc.functions.links import LINKS
+from tercet.mpc.functions.row_labels import RowLabels
 from tercet.mpc.plan.plan import Plan
 from tercet.schemas.files.job import TrainingJob
+from tercet.tables.core.problem import problems_of
 from tercet.tables.encoding.label import Classes, LabelScaling, UnfitLabel
+from tercet.tables.encoding.offset import Offset
 from tercet.tables.encoding.two_classes import check_two_classes, two_classes
 from tercet.tables.snapshot.leakage import leakage_warnings
 from tercet.tables.snapshot.snapshot import Snapshot
@@ -39,33 +44,54 @@ class OwnLabels:
     Attributes:
         link: of the model.
         raw: (rows,), as the table has them.
-        plain: (rows,), what `centred` was made from: numbers of classes, or scaled.
-        centred: (rows, outputs), as a model is trained on them.
+        plain: (rows,), what `rows` were made from: numbers of classes, or scaled.
+        rows: as a model is trained on them, with the offsets that are added to scores.
         held_out: (rows,), which are not trained on.
-        scaling: how labels become numbers to train on, where the link scales them.
+        scaling: how scores become labels again, where the link scales these; of rows whose offset is 0.
+        unit: of a loss, which grows with the labels.
         classes: the classes that occur, where the link has more than two.
+        offset: where the job names one, its column.
+        added: (rows,), what it adds to scores in the label's own terms.
         warnings: for the label party's operator.
     """
 
     link: str
     raw: Floats
     plain: Floats
-    centred: Floats
+    rows: RowLabels
     held_out: NDArray[np.bool_]
     scaling: LabelScaling | None
+    unit: float
     classes: Classes | None
+    offset: Offset | None
+    added: Floats | None
     warnings: tuple[str, ...]
+
+    @property
+    def centred(self) -> Floats:
+        """Centred labels, (rows, outputs)."""
+        return self.rows.y
+
+    @property
+    def terms(self) -> LabelTerms:
+        """Terms of the label in a model part."""
+        return LabelTerms(self.scaling, self.classes, self.offset)
 
     @property
     def outputs(self) -> int:
         """Number of outputs of a model of them."""
-        outputs: int = self.centred.shape[1]
+        outputs: int = self.rows.shape[1]
         return outputs
 
     @property
+    def trained_rows(self) -> RowLabels:
+        """The rows that are trained on."""
+        return self.rows[~self.held_out]
+
+    @property
     def trained_on(self) -> Floats:
-        """The centred labels of the rows that are trained on."""
-        return self.centred[~self.held_out]
+        """Their centred labels."""
+        return self.trained_rows.y
 
     @property
     def evaluated(self) -> HeldOutLabels:
@@ -73,7 +99,13 @@ class OwnLabels:
         labels = self.plain if self.classes is not None else self.centred[:, 0]
         if self.scaling is not None:
             labels = self.raw
-        return HeldOutLabels(labels[self.held_out], self.centred[self.held_out], self.to_label_scale)
+        added = None if self.added is None else self.added[self.held_out]
+
+        def to_label(scores: Floats) -> Floats:
+            restored = self._to_label_scale(scores)
+            return restored if added is None else restored + added
+
+        return HeldOutLabels(labels[self.held_out], self.rows[self.held_out], to_label, added)
 
     def check_plan(self, context: JobContext, plan: Plan) -> None:
         """Check that the plan leaves room for such labels.
@@ -83,17 +115,17 @@ class OwnLabels:
         """
         try:
             plan.check_labels(self.plain)
+            if self.rows.offset is not None:
+                plan.check_offsets(self.rows.offset)
         except LabelProblem as problem:
             raise unfit_label(context, self.link, problem) from None
 
     def constant(self) -> Constant:
         """Fit the best model without any column, to compare the trained one with."""
-        scaling = self.scaling
-        unit = scaling.scale if scaling is not None and self.link == "poisson" else 1.0  # a deviance grows with it
-        return Constant.of(self.link, self.trained_on, self.centred[self.held_out], unit)
+        return Constant.of(self.trained_rows, self.rows[self.held_out], self.unit)
 
-    def to_label_scale(self, scores: Floats) -> Floats:
-        """Turn scores, (rows, outputs), into what metrics compare with labels.
+    def _to_label_scale(self, scores: Floats) -> Floats:
+        """Turn scores, (rows, outputs), into what metrics compare with labels where offsets are 0.
 
         That is (rows,), or a score for each class.
         """
@@ -130,7 +162,8 @@ def fit_labels(
     if table.label is None:
         return None
     raw, trained_on, function = table.label[own.rows], ~held_out, LINKS[link]
-    label, classes, scaling = raw, None, None
+    offset, added = _read_offset(context, job, own)
+    label, classes, scaled = raw, None, _Scaled(raw, added)
     if function.classes and start is not None and start.classes is not None:
         classes, label = start.classes, start.classes.apply(raw, table.classes, table.name)
     elif function.classes:
@@ -140,12 +173,60 @@ def fit_labels(
         if note is not None:
             context.note(note)
     elif link in SCALINGS:
-        scaling = SCALINGS[link](raw[trained_on], table.name)  # which checks the labels, too
-        scaling = scaling if start is None else start.label_scaling or scaling
-        label = scaling.apply(raw)
+        scaled = _scale(link, raw, added, trained_on, table.name, None if start is None else start.label_scaling)
+        label = scaled.label
     function.check_labels(label)
     function.check_labels(label[trained_on])
     warnings = leakage_warnings(table, own.mark_rows(trained_on), classes=function.classes or link == TWO_CLASSES)
     centred = function.centre(label, 1 if classes is None else len(classes.names))
     rare = [] if classes is None else classes.warnings(label[trained_on])
-    return OwnLabels(link, raw, label, centred, held_out, scaling, classes, (*rare, *warnings))
+    rows = RowLabels(function, centred, None if scaled.shift is None else scaled.shift.reshape(-1, 1))
+    return OwnLabels(
+        link, raw, label, rows, held_out, scaled.scaling, scaled.unit, classes, offset, added, (*rare, *warnings)
+    )
+
+
+def _read_offset(context: JobContext, job: TrainingJob, own: AlignedTable) -> tuple[Offset | None, Floats | None]:
+    """Read the offsets of the rows in common, (rows,), in the label's own terms."""
+    column = job.offset_of(context.me)
+    if column is None:
+        return None, None
+    offset, table = Offset(column=column, exposure=job.exposure is not None), own.table
+    with problems_of(table.name, column):
+        return offset, offset.read(table.holdouts[column].take(pa.array(own.rows)))
+
+
+class _Scaled(NamedTuple):
+    """Holds scaled labels, and offsets that their scores begin with, both (rows,)."""
+
+    label: Floats
+    shift: Floats | None
+    scaling: LabelScaling | None = None  # from scores, but for the offsets, to the label's own terms
+    unit: float = 1.0  # of a loss
+
+
+def _scale(  # noqa: PLR0917
+    link: str,
+    raw: Floats,
+    added: Floats | None,
+    trained_on: NDArray[np.bool_],
+    name: str,
+    start: LabelScaling | None,
+) -> _Scaled:
+    """Scale labels, as an earlier model did if there is one.
+
+    Offsets are taken off them where that is the same as to add them to scores.
+    """
+    rest = raw
+    if added is not None and link != "poisson":  # an error of y - z, or of y exp(-z), is the same of what is left of y
+        rest = raw - added if link == "linear" else raw * np.exp(-added)
+    scaling = SCALINGS[link](rest[trained_on], name)  # which checks the labels, too
+    scaling = start or scaling
+    label = scaling.apply(rest)
+    if link != "poisson":
+        return _Scaled(label, None, scaling)
+    if added is None:
+        return _Scaled(label, None, scaling, scaling.scale)  # a deviance grows with the counts
+    mean = float(np.exp(added[trained_on]).mean()) if start is None else 1.0
+    rate = scaling.model_copy(update={"scale": scaling.scale / mean})
+    return _Scaled(label, added - np.log(mean), rate, scaling.scale)

@@ -15,6 +15,7 @@ from tercet.agents.alignment.aligned_table import AlignedTable, align_table
 from tercet.agents.alignment.own_table import OwnTable, Reading, read_table
 from tercet.agents.alignment.scored_ids import ScoredIds
 from tercet.agents.alignment.scored_once import ScoredOnce
+from tercet.agents.alignment.table_problems import unusable_table
 from tercet.agents.core.states import State
 from tercet.agents.models import model_part
 from tercet.agents.models.model_part import ModelPart
@@ -38,6 +39,7 @@ from tercet.mpc.scoring.linear import scoring_steps
 from tercet.mpc.scoring.scores import decode_scores, encode_scores
 from tercet.schemas.files.job import PredictionJob
 from tercet.schemas.messages.kinds import PartialScores, Sizes
+from tercet.tables.core.problem import TableProblem, problems_of
 from tercet.tables.encoding.store import FeatureView
 
 PART = 65_536  # partial scores in a message: 512 KiB
@@ -67,12 +69,14 @@ class ScoringSetup(MatchedPart):
         context: what all parties have agreed on.
         key: of the secret order.
         words: of the rows, if the forward pass takes them from the helper; else each party scores its own columns.
+        offset: (rows, 1), what this party, which has the label, adds to scores, if there is such.
         steps: the batches.
     """
 
     context: ScoringContext
     key: bytes
     words: FeatureView | None
+    offset: Floats | None
     steps: Sequence[Step]
 
 
@@ -103,7 +107,10 @@ class PredictionRole:
         check_numbers(context, has_numbers=part.encoding.has_numbers)
         if self._job.scorecard is not None and part.link != "logistic":
             context.note(f"there are no points: they are made of log-odds, which a {part.link} model has not")
-        read = await read_table(context, Reading(expected=part.encoding.kinds, own_ids=context.is_label_party))
+        reading = Reading(
+            expected=part.encoding.kinds, own_ids=context.is_label_party, beside=part.columns_beside
+        )  # fmt: skip
+        read = await read_table(context, reading)
         await context.compute(compare_table, context, part, read.table)
         return AppliedPart(part=part, arrays=arrays, read=read)
 
@@ -118,7 +125,7 @@ class PredictionRole:
             JobProblem: some of the rows have been scored under the model before, or the parties do not agree.
         """
         context, part, own = self._context, matched.part, matched.own
-        once = None
+        once, offset = None, await context.compute(_own_offset, context, matched)
         if not context.is_label_party:
             scored = ScoredIds(context.settings.state, (self._job.of, part.run), context.job.run)
             once = await ScoredOnce.check(context, scored, own.table.ids, own.rows)
@@ -132,14 +139,17 @@ class PredictionRole:
             await once.note_scored()
         key, steps = await own.confirm_order(agreed), list(scoring_steps(len(own.rows), batch, 0, part.alpha))
         context.statistics.steps = len(steps)
-        return extend(matched, ScoringSetup, context=agreed, key=key, words=words, steps=steps)
+        return extend(matched, ScoringSetup, context=agreed, key=key, words=words, offset=offset, steps=steps)
 
     async def run_steps(self, setup: ScoringSetup) -> Scored:
         """Score all rows."""
+        offset = setup.offset
         scores = await (_score_owned(setup) if setup.words is None else _score_shared(setup, setup.words))
         scaling = setup.part.label_scaling
         if scores is not None and scaling is not None:
             scores = scaling.restore(scores)
+        if scores is not None and offset is not None:
+            scores = scores + offset
         return extend(setup, Scored, scores=scores)
 
     async def release(self, scored: Scored) -> None:
@@ -165,6 +175,18 @@ async def _measure_sizes(context: JobContext, part: ModelPart, own: AlignedTable
 def _needs_helper(part: ModelPart) -> bool:
     """Tell whether the helper scores; a network's partial sums would reveal too much."""
     return part.release != "owners" or part.network is not None
+
+
+def _own_offset(context: JobContext, matched: MatchedPart) -> Floats | None:
+    """Read what this party, which has the label, adds to scores, (rows, 1)."""
+    offset, own = matched.part.offset, matched.own
+    if offset is None:
+        return None
+    try:
+        with problems_of(own.table.name, offset.column):
+            return offset.read(own.table.holdouts[offset.column].take(pa.array(own.rows))).reshape(-1, 1)
+    except TableProblem as problem:
+        raise unusable_table(context, problem) from None
 
 
 # --- release = "owners": each party scores its own columns

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.models import model_part
+from tercet.agents.models.manifest import LabelTerms
 from tercet.agents.models.model_part import Arrays, ModelPart
 from tercet.agents.protocol.shares import AnyShares, array_name, share_arrays, to_floats, upper_entries, upper_shares
 from tercet.agents.protocol.weight_openings import ModelOpenings
@@ -27,7 +28,6 @@ from tercet.schemas.messages.kinds import InterceptShare, UpperShare, WeightShar
 from tercet.schemas.messages.tensor import Words
 from tercet.tables.core.durable import flush
 from tercet.tables.encoding.encoding import Encoding
-from tercet.tables.encoding.label import Classes, LabelScaling
 
 RESULTS = {"training": "models", "prediction": "predictions", "statistics": "statistics"}  # folders of the state folder
 
@@ -78,15 +78,15 @@ async def _receive_sum(context: JobContext, model: type[OpenedShare], own: Words
 async def save_part(  # noqa: PLR0917
     context: TrainingContext,
     encoding: Encoding,
-    label: tuple[LabelScaling | None, Classes | None],
+    label: LabelTerms,
     opened: tuple[Arrays, Encodings],
     openings: ModelOpenings,
     steps: int,
 ) -> None:
     """Write the part, as it is after so many steps, to its hidden folder.
 
-    `label` is the label party's own scaling and classes. `opened` is the result of `open_model_parts`; `openings` are
-    for predictions. A save that fails or is cancelled leaves nothing there.
+    `label` is the label party's own. `opened` is the result of `open_model_parts`; `openings` are for predictions. A
+    save that fails or is cancelled leaves nothing there.
 
     Raises:
         JobProblem: the disk does not take it.
@@ -109,8 +109,9 @@ async def save_part(  # noqa: PLR0917
         score_exponent=openings.exponent,
         seeds=tuple(one.hex() for one in openings.commitments) if openings.openings is not None else (),
         intercept_holder=job.label,
-        label_scaling=label[0],
-        classes=label[1],
+        label_scaling=label.scaling,
+        classes=label.classes,
+        offset=label.offset,
         encodings=dict(encodings),
         scorecard=job.scorecard,
         created=datetime.now(UTC),

@@ -9,11 +9,11 @@ from tercet.agents.protocol.shares import AnyShares
 from tercet.agents.scoring.batches import scoring_batch
 from tercet.agents.scoring.held_out_loss import open_mean_loss
 from tercet.agents.session.agreed import TrainingContext
-from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.blind.forward import BlindForward
 from tercet.mpc.blind.held_out import BlindHeldOut
 from tercet.mpc.blind.helper import BlindHelper
 from tercet.mpc.dealing.sizes import BlindLayout
+from tercet.mpc.functions.row_labels import RowLabels
 from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.interface.row_store import FirstUse
 from tercet.mpc.plan.schedule import Step
@@ -67,10 +67,10 @@ class HeldOutParty:
     Args:
         context: The job at this party.
         rows: This party's features of the held-out rows, at least one.
-        labels: At the label party those rows' centred labels; elsewhere None.
+        labels: At the label party those rows' centred labels with their offsets; elsewhere None.
     """
 
-    def __init__(self, context: TrainingContext, rows: FeatureSource, labels: Floats | None) -> None:
+    def __init__(self, context: TrainingContext, rows: FeatureSource, labels: RowLabels | None) -> None:
         self._context, self._rows, plan = context, rows.shape[0], context.plan
         self._order, masks = _order(context, self._rows), context.masks(context.description.helper, PURPOSE)
         partners = {context.number(party): party for party in context.partners}

@@ -69,8 +69,15 @@ def check_servable(me: str, part: ModelPart) -> None:
     """Check that each party can score its own columns by itself.
 
     Raises:
-        JobProblem: it cannot, as weights stay shared.
+        JobProblem: it cannot, as weights stay shared, or scores begin with an offset.
     """
+    if part.offset is not None:
+        raise JobProblem(
+            "serving.offset",
+            me,
+            f"{part.job} cannot be served, as its scores begin with an offset of each row: score rows by "
+            f"`tercet predict`",
+        )
     if part.helped:
         what = "a network's" if part.network is not None else f'release = "{part.release}": its'
         raise JobProblem(

@@ -135,7 +135,7 @@ def blind_run(simulation: Simulation) -> blind.BlindRun:
         return dealt_mask(layout, name, step, k, sums)
 
     begin = first_weights(simulation)
-    return blind.BlindRun(training_words(simulation), labels.trained_on, plan, order.permutation, dealt, first, begin)
+    return blind.BlindRun(training_words(simulation), labels.trained_rows, plan, order.permutation, dealt, first, begin)
 
 
 def _sum_blocks(shares: Sequence[Shares | NetworkShares]) -> tuple[Words, ...]:

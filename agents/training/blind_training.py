@@ -21,7 +21,7 @@ from tercet.agents.training.dealing_check import compare_dealing, opened_problem
 from tercet.agents.training.earlier_training import EarlierTraining, first_shares
 from tercet.agents.training.epoch_evaluation import Evaluation
 from tercet.agents.training.sent_rows import find_rows, receive_row_masks, row_masks
-from tercet.mpc.arithmetic.fixed import Floats, decode
+from tercet.mpc.arithmetic.fixed import decode
 from tercet.mpc.arithmetic.ring import total
 from tercet.mpc.blind.data_party import BlindParty
 from tercet.mpc.blind.forward import BlindForward
@@ -32,6 +32,7 @@ from tercet.mpc.dealing.bundles import Bundles, ChosenBundles
 from tercet.mpc.dealing.received import WrongDealing
 from tercet.mpc.dealing.row_checks import RowChecks
 from tercet.mpc.dealing.sizes import BlindLayout
+from tercet.mpc.functions.row_labels import RowLabels
 from tercet.mpc.functions.series import Series
 from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.linear.epoch_sums import EpochSums
@@ -60,7 +61,7 @@ def chosen_bundles(context: TrainingContext, key: bytes) -> ChosenBundles:
 def blind_party(
     context: TrainingContext,
     rows: FeatureSource,
-    labels: Floats | None,
+    labels: RowLabels | None,
     key: bytes,
     *,
     order_key: bytes,
@@ -72,7 +73,7 @@ def blind_party(
     Args:
         context: The job at this party.
         rows: Those that are trained on.
-        labels: At the label party, centred.
+        labels: At the label party, centred, with offsets.
         key: Of the masks on both.
         order_key: Of the secret order, which data parties alone have.
         draw: Gives the seed of a network's first weights.

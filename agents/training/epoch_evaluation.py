@@ -25,6 +25,7 @@ from tercet.agents.session.history import EarlyStopper
 from tercet.agents.training.worth import Constant, shortfall, worthless_model
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.blind.loss import BlindLoss
+from tercet.mpc.functions.row_labels import RowLabels
 from tercet.mpc.linear.loss import LossParty
 from tercet.mpc.scoring.linear import scoring_steps
 from tercet.mpc.scoring.openings import Openings
@@ -44,8 +45,9 @@ class HeldOutLabels(NamedTuple):
     """Holds the labels of rows that are not trained on."""
 
     compared: Floats  # (rows,), as `evaluation.metrics` has them
-    centred: Floats  # (rows, outputs), as a loss has them
+    rows: RowLabels  # centred, as a loss has them
     to_label: Callable[[Floats], Floats]  # from scores, (rows, outputs), to what the labels are compared with
+    offset: Floats | None = None  # (rows,), which the scores so compared begin with
 
 
 class HeldOut(NamedTuple):
@@ -173,13 +175,14 @@ class Evaluation:
         return 1.0 if self._constant is None else self._constant.unit
 
     async def _open_held_out_loss(self, epoch: int, shares: AnyShares) -> None:
-        words, labels = self._held_out.words, None if self._held_out.labels is None else self._held_out.labels.centred
+        words, labels = self._held_out.words, None if self._held_out.labels is None else self._held_out.labels.rows
         if self._context.plan.is_blind:
             if self._blind_held_out is None:
                 self._blind_held_out = await self._context.compute(HeldOutParty, self._context, words, labels)
             mean = await self._blind_held_out.loss(epoch, shares)
         else:
-            mean = await held_out_loss(self._context, words, labels, shares, key=self._key, epoch=epoch)
+            y = None if labels is None else labels.y
+            mean = await held_out_loss(self._context, words, y, shares, key=self._key, epoch=epoch)
         if mean is not None:
             self._context.history.held_out_losses.append(mean * self._loss_unit)
 
@@ -201,7 +204,7 @@ class Evaluation:
 
     def _measure(self, epoch: int, scores: Floats, labels: HeldOutLabels) -> None:
         history, scores = self._context.history, labels.to_label(scores)
-        history.metrics[epoch] = metrics(self._context.description.link, labels.compared, scores)
+        history.metrics[epoch] = metrics(self._context.description.link, labels.compared, scores, labels.offset)
         history.latest, history.labels = scores, labels.compared
 
     # --- early stopping

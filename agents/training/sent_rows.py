@@ -15,6 +15,7 @@ from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.blind.sent_rows import SentRows, steps_before
 from tercet.mpc.dealing.row_checks import check_columns
+from tercet.mpc.functions.row_labels import RowLabels
 from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.randomness.masks import PairMasks, derive_key
 from tercet.schemas.messages.kinds import RowMaskKey, SentRowDigests
@@ -49,12 +50,13 @@ def row_masks(context: TrainingContext, party: str, key: bytes) -> PairMasks:
 
 
 async def agree_on_row_key(
-    context: TrainingContext, private: bytes, rows: FeatureSource, labels: Floats | None, *, order_key: bytes
+    context: TrainingContext, private: bytes, rows: FeatureSource, labels: RowLabels | None, *, order_key: bytes
 ) -> bytes:
     """Derive the key of the masks on this party's rows, and tell the helper."""
     plan, me = context.plan, context.number(context.me)
     columns = check_columns(plan.columns, plan.request.checks, order_key)[me]
-    key: bytes = await context.compute(row_key, context, private, rows, columns, labels)
+    numbers = None if labels is None else labels.numbers
+    key: bytes = await context.compute(row_key, context, private, rows, columns, numbers)
     if not context.all_steps_done:
         await context.mailbox.send(RowMaskKey(secret=key), [context.description.helper], context.deadline("step"))
     return key

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.session.context import JobContext
 from tercet.agents.session.history import History
-from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.functions.links import LINKS
+from tercet.mpc.functions.row_labels import RowLabels
 
 SLOWER = 'leave rate out of the job (it is "auto" then), or use a smaller one'
 EXPLAINED = ("d2", "r2")  # metrics that are 0 where a model is as good as the mean label
@@ -32,14 +32,13 @@ class Constant:
     log_loss: float | None = None
 
     @classmethod
-    def of(cls, link: str, training: Floats, held_out: Floats, unit: float) -> "Constant":
-        """Measure it by centred labels, (rows, outputs)."""
-        function = LINKS[link]
-        apart = unit * function.constant_loss(held_out, training) if len(held_out) else None
+    def of(cls, training: RowLabels, held_out: RowLabels, unit: float) -> "Constant":
+        """Measure it by centred labels; offsets are added to the constant."""
+        apart = unit * held_out.constant_loss(training) if len(held_out) else None
         log_loss = None
-        if link == "one-vs-rest" and len(held_out):  # whose loss is a sum; shares of classes add up to 1
-            log_loss = LINKS["softmax"].constant_loss(held_out + 0.5, training + 0.5)
-        return cls(unit * function.constant_loss(training, training), apart, unit, log_loss)
+        if training.link.name == "one-vs-rest" and len(held_out):  # whose loss is a sum; shares of classes add up to 1
+            log_loss = LINKS["softmax"].constant_loss(held_out.y + 0.5, training.y + 0.5)
+        return cls(unit * training.constant_loss(training), apart, unit, log_loss)
 
 
 def shortfall(constant: Constant, history: History, epoch: int, *, last: bool) -> str:

@@ -28,6 +28,7 @@ from tercet.mpc.blind.layers import NO_OFFSET, BlindLayers
 from tercet.mpc.blind.loss import BlindLoss
 from tercet.mpc.blind.sent_rows import SentRows
 from tercet.mpc.blind.start import AnyShares, from_layers, to_layers
+from tercet.mpc.functions.row_labels import AnyLabels, RowLabels
 from tercet.mpc.interface.script import Await, Script, Signal
 from tercet.mpc.linear.algebra import zero_share
 from tercet.mpc.network.forward import NetworkShares
@@ -57,7 +58,7 @@ class BlindParty:
     Args:
         forward: Of this party, over the rows that are trained on.
         label: The label party's index.
-        y: At the label party the centred labels, (rows, outputs); elsewhere None.
+        y: At the label party the centred labels, (rows, outputs), with offsets if there are any; elsewhere None.
         zero_masks: Shared with each other data party, by its index.
         shares: Where to begin, or to go on from.
         loss: Where the job wants that.
@@ -67,13 +68,14 @@ class BlindParty:
         self,
         forward: BlindForward,
         label: int,
-        y: Floats | None,
+        y: AnyLabels | None,
         *,
         zero_masks: Mapping[int, Masks],
         shares: AnyShares,
         loss: BlindLoss | None = None,
     ) -> None:
-        self._forward, self._label, self._y, self._plan, self._me = forward, label, y, forward.plan, forward.me
+        self._forward, self._label, self._plan, self._me = forward, label, forward.plan, forward.me
+        self._y = None if y is None else RowLabels.of(forward.plan.link, y)
         if (y is not None) != (self._me == label) or {*zero_masks} != {*forward.others}:
             raise ValueError("labels belong to the label party, and zero masks to every other data party")
         if y is not None and y.shape != (self._plan.request.rows, self._plan.outputs):
@@ -185,19 +187,16 @@ class BlindParty:
         }
 
     def _offset(self, step: Step, batch: Batch) -> Words | np.uint64:
-        """Compute the label party's term of every score, where the link has one."""
-        offset = self._plan.link.offset
-        if offset is None or self._y is None:
-            return NO_OFFSET
-        return encode(offset(self._y[batch.rows]) / step.alpha, self._plan.fz)
+        """Compute the label party's term of every score, where the link has one, or rows have."""
+        shift = None if self._y is None else self._y[batch.rows].shift
+        return NO_OFFSET if shift is None else encode(shift / step.alpha, self._plan.fz)
 
     def _error_share(self, step: Step, batch: Batch) -> Words:
         """Compute this party's share of e + r, (rows, outputs), F fractional bits."""
         phi = batch.output.numbers.series.phi
         share: Words = batch.output.shares([(phi, 1.0)])[0] + self._forward.mask("r", self.layout.output, step)
         if self._y is not None:
-            target = self._plan.link.target(self._y[batch.rows])
-            share += encode(step.scale * (phi.constant - target), self._plan.f)
+            share += encode(step.scale * (phi.constant - self._y[batch.rows].target), self._plan.f)
         return share
 
     def _update(self, step: Step, state: _Training, opened: Words) -> None:

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tercet.mpc.arithmetic.fixed import Floats, encode
+from tercet.mpc.arithmetic.fixed import encode
 from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.blind.forward import BlindForward
-from tercet.mpc.blind.layers import BlindLayers
+from tercet.mpc.blind.layers import NO_OFFSET, BlindLayers
 from tercet.mpc.blind.loss import BlindLoss
 from tercet.mpc.blind.start import AnyShares, to_layers
+from tercet.mpc.functions.row_labels import AnyLabels, RowLabels
 from tercet.mpc.interface.row_store import RowStore
 from tercet.mpc.interface.script import Script
 from tercet.mpc.linear.epoch_sums import EpochSums
@@ -28,7 +29,7 @@ class BlindHeldOut:
         forward: Over the held-out rows.
         label: The label party's index.
         bits: With which no sum over these rows can wrap.
-        y: At the label party the centred labels, (rows, outputs); elsewhere None.
+        y: At the label party the centred labels, (rows, outputs), with offsets if there are any; elsewhere None.
         store: Elsewhere for masked labels, (rows, outputs).
         helper_masks: As `forward` has them.
     """
@@ -38,12 +39,13 @@ class BlindHeldOut:
         forward: BlindForward,
         label: int,
         bits: LossBits,
-        y: Floats | None,
+        y: AnyLabels | None,
         *,
         store: RowStore,
         helper_masks: Masks,
     ) -> None:
-        self._forward, self._label, self._bits, self._y = forward, label, bits, y
+        self._forward, self._label, self._bits = forward, label, bits
+        self._y = None if y is None else RowLabels.of(forward.plan.link, y)
         self._store, self._masks, self._layers = store, helper_masks, BlindLayers(forward)
 
     def begin_pass(self, steps: Sequence[Step]) -> BlindLoss:
@@ -65,7 +67,5 @@ class BlindHeldOut:
         yield from loss.add_batch(step, batch, dealt)
 
     def _offset(self, step: Step, rows: np.ndarray) -> Words | np.uint64:
-        offset = self._forward.plan.link.offset
-        if offset is None or self._y is None:
-            return np.uint64(0)
-        return encode(offset(self._y[rows]) / step.alpha, self._forward.plan.fz)
+        shift = None if self._y is None else self._y[rows].shift
+        return NO_OFFSET if shift is None else encode(shift / step.alpha, self._forward.plan.fz)

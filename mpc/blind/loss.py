@@ -17,10 +17,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tercet.mpc.arithmetic.fixed import Floats, decode, encode
+from tercet.mpc.arithmetic.fixed import decode, encode
 from tercet.mpc.arithmetic.ring import Words, expect, sum_along, total
 from tercet.mpc.blind.forward import Batch, BlindForward
 from tercet.mpc.dealing.sizes import series_of
+from tercet.mpc.functions.row_labels import AnyLabels, RowLabels
 from tercet.mpc.interface.row_store import RowStore
 from tercet.mpc.interface.script import Receive, Script, Send, received_words
 from tercet.mpc.linear.epoch_sums import EpochSums
@@ -48,7 +49,7 @@ class BlindLoss:
         forward: BlindForward,
         label: int,
         bits: LossBits,
-        y: Floats | None,
+        y: AnyLabels | None,
         *,
         store: RowStore,
         helper_masks: Masks,
@@ -56,7 +57,8 @@ class BlindLoss:
         sums: EpochSums,
     ) -> None:
         self._row_masks = row_masks or helper_masks
-        self._forward, self._label, self._bits, self._y = forward, label, bits, y
+        self._forward, self._label, self._bits = forward, label, bits
+        self._y = None if y is None else RowLabels.of(forward.plan.link, y)
         self._store, self._masks, self._sums = store, helper_masks, sums
         self._series, self._link = series_of(forward.plan), forward.plan.link
 
@@ -128,7 +130,7 @@ class BlindLoss:
 
     def _labels(self, rows: np.ndarray) -> Words:
         assert self._y is not None
-        return encode(self._link.target(self._y[rows]), self._bits.label)
+        return encode(self._y[rows].target, self._bits.label)
 
     def _mask(self, name: str, step: Step, shape: tuple[int, ...]) -> Words:
         return self._masks(name, self._label, self._forward.me, step, (shape[0], shape[1]))

@@ -20,12 +20,14 @@ from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.functions.hidden import HIDDEN
 from tercet.mpc.functions.labels import refuse_labels
 from tercet.mpc.functions.links import LINKS, Link
+from tercet.mpc.functions.series import series_for
 from tercet.mpc.plan.architecture import Network
 from tercet.mpc.plan.blind import Blind, narrow_bits
 from tercet.mpc.plan.check_sizes import Sizes
 from tercet.mpc.plan.schedule import RateKind, Step, batch_sizes, decay_alpha, rates, snap_scale
 
 GUARD_BIT = 62  # raw z beyond 2^62 has left the safe half of the words; one step cannot have jumped the other half
+MOST_OFFSET = 2.0 / 3.0  # of the series' interval, both ways
 MOST_SCORE_BITS = 20  # fractional bits of a score in the loss
 MOST_BLIND_SCORE_BITS, MOST_BLIND_LABEL_BITS = 28, 12  # where a score is a sum of rounded terms: more, and fewer
 
@@ -286,6 +288,18 @@ class Plan:
             refuse_labels(labels >= self.outputs, f"of a class beyond the {self.outputs} that were announced")
         size = np.abs(link.centre(labels, self.outputs)).max(axis=1)
         refuse_labels(size > self.most_label, "larger than fits at this rate; cap them, or use a smaller learning rate")
+
+    def check_offsets(self, offsets: Floats) -> None:
+        """Check that offsets, (rows, 1), are well within what the activation holds for.
+
+        Raises:
+            LabelProblem: saying how many are not, and what to change.
+        """
+        blind = self.request.blind
+        assert blind is not None, "only data parties add offsets"
+        series = series_for(self.model, blind.reach, blind.terms)
+        far = (offsets < MOST_OFFSET * series.low) | (offsets > MOST_OFFSET * series.high)
+        refuse_labels(far, "with an offset further out than fits; cap offsets, or leave these rows out")
 
     def steps(self, first: int = 0) -> Iterator[Step]:
         """Return every step of the job from this one on, in order, made as it is asked for."""

@@ -16,6 +16,7 @@ import numpy as np
 from tercet.mpc.arithmetic.fixed import Floats, decode, encode, encode_number
 from tercet.mpc.arithmetic.ring import Signed, Words, sum_along
 from tercet.mpc.functions.hidden import HIDDEN
+from tercet.mpc.functions.row_labels import AnyLabels, RowLabels
 from tercet.mpc.functions.series import Series, Terms, series_for
 from tercet.mpc.functions.trigonometry import rotations
 from tercet.mpc.plan.blind import angle_unit, relative_norm, step_bits
@@ -37,7 +38,7 @@ class BlindRun(NamedTuple):
 
     Attributes:
         xs: Each data party's encoded features, (rows, columns), f_x fractional bits.
-        y: Centred labels, (rows, outputs).
+        y: Centred labels, (rows, outputs), with offsets if there are any.
         plan: The job's agreed numbers.
         permutation: The order of rows.
         dealt: The masks of a step.
@@ -46,12 +47,17 @@ class BlindRun(NamedTuple):
     """
 
     xs: Sequence[Words]
-    y: Floats
+    y: AnyLabels
     plan: Plan
     permutation: Permutation
     dealt: Dealt
     first: int = 0
     begin: AnyWeights | None = None
+
+    @property
+    def labels(self) -> RowLabels:
+        """Labels with what each row's score begins with."""
+        return RowLabels.of(self.plan.link, self.y)
 
     @property
     def layers(self) -> int:
@@ -167,17 +173,18 @@ def _begin(run: BlindRun) -> NetworkWeights:
 
 
 def _walk(run: BlindRun, stop: int | None) -> Iterator[_StepRecord]:
-    weights, plan, link = _begin(run), run.plan, run.plan.link
+    weights, plan = _begin(run), run.plan
     for step in plan.steps(run.first):
         if step.index == stop:
             return
         rows = run.permutation(step.epoch)[step.start : step.stop]
         forward, numbers = _pass_forward(run, narrow(run, weights, step), step, rows), run.numbers(run.layers, step)
-        if link.offset is not None:
-            forward = forward._replace(z=forward.z + encode(link.offset(run.y[rows]) / step.alpha, plan.fz))
+        labels = run.labels[rows]
+        if labels.shift is not None:
+            forward = forward._replace(z=forward.z + encode(labels.shift / step.alpha, plan.fz))
         phi = numbers.series.phi
         error = _series(run, run.layers, phi, step, forward.z, public=numbers.public, scale=step.scale)
-        error = error + encode(step.scale * (phi.constant - link.target(run.y[rows])), plan.f)
+        error = error + encode(step.scale * (phi.constant - labels.target), plan.f)
         weights = _after(run, weights, step, rows, forward=forward, error=error)
         yield _StepRecord(step, rows, forward.z, weights)
 
@@ -248,7 +255,7 @@ def _loss(run: BlindRun, record: _StepRecord) -> Words:
     bits, link, step, k = run.plan.loss_bits, run.plan.link, record.step, run.layers
     numbers = run.numbers(k, step)
     series, dealt = numbers.series, numbers.dealt
-    labels = encode(link.target(run.y[record.rows]), bits.label)
+    labels = encode(run.labels[record.rows].target, bits.label)
     score = _series(run, k, series.score_terms, step, record.z, public=bits.score - dealt)
     score = score + encode(np.full((1, 1), series.score_terms.constant), bits.score)
     cumulant = _series(run, k, series.second, step, record.z, public=bits.total - dealt)

@@ -132,6 +132,11 @@ class JobDescription(OmitUnset):
         """
         return None
 
+    def columns_beside(self, party: str) -> tuple[str, ...]:
+        """List the columns of a party that the job reads, and that are no features."""
+        column = self.holdout_column_of(party)
+        return () if column is None else (column,)
+
     def holdout_column_of(self, _party: str) -> str | None:
         """Return the column of a party that says which rows are held out; None where no column does."""
         return None

@@ -134,6 +134,8 @@ class Privacy(OmitUnset):
 
 ModelKind = Literal["logistic", "linear", "softmax", "one-vs-rest", "poisson", "gamma", "mlp"]
 BLIND_MODELS = frozenset({"logistic", "linear", "one-vs-rest", "poisson", "gamma"})  # whose activation has a series
+OFFSET_MODELS = ("logistic", "linear", "poisson", "gamma")  # with one score, to which a number can be added
+EXPOSURE_MODELS = ("poisson", "gamma")  # whose score is a logarithm
 BLIND_ONLY = "one-vs-rest"  # of which helpers compute no activation
 BLIND_HIDDEN = frozenset({"tanh", "sigmoid", "gelu", "silu", "softplus"})  # likewise of hidden layers
 Release = Literal["owners", "shared", "label"]
@@ -241,9 +243,14 @@ class TrainingJob(JobDescription):
         start: an earlier training job of the same parties. This one begins where its model ended, with its columns as
             they were encoded then.
         scorecard: how its scores become points, if they do.
+        offset: a column of the label party whose numbers are added to scores, and that no weight goes with: an earlier
+            model's score, say. It is on the score's scale. The label party's settings list it under `offsets`.
+        exposure: instead, of counts and amounts: the column that they grow with, whose logarithm is the offset.
     """
 
-    added = JobDescription.added | {"network", "columns", "privacy", "encoding", "start", "scorecard"}
+    added = JobDescription.added | {
+        "network", "columns", "privacy", "encoding", "start", "scorecard", "offset", "exposure",
+    }  # fmt: skip
 
     kind: Literal["training"] = "training"
     model: ModelKind
@@ -258,6 +265,8 @@ class TrainingJob(JobDescription):
     columns: NamedColumns = ()
     start: JobId | None = None
     scorecard: Scorecard | None = None
+    offset: ColumnName | None = None
+    exposure: ColumnName | None = None
 
     @field_validator("training")
     @classmethod
@@ -344,6 +353,20 @@ class TrainingJob(JobDescription):
             raise ValueError("columns are encoded as they were for the model to start at: leave out [encoding] woe")
         return self
 
+    @model_validator(mode="after")
+    def _offset_fits(self) -> Self:
+        if self.offset is None and self.exposure is None:
+            return self
+        what = "offset" if self.exposure is None else "exposure"
+        if self.offset is not None and self.exposure is not None:
+            raise ValueError("write offset, or exposure, whose logarithm is the offset; one of them")
+        if self.model not in (OFFSET_MODELS if what == "offset" else EXPOSURE_MODELS):
+            models = ", ".join(OFFSET_MODELS if what == "offset" else EXPOSURE_MODELS)
+            raise ValueError(f"{what} is not for {self.model} models, but for {models}")
+        if not self.is_blind:
+            raise ValueError(f'{what} needs helper_sees = "nothing": the helper would see scores that it has shifted')
+        return self
+
     def of_fold(self, fold: int | None) -> Self:
         """Return what is trained while this fold is held out, or last, on all rows.
 
@@ -378,6 +401,15 @@ class TrainingJob(JobDescription):
     def holdout_column_of(self, party: str) -> str | None:
         """Return the column of a party that says which rows are held out."""
         return self.evaluation.holdout_column if party == self.label else None
+
+    def offset_of(self, party: str) -> str | None:
+        """Return the column of a party that scores are shifted by."""
+        return (self.offset or self.exposure) if party == self.label else None
+
+    def columns_beside(self, party: str) -> tuple[str, ...]:
+        """List the columns of a party that the job reads, and that are no features."""
+        offset = self.offset_of(party)
+        return tuple(dict.fromkeys([*super().columns_beside(party), *([] if offset is None else [offset])]))
 
     @property
     def scorings(self) -> int:

@@ -62,6 +62,9 @@ class BrokerSettings(TomlModel):
         return self
 
 
+BESIDE = ("holdouts", "offsets")  # settings that list columns which are no features
+
+
 class TableSettings(TablePolicy):
     """Describes one table that jobs may name: a file, or a query of a database.
 
@@ -76,6 +79,7 @@ class TableSettings(TablePolicy):
         columns: the ones to use; by default all but the id and the label.
         exclude: instead of `columns`: the ones not to use.
         holdouts: columns that are not features, by which a job of this label party may hold rows out: dates or flags.
+        offsets: likewise, which a job of this label party may add to scores: offsets, or exposures by their logarithms.
         numeric: columns to take as numbers, whatever they look like.
         categorical: columns to one-hot encode. Of those in neither list the type decides.
         cuts: for some numeric columns where their bins begin, from the second on, rising, whatever a job says of bins.
@@ -99,6 +103,7 @@ class TableSettings(TablePolicy):
     columns: tuple[str, ...] | None = None
     exclude: tuple[str, ...] = ()
     holdouts: tuple[str, ...] = ()
+    offsets: tuple[str, ...] = ()
     numeric: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
     cuts: dict[str, Cuts] = {}
@@ -169,12 +174,18 @@ class TableSettings(TablePolicy):
         return cuts
 
     @model_validator(mode="after")
-    def _holdouts_are_no_features(self) -> Self:
-        columns = {*(self.columns or ()), *self.numeric, *self.cuts, *self.categorical}
-        used = set(self.holdouts) & {self.id, self.label, *columns}
-        if used:
-            raise ValueError(f"{min(filter(None, used))!r} is listed under holdouts, and has another part too")
+    def _what_stands_beside_is_no_feature(self) -> Self:
+        features = {self.id, self.label, *(self.columns or ()), *self.numeric, *self.cuts, *self.categorical}
+        for name in BESIDE:
+            used = set(getattr(self, name)) & features
+            if used:
+                raise ValueError(f"{min(filter(None, used))!r} is listed under {name}, and has another part too")
         return self
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """Columns that are no features, and that a job of this label party may name."""
+        return tuple(dict.fromkeys(column for name in BESIDE for column in getattr(self, name)))
 
 
 class Partner(PartnerPolicy):

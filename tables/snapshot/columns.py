@@ -51,7 +51,7 @@ class ChosenColumns:
         label_kind: whether it is read as a number or as a class.
         positive: of two classes the one that becomes 1, if the settings name it.
         columns: the features in their order.
-        holdouts: columns by which rows may be held out, read as texts.
+        holdouts: columns that are no features, read as texts: rows are held out by them, or scores shifted.
         as_trained: whether a model asks for these columns, and not the settings.
         unlike: how the table differs from the one that the model was trained on, as far as names and types tell.
     """
@@ -189,7 +189,7 @@ def _choose_expected(schema: pa.Schema, id_: str, label: str | None, expected: M
 
 
 def _features(schema: pa.Schema, settings: TableSettings, faults: TableFaults) -> list[str]:
-    held_back = {settings.id, settings.label, *settings.holdouts}
+    held_back = {settings.id, settings.label, *settings.beside}
     features = settings.columns
     if features is None:
         unasked = index_columns(schema) - {*settings.numeric, *settings.cuts, *settings.categorical}

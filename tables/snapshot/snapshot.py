@@ -112,7 +112,8 @@ class Snapshot:
         label: rows finite float64 values, or None where it was not asked for; of classes their places in `classes`.
         classes: the different classes in the table, sorted; none where the label is a number.
         notes: what its owner should know of it; they name columns.
-        holdouts: as texts, null where missing, the columns by which rows may be held out.
+        holdouts: as texts, null where missing, columns that are no features: rows are held out by them, or scores
+            shifted.
     """
 
     def __init__(  # noqa: PLR0917

@@ -42,7 +42,7 @@ class Job(NamedTuple):
     label: int
     x: list[Floats]  # as clipped
     xs: list[Words]
-    y: Floats
+    y: Floats  # or `RowLabels`, in a blind training
     order: Order
     key: bytes = b"k" * 32
 

@@ -199,6 +199,25 @@ def test_settings_of_a_table_are_narrowed_to_the_columns_of_a_job() -> None:
     assert few.cuts == {"a": (1.0,)}
 
 
+def test_columns_that_are_no_features_are_read_where_a_job_names_them() -> None:
+    """And never as features."""
+    whole = TableSettings(path=Path("a.csv"), id="id", holdouts=("day",), offsets=("years",))
+    narrow = narrow_table(whole, None, ("years",))
+    assert (narrow.beside, narrow.exclude) == (("years",), ("day", "years"))
+    with pytest.raises(ValueError, match="listed under offsets"):
+        TableSettings(path=Path("a.csv"), id="id", columns=("years",), offsets=("years",))
+
+
+def test_a_job_shifts_scores_by_a_column_that_the_settings_list() -> None:
+    """Of the label party alone."""
+    asked = announced(BANK, model="poisson", exposure="years", privacy=Privacy())
+    problem = refusal(asked, settings_of(BANK))
+    assert (problem.code, problem.culprit) == ("policy.columns", BANK)
+    assert "offsets under" in problem.reason
+    check_policy(asked, table(offsets=("years",))(settings_of(BANK)), KEYS[BANK])
+    check_policy(asked, settings_of(CARD), KEYS[BANK])
+
+
 # --- through agents
 
 

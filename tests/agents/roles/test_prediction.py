@@ -23,7 +23,7 @@ from tercet.agents.reports.build import Result, report_data
 from tercet.agents.simulation.simulate import Simulation, bit_exact, simulate_job
 from tercet.mpc.arithmetic.fixed import CLIP, Floats, clip_rows, decode, encode_features
 from tercet.mpc.arithmetic.ring import total
-from tercet.schemas.files.job import EarlyStopping, Evaluation, PredictionJob
+from tercet.schemas.files.job import EarlyStopping, Evaluation, PredictionJob, TrainingJob
 from tercet.schemas.messages.kinds import PartialScores, Pseudonyms, Scores
 from tercet.tables.encoding.categorical import CategoricalColumn
 from tests import virtual_time
@@ -370,7 +370,7 @@ def place(company, tmp_path) -> tuple[Sample, Path]:
     return sample, tmp_path / "copy"
 
 
-def predict(sample: Sample, folder: Path, tables: Tables, job: PredictionJob | None = None) -> Simulation:
+def predict(sample: Sample, folder: Path, tables: Tables, job: PredictionJob | TrainingJob | None = None) -> Simulation:
     """An attempt to score tables."""
     settings = settings_of(sample, folder, {})
     for party, table in tables.items():

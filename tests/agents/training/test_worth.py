@@ -16,6 +16,7 @@ from tercet.agents.simulation.exactness import label_party
 from tercet.agents.simulation.simulate import Simulation, summary
 from tercet.agents.training.worth import Constant, shortfall
 from tercet.mpc.functions.links import LINKS
+from tercet.mpc.functions.row_labels import RowLabels
 from tercet.schemas.files.job import EarlyStopping, Evaluation
 from tests import virtual_time
 from tests.agents.world import OUTCOME, Sample, run
@@ -138,7 +139,7 @@ def test_a_class_that_no_training_row_has_is_never_predicted_by_the_constant() -
     """Its score is finite; and the log-loss of one against the rest is that of the shares of the classes."""
     function, rng = LINKS["one-vs-rest"], np.random.default_rng(4)
     training, held_out = (function.centre(rng.integers(0, 3, 300).astype(float), 4) for _ in range(2))
-    constant = Constant.of("one-vs-rest", training, held_out, 1.0)
+    constant = Constant.of(RowLabels(function, training), RowLabels(function, held_out), 1.0)
     assert np.isfinite(function.constant(training.mean(axis=0))).all()
     assert constant.log_loss == pytest.approx(np.log(3), abs=0.02)
     assert constant.held_out == pytest.approx(3 * np.log(3) - 2 * np.log(2), abs=0.02)
