@@ -35,6 +35,8 @@ class TrainingFields(TypedDict, total=False):
     decay: float
     l2: float
     final: float
+    weights: str
+    class_weights: Literal["balanced"] | Mapping[str, float]
     # [network]
     hidden: Sequence[int]
     activation: Activation

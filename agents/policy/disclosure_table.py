@@ -323,6 +323,19 @@ DISCLOSURES: tuple[Group, ...] = (
         ),
     ),
     Group(
+        "`[training] weights` or `class_weights`",
+        lambda case: case.asks(lambda job: job.training.weighs),
+        (
+            Disclosure("nobody", TRAINING, "how often a row counts, beside {label} itself"),
+            Disclosure(
+                "every party",
+                ALWAYS,
+                "names and weights of the label's classes",
+                where=lambda case: case.asks(lambda job: isinstance(job.training.class_weights, tuple)),
+            ),
+        ),
+    ),
+    Group(
         "`[evaluation] loss`",
         lambda case: case.asks(lambda job: job.evaluation.loss),
         (Disclosure("label party", TRAINING, "the mean training loss of each epoch", _ONE_NUMBER),),

@@ -6,7 +6,7 @@ It compares names only, and does not open the table.
 from collections.abc import Iterator
 
 from tercet.agents.core.problems import JobProblem
-from tercet.schemas.files.job import PredictionJob
+from tercet.schemas.files.job import PredictionJob, TrainingJob
 from tercet.schemas.files.settings import Settings, TableSettings
 from tercet.schemas.messages.kinds import Job
 from tercet.tables.core.problem import SHOWN, join_names
@@ -47,7 +47,9 @@ def table_refusals(job: Job, settings: Settings) -> Iterator[JobProblem]:
     if not isinstance(description, PredictionJob):
         yield from _of_columns(job, settings, table, description.columns_of(me))
         yield from _of_holdout(job, settings, table, description.holdout_column_of(me))
-        yield from _of_offset(job, settings, table)
+    if isinstance(description, TrainingJob):
+        yield from _of_numbers(job, settings, table, description.offset_of(me), "offsets", "shift scores")
+        yield from _of_numbers(job, settings, table, description.weights_of(me), "weights", "weigh rows")
 
 
 def narrow_table(table: TableSettings, columns: tuple[str, ...] | None, beside: tuple[str, ...] = ()) -> TableSettings:
@@ -56,7 +58,7 @@ def narrow_table(table: TableSettings, columns: tuple[str, ...] | None, beside: 
     Those `beside` are read too, and are no features: they stand under `holdouts` then, whatever they are for.
     """
     unused = () if table.columns is not None else tuple(dict.fromkeys([*table.exclude, *table.beside]))
-    table = table.model_copy(update={"exclude": unused, "holdouts": beside, "offsets": ()})
+    table = table.model_copy(update={"exclude": unused, "holdouts": beside, "offsets": (), "weights": ()})
     if columns is None:
         return table
     lists = {
@@ -115,15 +117,16 @@ def _of_holdout(job: Job, settings: Settings, table: TableSettings, column: str 
         )
 
 
-def _of_offset(job: Job, settings: Settings, table: TableSettings) -> Iterator[JobProblem]:
-    me, description = settings.party, job.description
-    offset = description.offset_of(me) if isinstance(description, TrainingJob) else None
-    if offset is not None and offset not in table.offsets:
+def _of_numbers(  # noqa: PLR0917
+    job: Job, settings: Settings, table: TableSettings, column: str | None, listed: str, what: str
+) -> Iterator[JobProblem]:
+    me, name = settings.party, job.description.table_of(settings.party)
+    if column is not None and column not in getattr(table, listed):
         yield JobProblem(
             "policy.columns",
             job.submitter,
-            f"{me} lets no job shift scores by column {offset!r} (offsets under "
-            f"[tables.{description.table_of(me)}] at {me}): correct offset or exposure in the job, or ask {me}",
+            f"{me} lets no job {what} by column {column!r} ({listed} under [tables.{name}] at {me}): name another "
+            f"column in the job, or ask {me}",
         )
 
 

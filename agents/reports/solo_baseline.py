@@ -12,6 +12,7 @@ from tercet.agents.roles.own_labels import OwnLabels
 from tercet.agents.session.training_defaults import with_planned_numbers
 from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.mpc.functions.links import LINKS
+from tercet.mpc.functions.row_labels import RowLabels
 from tercet.schemas.files.job import TrainingJob
 
 CENTRED = {"logistic", "one-vs-rest"}  # links whose labels are -1/2 and 1/2, for 0 and 1
@@ -31,16 +32,18 @@ def alone(trained: Trained, labels: OwnLabels) -> dict[str, float]:
     y = labels.centred + (0.5 if job.link in CENTRED else 0.0)
     y = y if LINKS[job.link].classes else y[:, 0]
     best = context.history.best_epoch  # as many epochs as the joint model
-    epochs, offset = None if best is None else best + 1, labels.trained_rows.offset
-    scores = _fit(job, x[~held_out], y[~held_out], epochs, offset).scores(x[held_out])
+    epochs = None if best is None else best + 1
+    scores = _fit(job, x[~held_out], y[~held_out], epochs, labels.trained_rows).scores(x[held_out])
     if not np.isfinite(scores).all():  # the rate fits the joint model, and may be too large for fewer columns
         return {}
     held = labels.evaluated
     return metrics(job.link, context.history.labels, held.to_label(scores), held.offset)
 
 
-def _fit(job: TrainingJob, x: Floats, y: Floats, epochs: int | None, offset: Floats | None) -> baselines.Model:
+def _fit(job: TrainingJob, x: Floats, y: Floats, epochs: int | None, rows: RowLabels) -> baselines.Model:
     if job.network is None:
-        offset = None if offset is None else offset[:, 0]
-        return baselines.sgd(x, y, job.training, link=job.link, epochs=epochs, offset=offset)
+        offset = None if rows.offset is None else rows.offset[:, 0]
+        return baselines.sgd(
+            x, y, job.training, link=job.link, epochs=epochs, offset=offset, weights=rows.weights
+        )  # fmt: skip
     return baseline_network.sgd(x, y, job.training, job.network, epochs=epochs)

@@ -51,7 +51,9 @@ async def own_profile(context: JobContext) -> tuple[Profile | None, list[JobProb
         return None, []
     if isinstance(job, PredictionJob):
         return None, await context.compute(_prediction_problems, context, job) if context.attempt == 1 else []
-    start, unfit = await context.compute(continued_manifest, context, job)
+    start, unfit = None, list[JobProblem]()
+    if isinstance(job, TrainingJob):
+        start, unfit = await context.compute(continued_manifest, context, job)
     if not context.is_label_party and not context.audit.may_judge(job.columns_of(context.me)):
         return None, unfit
     kind, expected = label_kind(job), None if start is None else start.encoding.kinds
@@ -181,12 +183,13 @@ def check_sense(context: JobContext) -> None:
 
 def _request(context: JobContext, job: TrainingJob, profiles: Sequence[Profile]) -> Request:
     """Make a plan request while rows are unknown; "auto" becomes the smallest batch."""
-    training = resolve_defaults(job, 0, (), ()).model_dump()
+    training = resolve_defaults(job, 0, (), ()).of_steps()
     return Request(
         model=job.link,
         rows=training["batch"],
         columns=tuple(profile.columns for profile in profiles),
         **training,
+        weighted=job.weighs_errors,
         accept_narrow=job.accept_narrow,
         scorings=job.scorings,
         label=context.number(job.label),

@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tercet.agents.alignment.aligned_table import AlignedTable
+from tercet.agents.alignment.row_weights import read_row_weights
 from tercet.agents.alignment.table_problems import unfit_label
 from tercet.agents.models.manifest import LabelTerms, ModelPart
 from tercet.agents.roles.exposure_profile import TWO_CLASSES
@@ -115,6 +116,8 @@ class OwnLabels:
         """
         try:
             plan.check_labels(self.plain)
+            if self.link == "poisson" and self.rows.offset is not None:  # weights are in these labels
+                plan.check_labels(self.centred[:, 0])
             if self.rows.offset is not None:
                 plan.check_offsets(self.rows.offset)
         except LabelProblem as problem:
@@ -181,6 +184,9 @@ def fit_labels(
     centred = function.centre(label, 1 if classes is None else len(classes.names))
     rare = [] if classes is None else classes.warnings(label[trained_on])
     rows = RowLabels(function, centred, None if scaled.shift is None else scaled.shift.reshape(-1, 1))
+    counts = read_row_weights(job, own, raw, trained_on)
+    if counts is not None:
+        rows = rows.weighed(counts, trained_on)
     return OwnLabels(
         link, raw, label, rows, held_out, scaled.scaling, scaled.unit, classes, offset, added, (*rare, *warnings)
     )

@@ -182,7 +182,8 @@ def _plan(
         checked=job.privacy.checked if job.is_blind else 0.0,
         blind=series_of_job(job),
         network=None if job.network is None else Network(job.network.hidden, job.network.activation),
-        **training.model_dump(),
+        weighted=job.weighs_errors,
+        **training.of_steps(),
     )
     try:
         plan = make_plan(request)

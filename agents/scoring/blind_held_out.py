@@ -78,7 +78,7 @@ class HeldOutParty:
         forward = BlindForward(
             context.number(context.me), plan, rows, order=self._order, helper_masks=masks, stores=stores
         )
-        store = mapped_rows(context, "held-out-labels", self._rows, plan.outputs)
+        store = mapped_rows(context, "held-out-labels", self._rows, plan.loss_columns)
         bits = plan.loss_bits_of(self._rows)
         self._party = BlindHeldOut(
             forward, context.number(context.label), bits, labels, store=store, helper_masks=masks
@@ -103,7 +103,7 @@ class HeldOutDealer:
         self._context, self._rows, self._order = context, rows, _order(context, rows)
         names = dict(enumerate(context.description.data_parties))
         self._stores = row_stores(context, "held-out", names, rows)
-        self._labels = mapped_rows(context, "held-out-labels", rows, context.plan.outputs)
+        self._labels = mapped_rows(context, "held-out-labels", rows, context.plan.loss_columns)
         self._first = FirstUse(rows)
 
     async def deal(self, epoch: int, done: int) -> None:

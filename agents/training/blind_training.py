@@ -95,7 +95,7 @@ def blind_party(
     shares, loss = earlier.shares or first_shares(me, plan, draw), None
     if context.description.evaluation.loss:
         sums = EpochSums(plan.steps_per_epoch, context.first_step, earlier.loss)
-        store = lasting_rows(context, "labels", plan.request.rows, plan.outputs)
+        store = lasting_rows(context, "labels", plan.request.rows, plan.loss_columns)
         loss = BlindLoss(
             forward, label, plan.loss_bits, labels, store=store, helper_masks=masks, row_masks=own_masks, sums=sums
         )
@@ -282,7 +282,7 @@ class BlindHelperTraining:
         context, plan, rows = self._context, self._plan, self._plan.request.rows
         stores, labels = row_stores(context, "training", self._names, rows, checks=plan.request.checks), None
         if context.description.evaluation.loss:
-            labels = mapped_rows(context, "training-labels", rows, plan.outputs)
+            labels = mapped_rows(context, "training-labels", rows, plan.loss_columns)
         helper = BlindHelper(
             plan, context.number(context.label), context.data_party_masks(), order=self._order, stores=stores,
             labels=labels, row_masks=masks, first=context.first_step,

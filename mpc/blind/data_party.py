@@ -11,7 +11,7 @@ The label party takes its labels off its own share of e, so that they never leav
     w_ii -= X_i^T (o - r_i) + sum_j g_ij,  w_ij -= -E_i^T r_j + r_ij
 
 where r is the sum of a word of each data party, and the helper deals g_ij. Shares of the other parties' blocks need
-nothing of what is opened, and run ahead.
+nothing of what is opened, and run ahead. Where rows have weights, e is weighed before it is opened (`weighted`).
 
 In a network o is of layer 0: `layers` says how the scores' error is passed back to it.
 """
@@ -28,6 +28,7 @@ from tercet.mpc.blind.layers import NO_OFFSET, BlindLayers
 from tercet.mpc.blind.loss import BlindLoss
 from tercet.mpc.blind.sent_rows import SentRows
 from tercet.mpc.blind.start import AnyShares, from_layers, to_layers
+from tercet.mpc.blind.weighted import WeightedErrors
 from tercet.mpc.functions.row_labels import AnyLabels, RowLabels
 from tercet.mpc.interface.script import Await, Script, Signal
 from tercet.mpc.linear.algebra import zero_share
@@ -81,6 +82,7 @@ class BlindParty:
         if y is not None and y.shape != (self._plan.request.rows, self._plan.outputs):
             raise ShapeProblem(f"labels: expected {(self._plan.request.rows, self._plan.outputs)}, got {y.shape}")
         self._zero_masks, self.loss, self.layout = zero_masks, loss, forward.layout
+        self._weighted = WeightedErrors(forward, label, self._y) if self._plan.factor_bits else None
         self._layers, start = BlindLayers(forward), to_layers(shares)
         self._done, self._own, self._upper, self._biases = start.step, start.own, start.upper, start.biases
         # By step: these run ahead of the updates, and a step's stay until its update.
@@ -167,8 +169,9 @@ class BlindParty:
             raise OutOfTurn(f"the step before {step.index} is not done")
         later, self._opening = self._take_weights(step), step.index
         offset = self._offset(step, state.batch)
-        yield from self._layers.run_forward(step, state.batch, self._shares(), weights, offset, later)
-        opened = yield from self._forward.open("error opening", 0, self._error_share(step, state.batch))
+        beside = () if self._weighted is None else self._weighted.opening(step, state.batch)
+        yield from self._layers.run_forward(step, state.batch, self._shares(), weights, offset, later, beside)
+        opened = yield from self._forward.open("error opening", 0, (yield from self._error_share(step, state.batch)))
         if self.loss is not None:
             yield from self.loss.add_batch(step, state.batch, state.loss)
         back = yield from self._layers.run_back(step, state.batch, opened, self._upper, self._biases)
@@ -191,12 +194,15 @@ class BlindParty:
         shift = None if self._y is None else self._y[batch.rows].shift
         return NO_OFFSET if shift is None else encode(shift / step.alpha, self._plan.fz)
 
-    def _error_share(self, step: Step, batch: Batch) -> Words:
+    def _error_share(self, step: Step, batch: Batch) -> Script[Words]:
         """Compute this party's share of e + r, (rows, outputs), F fractional bits."""
         phi = batch.output.numbers.series.phi
-        share: Words = batch.output.shares([(phi, 1.0)])[0] + self._forward.mask("r", self.layout.output, step)
+        share: Words = batch.output.shares([(phi, 1.0)])[0]
+        if self._weighted is not None:
+            share = yield from self._weighted.weigh(step, batch, share)
+        share = share + self._forward.mask("r", self.layout.output, step)
         if self._y is not None:
-            share += encode(step.scale * (phi.constant - self._y[batch.rows].target), self._plan.f)
+            share += encode(step.scale * self._y[batch.rows].known_error(phi.constant), self._plan.f)
         return share
 
     def _update(self, step: Step, state: _Training, opened: Words) -> None:

@@ -30,7 +30,7 @@ class BlindHeldOut:
         label: The label party's index.
         bits: With which no sum over these rows can wrap.
         y: At the label party the centred labels, (rows, outputs), with offsets if there are any; elsewhere None.
-        store: Elsewhere for masked labels, (rows, outputs).
+        store: Elsewhere for masked labels, (rows, `Plan.loss_columns`).
         helper_masks: As `forward` has them.
     """
 

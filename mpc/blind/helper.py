@@ -39,7 +39,7 @@ class BlindHelper:
         masks: Shared with each data party, by its index.
         order: Of the rows, which everybody knows.
         stores: For masks on each data party's rows, (rows, its columns and check columns).
-        labels: For U_y, (rows, outputs), where a loss is opened.
+        labels: For U_y, (rows, `Plan.loss_columns`), where a loss is opened.
         row_masks: Of U and U_y, where other masks than `masks` hide rows.
         first_use: Of the rows; None: no row was used yet.
         first: The first step of this attempt.
@@ -112,5 +112,5 @@ class BlindHelper:
             block = len(new), self._plan.columns[i]
             store.write_rows(places, input_masks(self._row_masks[i], step, i, block, self._checks))
         if self._labels is not None:
-            label, shape = self._label, (len(new), self._plan.outputs)
+            label, shape = self._label, (len(new), self._plan.loss_columns)
             self._labels.write_rows(places, self._row_masks[label]("U_y", label, label, step, shape))

@@ -60,6 +60,7 @@ class BlindLayers:
         weights: Mapping[int, Words],
         offset: Words | np.uint64 = NO_OFFSET,
         later: Mapping[int, Later] = NOTHING_LATER,
+        beside: Along = (),
     ) -> Script[None]:
         """Pass from columns to opened scores.
 
@@ -70,11 +71,12 @@ class BlindLayers:
             weights: The other parties' shares of this party's block, under masks.
             offset: The label party's term of every score; of a model without hidden layers.
             later: What goes with the first opening.
+            beside: Likewise, of this step.
         """
         forward = self._forward
         share = forward.score_share(batch, shares.own, weights) + forward.column(step, shares.biases[0]) + offset
         along = self._weight_opening(step, shares.upper)
-        yield from forward.open_angles(step, batch, 0, share, along=along, later=later)
+        yield from forward.open_angles(step, batch, 0, share, along=(*along, *beside), later=later)
         if along:
             along = yield from self._narrow_opening(step, batch, along)
         for k in self._layout.hidden:

@@ -11,6 +11,9 @@ the first time, as E_y = y' - U_y. With shares z'_j of the score and masks n_j a
     L's share += g - y'^T (z'_L + sum_j D_j) + sum label_part,   j's share -= E_y^T n_j + q_j
 
 and each party's share of the cumulant's sum on top. Products are summed over rows and outputs.
+
+Where rows have weights A, y' has columns A y and beside them -A, and z' has the cumulants beside the scores. So the
+cumulants are multiplied likewise, and nothing is on top.
 """
 
 from collections.abc import Mapping
@@ -38,7 +41,7 @@ class BlindLoss:
         label: The label party's index.
         bits: With which no sum over an epoch's rows can wrap.
         y: At the label party the centred labels, (rows, outputs); elsewhere None.
-        store: Elsewhere for E_y, (rows, outputs).
+        store: Elsewhere for E_y, (rows, `Plan.loss_columns`).
         helper_masks: As the forward passes have them.
         row_masks: Likewise, of U_y.
         sums: For this party's share.
@@ -60,7 +63,7 @@ class BlindLoss:
         self._forward, self._label, self._bits = forward, label, bits
         self._y = None if y is None else RowLabels.of(forward.plan.link, y)
         self._store, self._masks, self._sums = store, helper_masks, sums
-        self._series, self._link = series_of(forward.plan), forward.plan.link
+        self._series = series_of(forward.plan)
 
     @property
     def dealt(self) -> int:
@@ -77,13 +80,13 @@ class BlindLoss:
         """Return E_y of new rows: those that the label party sends, or has sent."""
         if self._y is None:
             return self._store.read_rows(batch.new_places)
-        labels, shape = self._labels(batch.new), (len(batch.new), self._forward.plan.outputs)
+        labels, shape = self._labels(batch.new), (len(batch.new), self._forward.plan.loss_columns)
         return labels - self._row_masks("U_y", self._label, self._label, step, shape)
 
     def receive_labels(self, batch: Batch) -> Script[None]:
         """Keep E_y of new rows, at all but the label party."""
         if self._y is None and len(batch.new):
-            shape = (len(batch.new), self._forward.plan.outputs)
+            shape = (len(batch.new), self._forward.plan.loss_columns)
             words = received_words((yield Receive("loss labels", 0, {self._label: shape})))[self._label]
             self._store.write_rows(
                 batch.new_places, expect(words, shape, "the label party's masked labels for the loss")
@@ -94,9 +97,7 @@ class BlindLoss:
 
         `dealt` is g at the label party.
         """
-        bits, forward = self._bits, self._forward
-        score = batch.output.unscaled(self._series.score_terms, bits.score)
-        share = sum_along(batch.output.unscaled(self._series.second, bits.total))
+        forward, (score, share) = self._forward, self._evaluate(batch)
         if self._y is None:
             yield Send("masked scores", 0, (self._label,), score - self._mask("N", step, score.shape))
             n, q = self._mask("N", step, score.shape), self._mask("Q", step, (1, 1))
@@ -106,13 +107,32 @@ class BlindLoss:
         theirs = received_words((yield Receive("masked scores", 0, due)))
         self._sums.add(step, share + dealt + self._own_part(step, batch, total([score, *theirs.values()])))
 
+    def _evaluate(self, batch: Batch) -> tuple[Words, Words]:
+        """Compute this party's share of z', and of the sum of cumulants.
+
+        The latter, (1, 1), is 0 where they are weighed: then z' has them.
+        """
+        bits, output, series = self._bits, batch.output, self._series
+        score = output.unscaled(series.score_terms, bits.score)
+        if not self._weighs:
+            return score, sum_along(output.unscaled(series.second, bits.total))
+        return np.hstack([score, output.unscaled(series.second, bits.score)]), np.zeros((1, 1), np.uint64)
+
+    @property
+    def _weighs(self) -> bool:
+        return self._forward.plan.factor_bits > 0
+
     def _own_part(self, step: Step, batch: Batch, score: Words) -> Words:
         """Compute what the label party's labels add, and the constants of series."""
-        bits, outputs = self._bits, self._forward.plan.outputs
+        bits, outputs, series = self._bits, self._forward.plan.outputs, self._series
+        assert self._y is not None
         labels = self._labels(batch.rows)
-        score = score + encode(np.full((1, 1), self._series.score_terms.constant), bits.score)
-        alone = encode(self._link.label_part(decode(labels, bits.label)), bits.total)
-        constant = encode(np.full((1, 1), self._series.second.constant), bits.total) * np.uint64(step.rows * outputs)
+        constants = [series.score_terms.constant] * outputs
+        constant = encode(np.full((1, 1), series.second.constant), bits.total) * np.uint64(step.rows * outputs)
+        if self._weighs:
+            constants, constant = [*constants, *[series.second.constant] * outputs], np.zeros((1, 1), np.uint64)
+        score = score + encode(np.array([constants]), bits.score)
+        alone = encode(self._y[batch.rows].known_loss(decode(labels, bits.label)), bits.total)
         return sum_along(alone) + constant - sum_along(labels * score)
 
     def share(self, epoch: int) -> Words:
@@ -130,7 +150,7 @@ class BlindLoss:
 
     def _labels(self, rows: np.ndarray) -> Words:
         assert self._y is not None
-        return encode(self._y[rows].target, self._bits.label)
+        return encode(self._y[rows].loss_factors(), self._bits.label)
 
     def _mask(self, name: str, step: Step, shape: tuple[int, ...]) -> Words:
         return self._masks(name, self._label, self._forward.me, step, (shape[0], shape[1]))

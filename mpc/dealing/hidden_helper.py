@@ -88,6 +88,16 @@ def deal_angles(layout: BlindLayout, step: Step, k: int, t: Words) -> Words:
     return dealt_words(t, numbers.series, numbers.bits.dealt)
 
 
+def deal_weighted(layout: BlindLayout, masks: Mapping[int, Masks], step: Step, label: int) -> Words:
+    """Compute the product of masks on rows' weights and on their errors.
+
+    (rows, outputs). The first is the label party's, of one column; the others are of all other data parties.
+    """
+    shape, name = (step.rows, layout.widths[-1]), layer_name("unweighted", layout.output)
+    weight = masks[label](layer_name("row weight", layout.output), label, label, step, (step.rows, 1))
+    return weight * total(of(name, j, j, step, shape) for j, of in masks.items() if j != label)
+
+
 def mask_sums(layout: BlindLayout, masks: Mapping[int, Masks]) -> MaskSums:
     """Add up the data parties' words of masks; `masks` are each one's, by its index."""
 
@@ -115,4 +125,6 @@ def bundle_words(
     values = {("angles", k): deal_angles(layout, step, k, mask("t", k, step)) for k in range(layout.turns)}
     for k in layout.hidden:
         values |= deal_hidden(layout, step, k, mask, plan, trains=trains)
+    if trains and plan.factor_bits:
+        values["weighted", layout.output] = deal_weighted(layout, masks, step, plan.request.label)
     return explicit_words(layout.dealt(step.rows, trains=trains), values, masks, step, turn)

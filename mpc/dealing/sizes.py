@@ -35,6 +35,10 @@ class BlindNumbers(NetworkForward, Protocol):
         """Fractional bits of errors, F."""
 
     @property
+    def factor_bits(self) -> int:
+        """Fractional bits of rows' weights; 0 where errors are not weighed."""
+
+    @property
     def hidden_bits(self) -> int:
         """Fractional bits of hidden activations and slopes, P."""
 
@@ -53,7 +57,10 @@ class LayerNumbers(NamedTuple):
 
     @property
     def total(self) -> int:
-        """Fractional bits of a function: F of the output, P of hidden layers."""
+        """Fractional bits of a function.
+
+        F of the output, less those of rows' weights, and P of hidden layers.
+        """
         return self.bits.dealt + self.bits.public
 
 
@@ -107,7 +114,7 @@ class BlindLayout:
 
     def _make_numbers(self, k: int, scale: float, least: float, alpha: float) -> LayerNumbers:
         series, plan = self.series(k), self._plan
-        total = plan.f if k == self.output else plan.hidden_bits
+        total = plan.f - plan.factor_bits if k == self.output else plan.hidden_bits
         unit = angle_unit(alpha, plan.fz, series.period)
         return LayerNumbers(series, unit, scale, step_bits(least, total, relative_norm(series)))
 
@@ -122,6 +129,8 @@ class BlindLayout:
             entries += [Entry(name, k, self.upper(k)) for name in names]
             entries.append(Entry("product", k, (rows, self.widths[k + 1])))
             entries += [Entry(name, k, (rows, self.widths[k])) for name in TRUNCATIONS if trains]
+        if trains and self._plan.factor_bits:
+            entries.append(Entry("weighted", self.output, (rows, self.widths[-1])))
         return tuple(entries)
 
     def narrowing(self) -> tuple[Entry, ...]:

@@ -111,11 +111,16 @@ class Link:
         """
         return self.loss(np.broadcast_to(self.constant(of.mean(axis=0)), y.shape), y) / len(y)
 
-    def loss(self, z: Floats, y: Floats) -> float:
-        """Sum the loss of scores and centred labels over rows."""
+    def losses(self, z: Floats, y: Floats) -> Floats:
+        """Compute the loss of each row, (rows, 1), from scores and centred labels."""
         r = self.shifted(z, y)
         products = (self.target(y) * r).sum(axis=1, keepdims=True)
-        return float((self.cumulant(r) - products + self.label_part(y)).sum())
+        losses: Floats = self.cumulant(r) - products + self.label_part(y)
+        return losses
+
+    def loss(self, z: Floats, y: Floats) -> float:
+        """Sum the loss of scores and centred labels over rows."""
+        return float(self.losses(z, y).sum())
 
 
 # Parts of links

@@ -21,6 +21,7 @@ from tercet.mpc.functions.series import SERIES, Series, series_name
 
 GOOD_BITS = 20  # of cos and public numbers together, beyond the size of c
 LEAST_BITS = 16
+LEAST_WEIGHTED_BITS = 12  # of errors before they are weighed, whose roundings cancel over rows
 MOST_NARROW_BITS, LEAST_NARROW_BITS = 24, 20  # of upper weights where activations are multiplied by them
 UPPER_RANGE = 8  # bits of an upper weight's word before its point, the sign with them
 SPARE_TURNS = 2  # bits of a pre-activation's word beyond the period: scores out of the series are still told right

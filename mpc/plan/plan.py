@@ -20,6 +20,7 @@ from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.functions.hidden import HIDDEN
 from tercet.mpc.functions.labels import refuse_labels
 from tercet.mpc.functions.links import LINKS, Link
+from tercet.mpc.functions.row_labels import FACTOR_BITS
 from tercet.mpc.functions.series import series_for
 from tercet.mpc.plan.architecture import Network
 from tercet.mpc.plan.blind import Blind, narrow_bits
@@ -82,6 +83,7 @@ class Request:
     network: Network | None = None  # None for a model without hidden layers
     blind: Blind | None = None  # how activations are evaluated without the helper; None where it computes them
     checks: int = 0  # projections by which data parties check what the helper deals; see `checks`
+    weighted: bool = False  # whether rows' errors are multiplied by weights that the label party alone has
     checked: float = 0.0  # part of what the helper deals that is opened and compared, where it sees no score
     bits: tuple[float, ...] = ()  # collision entropy of each data party's rows; unknown, each column counts as one
     record_bits: tuple[float, ...] = ()  # what there is to learn of a row of each; likewise
@@ -185,6 +187,19 @@ class Plan:
         return self.hidden_bits + self.f if self.is_blind else self.fw
 
     @property
+    def factor_bits(self) -> int:
+        """Fractional bits of rows' weights, which errors lack before they are weighed.
+
+        0 where there are none.
+        """
+        return FACTOR_BITS if self.request.weighted else 0
+
+    @property
+    def loss_columns(self) -> int:
+        """Columns of what scores, and cumulants of weighed rows, are multiplied by in a loss."""
+        return self.outputs * (2 if self.request.weighted else 1)
+
+    @property
     def columns(self) -> tuple[int, ...]:
         """Encoded columns of each data party, in party order."""
         return self.request.columns
@@ -269,6 +284,7 @@ class Plan:
         most += float(np.abs(link.target(label)).sum()) * max(-low, high)
         free_bits = 61 - ceil_log2(rows * most)
         bits = min(link.label_bits, MOST_BLIND_LABEL_BITS if self.is_blind else free_bits // 2)
+        bits = MOST_BLIND_LABEL_BITS if self.request.weighted else bits
         return LossBits(min(MOST_BLIND_SCORE_BITS if self.is_blind else MOST_SCORE_BITS, free_bits - bits), bits)
 
     @property
@@ -358,6 +374,8 @@ class Plan:
         plain["request"] |= {name: list(plain["request"][name]) for name in ("columns", "bits", "record_bits")}
         if self.request.begin is None:  # so that a plan has the digest that it had before a training could go on
             del plain["request"]["begin"]
+        if not self.request.weighted:  # so that it has the digest that it had before there were weights
+            del plain["request"]["weighted"]
         if not self.is_blind:  # so that the plan has the digest that it had before there was another mode
             del plain["request"]["blind"], plain["request"]["checked"], plain["least_scale"]
         if self.request.network is not None:

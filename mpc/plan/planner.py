@@ -15,11 +15,13 @@ from typing import NamedTuple, get_args
 
 from tercet.mpc.arithmetic.fixed import CLIP, ceil_log2
 from tercet.mpc.functions.links import FAR_SCORE, LINKS
+from tercet.mpc.functions.row_labels import FACTOR_BITS
 from tercet.mpc.functions.series import Series, series_for
 from tercet.mpc.plan.blind import (
     ALPHA_BITS,
     GOOD_BITS,
     LEAST_BITS,
+    LEAST_WEIGHTED_BITS,
     SPARE_TURNS,
     Blind,
     most_score_bits,
@@ -104,10 +106,11 @@ def _fit_blind_plan(
     most = 64 - (period.bit_length() - 1) - (ALPHA_BITS if request.shrinks else SPARE_TURNS)
     fzs = {fx: min(most, most_score_bits(fx) if hidden else most) for fx in range(MOST_FX, LEAST_FX - 1, -1)}
     least = course.least_rate / max(sizes)
-    bits = {fx: significant_bits(least, fz - 2 * fx) for fx, fz in fzs.items()}
+    factor, least_bits = (FACTOR_BITS, LEAST_WEIGHTED_BITS) if request.weighted else (0, LEAST_BITS)
+    bits = {fx: significant_bits(least, fz - 2 * fx - factor) for fx, fz in fzs.items()}
     good = (fx for fx in bits if bits[fx] >= GOOD_BITS and fzs[fx] - fx >= request.least_fw)
     fx = next(good, LEAST_FX)
-    if bits[fx] < LEAST_BITS:
+    if bits[fx] < least_bits:
         raise PlanRefused(
             f"the smallest learning rate, {course.least_rate:.3g}, is so small for the batch that errors would have "
             f"only {bits[fx]} bits",
@@ -351,11 +354,16 @@ def _outputs_checks(request: Request) -> tuple[Check, ...]:
 
 
 def _network_checks(request: Request) -> tuple[Check, ...]:
-    """List the conditions of a network: it can be trained, and its link has no offset."""
+    """List the conditions of a network: it can be trained, and its link has no offset.
+
+    Another one is that data parties weigh what they evaluate.
+    """
     if request.network is None:
-        return ()
+        return ((request.blind is not None or not request.weighted, "the helper weighs no errors",
+                 'leave weights out, or use helper_sees = "nothing"'),)  # fmt: skip
     link = LINKS.get(request.model)
     return (
+        (not request.weighted, "a network's errors are not weighed", "leave weights out"),
         (link is None or link.offset is None, f'a network has no output "{request.model}"',
          'use output = "poisson" or "linear"'),
         *architecture(request.network, request.batch),

@@ -39,7 +39,8 @@ class Masks(Protocol):
 
     "U" (i, i), "m_y" (label, label), "V", "M" and "R" (i, j) of a data party j and the helper; "U*", "M*" and "R*" of
     its checks; "zero" (i, j), i < j, of two data parties, by itself or `name_once` for each digest of theirs. For a
-    loss "U_y" (label, label), "N" and "Q" (label, j) of j and the helper. Training, loss, validation, held-out loss and
+    loss "U_y" (label, label), "N" and "Q" (label, j) of j and the helper. For weights of rows "row weight" of the label
+    party, and "unweighted" (j, j) of all others. Training, loss, validation, held-out loss and
     prediction each have masks of their own, which the caller chooses.
     """
 

@@ -69,7 +69,8 @@ class BlindRun(NamedTuple):
         plan, blind, network = self.plan, self.plan.request.blind, self.plan.network
         assert blind is not None
         if k == self.layers:
-            series, total = series_for(plan.request.model, blind.reach, blind.terms), plan.f
+            series = series_for(plan.request.model, blind.reach, blind.terms)
+            total = plan.f - plan.factor_bits
             least = step.least
         else:
             assert network is not None
@@ -184,7 +185,9 @@ def _walk(run: BlindRun, stop: int | None) -> Iterator[_StepRecord]:
             forward = forward._replace(z=forward.z + encode(labels.shift / step.alpha, plan.fz))
         phi = numbers.series.phi
         error = _series(run, run.layers, phi, step, forward.z, public=numbers.public, scale=step.scale)
-        error = error + encode(step.scale * (phi.constant - labels.target), plan.f)
+        if labels.weights is not None:
+            error = encode(labels.weights, plan.factor_bits) * error
+        error = error + encode(step.scale * labels.known_error(phi.constant), plan.f)
         weights = _after(run, weights, step, rows, forward=forward, error=error)
         yield _StepRecord(step, rows, forward.z, weights)
 
@@ -252,13 +255,15 @@ def _series(run: BlindRun, k: int, terms: Terms, step: Step, z: Words, *, public
 
 def _loss(run: BlindRun, record: _StepRecord) -> Words:
     """Sum a batch's loss, (1, 1)."""
-    bits, link, step, k = run.plan.loss_bits, run.plan.link, record.step, run.layers
+    bits, step, k, rows = run.plan.loss_bits, record.step, run.layers, run.labels[record.rows]
     numbers = run.numbers(k, step)
     series, dealt = numbers.series, numbers.dealt
-    labels = encode(run.labels[record.rows].target, bits.label)
+    factors, cumulants = encode(rows.loss_factors(), bits.label), bits.total if rows.weights is None else bits.score
     score = _series(run, k, series.score_terms, step, record.z, public=bits.score - dealt)
     score = score + encode(np.full((1, 1), series.score_terms.constant), bits.score)
-    cumulant = _series(run, k, series.second, step, record.z, public=bits.total - dealt)
-    cumulant = cumulant + encode(np.full((1, 1), series.second.constant), bits.total)
-    alone = encode(link.label_part(decode(labels, bits.label)), bits.total)
-    return sum_along(cumulant) + sum_along(alone) - sum_along(labels * score)
+    cumulant = _series(run, k, series.second, step, record.z, public=cumulants - dealt)
+    cumulant = cumulant + encode(np.full((1, 1), series.second.constant), cumulants)
+    alone = encode(rows.known_loss(decode(factors, bits.label)), bits.total)
+    if rows.weights is not None:
+        return sum_along(alone) - sum_along(factors * np.hstack([score, cumulant]))
+    return sum_along(cumulant) + sum_along(alone) - sum_along(factors * score)

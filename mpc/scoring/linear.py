@@ -85,6 +85,11 @@ class Numbers:
         return 2 * self.fx + self.f
 
     @property
+    def factor_bits(self) -> int:
+        """None: what is scored is not weighed."""
+        return 0
+
+    @property
     def hidden_bits(self) -> int:
         """Fractional bits of hidden activations, where the helper sees none."""
         return self.fz - narrow_bits(self.fx, self.f)

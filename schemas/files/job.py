@@ -76,9 +76,13 @@ class Training(OmitUnset):
         schedule: how the rate falls; "linear" is the default where the rate is "auto", else "constant".
         decay: of "inverse-time" and "exponential", for each step.
         final: of "linear": what is left of the rate at the last step.
+        weights: a column of the label party: how often a row counts in loss and model. Its settings list it under
+            `weights`.
+        class_weights: of logistic and one-vs-rest models: how often rows of each class count, by its name; "balanced":
+            so that all classes count as much.
     """
 
-    added = frozenset({"final"})
+    added = frozenset({"final", "weights", "class_weights"})
 
     epochs: int = Field(default=30, ge=1, le=100_000)
     batch: Either[Annotated[int, Field(ge=1, le=2**24)]] = "auto"
@@ -87,6 +91,17 @@ class Training(OmitUnset):
     decay: float = Field(default=0.0, ge=0)
     l2: float = Field(default=0.0, ge=0, lt=1)
     final: float = Field(default=0.1, gt=0, le=1)
+    weights: ColumnName | None = None
+    class_weights: Literal["balanced"] | tuple[tuple[ColumnName, Annotated[float, Field(gt=0)]], ...] | None = None
+
+    def of_steps(self) -> dict[str, Any]:
+        """Return everything that says how long and how fast to train, as plain values."""
+        return self.model_dump(exclude={"weights", "class_weights"})
+
+    @property
+    def weighs(self) -> bool:
+        """Tell whether rows count differently."""
+        return self.weights is not None or self.class_weights is not None
 
     @model_validator(mode="before")
     @classmethod
@@ -135,6 +150,7 @@ class Privacy(OmitUnset):
 ModelKind = Literal["logistic", "linear", "softmax", "one-vs-rest", "poisson", "gamma", "mlp"]
 BLIND_MODELS = frozenset({"logistic", "linear", "one-vs-rest", "poisson", "gamma"})  # whose activation has a series
 OFFSET_MODELS = ("logistic", "linear", "poisson", "gamma")  # with one score, to which a number can be added
+CLASS_WEIGHT_MODELS = ("logistic", "one-vs-rest")
 EXPOSURE_MODELS = ("poisson", "gamma")  # whose score is a logarithm
 BLIND_ONLY = "one-vs-rest"  # of which helpers compute no activation
 BLIND_HIDDEN = frozenset({"tanh", "sigmoid", "gelu", "silu", "softplus"})  # likewise of hidden layers
@@ -367,6 +383,25 @@ class TrainingJob(JobDescription):
             raise ValueError(f'{what} needs helper_sees = "nothing": the helper would see scores that it has shifted')
         return self
 
+    @model_validator(mode="after")
+    def _weights_fit(self) -> Self:
+        training = self.training
+        if training.class_weights is not None and self.link not in CLASS_WEIGHT_MODELS:
+            raise ValueError(f"class_weights are not for {self.link} models, but for {', '.join(CLASS_WEIGHT_MODELS)}")
+        if training.weighs and self.network is not None:
+            raise ValueError("weights are for models without hidden layers: leave weights and class_weights out")
+        if training.weighs and not self.is_blind:
+            raise ValueError('weights need helper_sees = "nothing": leave them out, or helper_sees and softmax')
+        return self
+
+    @property
+    def weighs_errors(self) -> bool:
+        """Tell whether errors are multiplied by weights.
+
+        Those of Poisson models are in labels and scores instead.
+        """
+        return self.training.weighs and self.link != "poisson"
+
     def of_fold(self, fold: int | None) -> Self:
         """Return what is trained while this fold is held out, or last, on all rows.
 
@@ -406,10 +441,14 @@ class TrainingJob(JobDescription):
         """Return the column of a party that scores are shifted by."""
         return (self.offset or self.exposure) if party == self.label else None
 
+    def weights_of(self, party: str) -> str | None:
+        """Return the column of a party by which its rows count."""
+        return self.training.weights if party == self.label else None
+
     def columns_beside(self, party: str) -> tuple[str, ...]:
         """List the columns of a party that the job reads, and that are no features."""
-        offset = self.offset_of(party)
-        return tuple(dict.fromkeys([*super().columns_beside(party), *([] if offset is None else [offset])]))
+        found = (*super().columns_beside(party), self.offset_of(party), self.weights_of(party))
+        return tuple(dict.fromkeys(column for column in found if column is not None))
 
     @property
     def scorings(self) -> int:
@@ -473,6 +512,9 @@ def parse_job(written: Mapping[str, Any], place: Path | str) -> AnyJob:
         content["tables"] = tuple(tables.items())
     if isinstance(network, dict) and isinstance(network.get("hidden"), list):
         content["network"] = network | {"hidden": tuple(network["hidden"])}
+    training = content.get("training")
+    if isinstance(training, dict) and isinstance(training.get("class_weights"), dict):
+        content["training"] = training | {"class_weights": tuple(sorted(training["class_weights"].items()))}
     if isinstance(content.get("columns"), dict):
         content["columns"] = tuple((party, _listed(names)) for party, names in content["columns"].items())
     try:

@@ -62,7 +62,7 @@ class BrokerSettings(TomlModel):
         return self
 
 
-BESIDE = ("holdouts", "offsets")  # settings that list columns which are no features
+BESIDE = ("holdouts", "offsets", "weights")  # settings that list columns which are no features
 
 
 class TableSettings(TablePolicy):
@@ -79,6 +79,7 @@ class TableSettings(TablePolicy):
         columns: the ones to use; by default all but the id and the label.
         exclude: instead of `columns`: the ones not to use.
         holdouts: columns that are not features, by which a job of this label party may hold rows out: dates or flags.
+        weights: likewise, by which a job of this label party may weigh rows.
         offsets: likewise, which a job of this label party may add to scores: offsets, or exposures by their logarithms.
         numeric: columns to take as numbers, whatever they look like.
         categorical: columns to one-hot encode. Of those in neither list the type decides.
@@ -104,6 +105,7 @@ class TableSettings(TablePolicy):
     exclude: tuple[str, ...] = ()
     holdouts: tuple[str, ...] = ()
     offsets: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
     numeric: tuple[str, ...] = ()
     categorical: tuple[str, ...] = ()
     cuts: dict[str, Cuts] = {}

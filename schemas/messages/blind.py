@@ -69,6 +69,30 @@ class OutputErrorOpening(Message):
     words: RingTensor  # (batch, outputs or units), F fractional bits
 
 
+class MaskedRowWeights(Message):
+    """Carries the weights of a batch's rows minus a mask, to every other data party.
+
+    The label party sends it. Uniform. It travels with a score opening.
+    """
+
+    kind = "masked row weights"
+    round = Round.OPENINGS
+    item = "row-weights"
+    words: RingTensor  # (batch, 1)
+
+
+class MaskedErrors(Message):
+    """Carries a share of a batch's errors minus a mask to the label party, which weighs them.
+
+    Uniform.
+    """
+
+    kind = "masked errors"
+    round = Round.OPENINGS
+    item = "unweighted-errors"
+    words: RingTensor  # (batch, outputs), F fractional bits less those of weights
+
+
 class CheckRows(Message):
     """Carries random combinations of the sender's rows in some batches, under masks.
 

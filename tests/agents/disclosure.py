@@ -68,10 +68,12 @@ from tercet.schemas.messages.kinds import (
     LossTerms,
     MaskedActivation,
     MaskedError,
+    MaskedErrors,
     MaskedInputs,
     MaskedLabels,
     MaskedLossLabels,
     MaskedLossScores,
+    MaskedRowWeights,
     MaskedScores,
     MaskedWeights,
     MaskOpenings,
@@ -242,6 +244,8 @@ WHO: dict[type[Message], set[tuple[str, str]]] = {
     StepsDone: {("label", "helper")},
     RowMaskKey: TO_HELPER,  # which shares the masks that are made of it with its sender
     SentRowDigests: DATA,  # where an attempt goes on
+    MaskedRowWeights: {("label", "other")},
+    MaskedErrors: TO_LABEL,
     MaskedLossScores: TO_LABEL,
     MaskedScores: TO_LABEL,
     HeldOutScoreOpening: DATA,
@@ -314,8 +318,9 @@ BLIND_SCORED: set[type[Message]] = {ScoringInputs, ScoringDealtShares, MaskedSco
 BLIND_SCORED_LAYERS: set[type[Message]] = {ScoringScoreOpening, ScoringHiddenOpening}
 BLIND_LOST_LAYERS: set[type[Message]] = {HeldOutHiddenOpening, HeldOutWeightOpening, HeldOutNarrowOpening}
 OF_BLIND = {BundleKey, CheckRows, NextWeights, ScoreOpening, OutputErrorOpening, SpreadShare, MaskedLossScores,
-            MaskedScores, HeldOutScoreOpening, HeldOutLossScores, HiddenOpening, NarrowingOpening, NarrowingDealtShares,
-            HeldOutHiddenOpening, HeldOutNarrowOpening, *BLIND_SCORED_LAYERS}  # fmt: skip
+            MaskedRowWeights, MaskedErrors, MaskedScores, HeldOutScoreOpening, HeldOutLossScores, HiddenOpening,
+            NarrowingOpening, NarrowingDealtShares, HeldOutHiddenOpening, HeldOutNarrowOpening,
+            *BLIND_SCORED_LAYERS}  # fmt: skip
 OPENED: set[type[Message]] = {
     WeightShare,
     InterceptShare,
@@ -367,6 +372,7 @@ def due(heard: Heard) -> set[type[Message]]:
         kinds |= {ErrorOpening} if len(network.hidden) > 1 else set()
     loss = BLIND_LOSS if is_blind else {MaskedLossLabels, LossTerms, LossShare}
     kinds |= loss if job.evaluation.loss else set()
+    kinds |= {MaskedRowWeights, MaskedErrors} if job.weighs_errors else set()
     if job.evaluation.held_out_loss and is_blind:
         kinds |= BLIND_LOST if network is None else BLIND_LOST | BLIND_LOST_LAYERS
     elif job.evaluation.held_out_loss:

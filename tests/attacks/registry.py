@@ -25,6 +25,7 @@ from tests.attacks import (
     leaks,
     page,
     profiles,
+    row_weights,
     scorings,
     served_rows,
     tables,
@@ -265,6 +266,10 @@ ATTACKS = [
            "cells of 20 rows of each class", cells.single_rows, cells.guessed, 0.99, 0.02),
     Attack("small cells", LABEL, "cells of a partner, in no order", "how many rows each rare level has",
            "cells of 20 rows of each class", cells.rare_levels, lambda: 0.0, 0.99, 0.02),
+    Attack("weights of rows on their way", PARTNER, "that there are two", "the weight of a row",
+           "a mask of each step", row_weights.recovered_weights, row_weights.guessed_weights, 0.99, 0.05),
+    Attack("errors that are to be weighed", LABEL, "labels and weights", "the score of a training row to 0.05",
+           "a mask of each partner and step", row_weights.recovered_scores, row_weights.guessed_scores, 0.6, 0.02),
     Attack("the loss of a Poisson model", PARTNER, "that counts are as a Poisson model has them",
            "the mean count to a tenth", 'loss_to = "label"', leaks.mean_counts, leaks.guessed_means, 0.6, 0.02),
 ]  # fmt: skip

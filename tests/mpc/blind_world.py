@@ -63,7 +63,7 @@ class BlindWorld(Driver):
         super().__init__((*self.ids, HELPER), first)
         self.bundles = ChosenBundles(Bundles(plan, first), self.choice)
         self.parties = [self.make_party(i) for i in self.ids]
-        labels = ArrayRows(plan.request.rows, plan.outputs) if self.loss else None
+        labels = ArrayRows(plan.request.rows, plan.loss_columns) if self.loss else None
         self.helper = BlindHelper(
             plan, job.label, {i: self.masks(i, HELPER) for i in self.ids}, order=self.order,
             stores=self.stores(self.ids), labels=labels, first=first,
@@ -95,7 +95,7 @@ class BlindWorld(Driver):
         )  # fmt: skip
         loss = None
         if self.loss:
-            store, sums = ArrayRows(plan.request.rows, plan.outputs), EpochSums(plan.steps_per_epoch)
+            store, sums = ArrayRows(plan.request.rows, plan.loss_columns), EpochSums(plan.steps_per_epoch)
             loss = BlindLoss(forward, job.label, plan.loss_bits, y, store=store, helper_masks=masks, sums=sums)
         zero_masks = {j: self.masks(i, j) for j in others}
         return BlindParty(forward, job.label, y, zero_masks=zero_masks, shares=self.begin(i), loss=loss)

@@ -215,7 +215,7 @@ def test_a_job_shifts_scores_by_a_column_that_the_settings_list() -> None:
     assert (problem.code, problem.culprit) == ("policy.columns", BANK)
     assert "offsets under" in problem.reason
     check_policy(asked, table(offsets=("years",))(settings_of(BANK)), KEYS[BANK])
-    check_policy(asked, settings_of(CARD), KEYS[BANK])
+    check_policy(asked, settings_of(CARD), KEYS[CARD])
 
 
 # --- through agents

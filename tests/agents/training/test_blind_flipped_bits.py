@@ -3,7 +3,7 @@
 In each kind of message that such a training has beside the other's, in the first and in the last.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from tercet.agents.simulation.simulate import Simulation
 from tercet.agents.training import blind_training
 from tercet.mpc.arithmetic.fixed import Floats, decode, encode
 from tercet.mpc.arithmetic.ring import Words, total
-from tercet.schemas.files.job import Evaluation
+from tercet.schemas.files.job import Evaluation, TrainingJob
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.kinds import (
     BundleKey,
@@ -28,9 +28,11 @@ from tercet.schemas.messages.kinds import (
     HeldOutWeights,
     InterceptShare,
     LossShare,
+    MaskedErrors,
     MaskedInputs,
     MaskedLossLabels,
     MaskedLossScores,
+    MaskedRowWeights,
     MaskedScores,
     MaskedWeights,
     Message,
@@ -93,6 +95,26 @@ def flip_in(
 def test_one_flipped_bit_in_a_tensor_is_noticed(model: type[Message], which: str) -> None:
     """The run fails, or its model is not the oracle's."""
     _, same = flip_in(TRAINED, model, which)
+    assert not same
+
+
+@dataclass(frozen=True)
+class Weighed(Sample):
+    """A job whose rows count by their class."""
+
+    def description(self) -> TrainingJob:
+        """The job, with weights."""
+        plain = super().description()
+        training = plain.training.model_copy(update={"class_weights": "balanced"})
+        return plain.model_copy(update={"training": training})
+
+
+@EACH
+@pytest.mark.parametrize("model", [MaskedRowWeights, MaskedErrors], ids=lambda model: model.__name__)
+def test_one_flipped_bit_in_what_weighs_errors_is_noticed(model: type[Message], which: str) -> None:
+    """Likewise."""
+    sample = Weighed(TRAINED.columns, rows=TRAINED.rows, privacy=NOTHING)
+    _, same = flip_in(sample, model, which)
     assert not same
 
 

@@ -30,6 +30,7 @@ from tercet.mpc.dealing.bundles import Bundle, ChosenBundles, StepBundles
 from tercet.mpc.dealing.hidden_helper import mask_sums
 from tercet.mpc.dealing.sizes import BlindLayout, layer_name
 from tercet.mpc.functions import series
+from tercet.mpc.functions.row_labels import RowLabels
 from tercet.mpc.functions.series import Terms
 from tercet.mpc.interface.script import HELPER
 from tercet.mpc.plan.architecture import flat, unpack
@@ -45,6 +46,7 @@ from tests.mpc.world import Job, MaskSource, keyed, make_job, same
 OF_STEPS = ("U", "U'", "U*", "V", "P", "P*", "R", "R'", "r", "U_y", "N", "Q")
 OF_PAIRS = {"V", "P", "P*", "R", "R'", "N", "Q"}  # masks of one party's block or labels, at another one
 MASKS = [*OF_STEPS, "t#", "angles#"]
+OF_WEIGHTS = ["row weight#", "unweighted#", "weighted#"]
 BLIND = {"logistic": Blind(16, 16), "linear": Blind(32, 1), "poisson": Blind(5, 12), "gamma": Blind(5, 12)}
 BLIND["one-vs-rest"] = BLIND["logistic"]
 SHORT = Blind(32, 1)  # for a rank
@@ -77,7 +79,15 @@ def job_of(model: str, columns: tuple[int, ...], label: int = 1, **others: Any) 
     numbers = {"rows": 2, "batch": 1, "epochs": 2, "rate": 0.1, "checked": 0.4, "checks": 1} | others
     numbers.setdefault("blind", BLIND[model])
     outputs = 3 if model == "one-vs-rest" else 1
-    return make_job(Request(model, columns=columns, outputs=outputs, **numbers), label, seed)
+    job = make_job(Request(model, columns=columns, outputs=outputs, **numbers), label, seed)
+    return with_weights(job) if job.plan.request.weighted else job
+
+
+def with_weights(job: Job) -> Job:
+    """The same job; its rows have weights."""
+    weights = np.array([1.0 + row % 3 for row in range(len(job.y))])
+    rows: Any = RowLabels(job.plan.link, job.y).weighed(weights, np.ones(len(job.y), np.bool_))
+    return job._replace(y=rows)
 
 
 Tamper = Callable[["Watched", Sent], None]
@@ -174,12 +184,13 @@ def step_of(world: Watched, index: int) -> Step:
 
 KINDS = [  # of tensors in the order of a step, each with its mask and the sign of that
     ("masked inputs", "U", -1), ("check columns", "U'", -1), ("check rows", "U*", -1), ("masked weights", "V", -1),
-    ("c", "P", -1), ("check c", "P*", -1), ("score opening", "t", 1), ("angles", "angles", -1),
+    ("c", "P", -1), ("check c", "P*", -1), ("row weights", "row weight", -1), ("score opening", "t", 1),
+    ("angles", "angles", -1), ("unweighted errors", "unweighted", -1), ("weighted", "weighted", -1),
     ("error opening", "r", 1), ("g", "R", -1), ("check g", "R'", -1), ("loss labels", "U_y", -1),
     ("masked scores", "N", -1), ("loss g", "Q", 1), ("bundle key", "key", 1),
 ]  # fmt: skip
 PLACES = {kind: (place, mask, sign) for place, (kind, mask, sign) in enumerate(KINDS)}
-BROADCAST = {"masked inputs", "check columns", "check rows", "loss labels", *OPENINGS}
+BROADCAST = {"masked inputs", "check columns", "check rows", "loss labels", "row weights", *OPENINGS}
 
 
 def pieces(world: Watched, coalition: tuple[int, ...]) -> list[Piece]:
@@ -237,7 +248,20 @@ def parts_of(world: Watched, sent: Sent, known: tuple[int, ...] = ()) -> list[tu
 )
 def test_every_tensor_that_a_coalition_receives_has_a_mask_of_its_own(model, columns, label, coalition):
     """Which shifts it, and shifts nothing before it: the whole view of a job is uniform."""
-    job = job_of(model, columns, label)
+    check_view(job_of(model, columns, label), coalition)
+
+
+@pytest.mark.parametrize(
+    ("model", "columns", "label", "coalition"),
+    [("linear", *case) for case in COALITIONS] + [("one-vs-rest", (2, 1), 1, (i,)) for i in (0, 1)],
+)
+def test_so_has_every_tensor_where_rows_have_weights(model, columns, label, coalition):
+    """Those of weights and of errors that are weighed too, and the labels of a loss beside them."""
+    check_view(job_of(model, columns, label, weighted=True), coalition)
+
+
+def check_view(job: Job, coalition: tuple[int, ...]) -> None:
+    """Each tensor's mask shifts it, and nothing before it."""
     check_covers(
         pieces(Watched(job).run(1), coalition),
         lambda deltas: pieces(Watched(job, shifted(deltas)).run(1), coalition),
@@ -319,9 +343,28 @@ def for_all_outputs(masks: Any, shared: str) -> Any:
     return words
 
 
-def smallest_job(mask: str = "") -> Job:
+@pytest.mark.parametrize("coalition", [(0,), (1,)])
+def test_so_it_is_where_rows_have_weights(coalition):
+    """Of the label party, and of the other one."""
+    job = job_of("linear", (1, 1), rows=3, epochs=1, checked=0.0, weighted=True)
+    assert coalition_deficiency([job], coalition) == 0
+
+
+@pytest.mark.parametrize("mask", OF_WEIGHTS)
+@pytest.mark.parametrize("omits", [True, False])
+def test_no_mask_of_weights_can_be_left_out_or_serve_two_steps(mask, omits):
+    """Neither that of the weights, nor one of errors, nor the stream under their product."""
+
+    def source(masks: Vector, _: int) -> MaskSource:
+        return without({mask}, masks) if omits else forgetful({mask}, masks)
+
+    assert coalition_deficiency([smallest_job(mask, weighted=True)], (0,), source) > 0
+
+
+def smallest_job(mask: str = "", **more: Any) -> Job:
     """Three steps: a turn of either party, and one more. Party 1 holds the mask: N and Q are not the label party's."""
-    return job_of("linear", (1, 1), label=int(mask not in {"N", "Q"}), rows=3, epochs=1, checked=0.0)
+    label = int(mask not in {"N", "Q", "unweighted#"})
+    return job_of("linear", (1, 1), label=label, rows=3, epochs=1, checked=0.0, **more)
 
 
 @pytest.mark.parametrize("omitted", MASKS)

@@ -18,6 +18,7 @@ from tercet.mpc.arithmetic.ring import Words, total
 from tercet.mpc.dealing.activation import dealt_words
 from tercet.mpc.dealing.row_checks import RowChecks, check_columns
 from tercet.mpc.dealing.sizes import series_of
+from tercet.mpc.functions.row_labels import RowLabels
 from tercet.mpc.functions.series import Series
 from tercet.mpc.functions.trigonometry import rotations
 from tercet.mpc.interface.script import HELPER
@@ -26,7 +27,16 @@ from tercet.mpc.plan.plan import Plan, Request
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.reference.blind import train
 from tercet.mpc.reference.linear import Weights
-from tests.mpc.blind.test_disclosure import MASKS, Watched, forgetful, is_bundled, split_bundles, split_dealt
+from tests.mpc.blind.test_disclosure import (
+    MASKS,
+    OF_WEIGHTS,
+    Watched,
+    forgetful,
+    is_bundled,
+    split_bundles,
+    split_dealt,
+    with_weights,
+)
 from tests.mpc.blind_world import CosSin, evaluate, factors
 from tests.mpc.driver import Sent
 from tests.mpc.linear.test_disclosure import Ledger
@@ -34,16 +44,17 @@ from tests.mpc.world import Job, MaskSource, keyed, make_job, same
 
 TRAINING = {"masked inputs", "check rows", "masked weights", "dealt", "score opening", "error opening"}
 LOSS = {"loss labels", "masked scores"}
+WEIGHTS = {"row weights", "unweighted errors"}
 KEYS = {"bundle key"}
 
 
-def job_of(model: str) -> Job:
+def job_of(model: str, *, weighted: bool = False) -> Job:
     """Three batches, twice."""
     blind = choose_series(model, None, None)
     outputs = 3 if model == "one-vs-rest" else 1
-    return make_job(
-        Request(model, 96, (3, 2, 3), 32, 2, 0.1, l2=0.01, outputs=outputs, blind=blind, checked=0.4, checks=2), label=2
-    )
+    request = Request(model, 96, (3, 2, 3), 32, 2, 0.1, l2=0.01, outputs=outputs, blind=blind, checked=0.4, checks=2)
+    job = make_job(replace(request, weighted=weighted), label=2)
+    return with_weights(job) if weighted else job
 
 
 @dataclass
@@ -59,7 +70,8 @@ class Book:
     u_y: Words  # and of all labels for the loss
     shares: dict[tuple[int, int], Words]  # party j's of block i, by (i, j)
     intercepts: dict[int, Words]  # of all but the label party
-    explicit: dict[int | None, Words] = field(default_factory=dict)  # angles, by bundle
+    explicit: dict[int | None, dict[str, Words]] = field(default_factory=dict)  # by bundle
+    products: dict[int, Words] = field(default_factory=dict)  # shares of those that weigh the step's errors
 
     @property
     def plan(self) -> Plan:
@@ -79,7 +91,12 @@ class Book:
     @property
     def bits(self) -> StepBits:
         """Of the step's factors."""
-        return step_bits(self.step.least, self.plan.f, relative_norm(self.series))
+        return step_bits(self.step.least, self.plan.f - self.plan.factor_bits, relative_norm(self.series))
+
+    @property
+    def labels(self) -> RowLabels:
+        """Of the batch."""
+        return self.world.oracle().labels[self.world.order.rows(self.step)]
 
     def sent(self, kind: str) -> list[Sent]:
         """The step's messages of a kind."""
@@ -131,7 +148,8 @@ def check_ledger(job: Job, source: MaskSource) -> None:
     book = Book(
         world, ledger, Weights(tuple(zeros), intercept), steps[0], [np.zeros_like(x) for x in job.xs],
         [np.zeros((len(x), job.plan.request.checks), np.uint64) for x in job.xs],
-        np.zeros_like(job.y, np.uint64), {(i, j): zeros[i] for i, j in permutations(world.ids, 2)},
+        np.zeros((len(job.y), job.plan.loss_columns), np.uint64),
+        {(i, j): zeros[i] for i, j in permutations(world.ids, 2)},
         {j: intercept for j in world.ids if j != job.label},
     )  # fmt: skip
     for book.step in steps:
@@ -142,7 +160,7 @@ def check_ledger(job: Job, source: MaskSource) -> None:
         check_error(book, dealt, z)
         check_loss(book, dealt, z)
         take_step(book)
-    assert {sent.what for sent in world.sent} == TRAINING | LOSS | KEYS
+    assert {sent.what for sent in world.sent} == TRAINING | LOSS | KEYS | (WEIGHTS if job.plan.factor_bits else set())
     assert same(world.weights(), book.model)
     ledger.check_words()
 
@@ -177,12 +195,38 @@ def check_dealt(book: Book) -> dict[int, Words]:
             check_row_words(book, i, j, u[i], parts)
         assert (parts["loss g", i].size > 0) == (i == book.world.job.label)
         for bundle, tensors in split_bundles(book.world, sent):
-            assert (i, {*tensors}) == (bundle.turn, {"angles"})
-            book.explicit[bundle.number] = tensors["angles"]
-    shares[used.turn] = book.explicit.pop(used.number)
+            assert (i, {*tensors}) == (bundle.turn, {"angles", *(["weighted"] if book.plan.factor_bits else [])})
+            book.explicit[bundle.number] = tensors
+    explicit = book.explicit.pop(used.number)
+    shares[used.turn] = explicit["angles"]
+    if book.plan.factor_bits:
+        check_products(book, used.turn, explicit["weighted"])
     due = dealt_words(book.angle_mask(), book.series, book.bits.dealt)
     assert np.array_equal(total(shares.values()), due.reshape(shares[used.turn].shape))
     return {j: words.reshape(due.shape) for j, words in shares.items()}
+
+
+def check_products(book: Book, turn: int, explicit: Words) -> None:
+    """The mask of weights times those of all other parties' errors, in shares."""
+    label = book.world.job.label
+    book.products = {j: book.mask(j, "weighted") for j in book.others(turn)} | {turn: explicit}
+    errors = total(book.mask(j, "unweighted") for j in book.others(label))
+    assert np.array_equal(total(book.products.values()), book.mask(label, "row weight") * errors)
+
+
+def weigh(book: Book, shares: dict[int, Words]) -> dict[int, Words]:
+    """Weights under a mask, shares of errors under others, and shares of weighed errors that follow from both."""
+    label, weights = book.world.job.label, book.labels.weights
+    assert weights is not None
+    known = encode(weights, book.plan.factor_bits)
+    masked, sent = book.sent("row weights"), book.sent("unweighted errors")
+    assert [(s.sender, s.receiver) for s in masked] == [(label, j) for j in book.others(label)]
+    assert {(s.sender, s.receiver) for s in sent} == {(j, label) for j in book.others(label)}
+    assert all(np.array_equal(s.words + book.mask(label, "row weight"), known) for s in masked)
+    assert all(np.array_equal(s.words + book.mask(s.sender, "unweighted"), shares[s.sender]) for s in sent)
+    found = {s.receiver: s.words * book.mask(s.receiver, "unweighted") for s in masked}
+    found[label] = known * total([shares[label], *(s.words for s in sent)])
+    return {j: words + book.products[j] for j, words in found.items()}
 
 
 def check_row_words(book: Book, i: int, j: int, u: Words, dealt: Mapping[tuple[str, int], Words]) -> None:
@@ -230,7 +274,7 @@ def check_score(book: Book) -> Words:
 
 def offset(book: Book) -> Words:
     """The label party's term of a score, where the link has one."""
-    link, y = book.plan.link, book.world.job.y[book.world.order.rows(book.step)]
+    link, y = book.plan.link, book.labels.y
     words: Words = np.zeros_like(y, np.uint64)
     return words if link.offset is None else encode(link.offset(y) / book.step.alpha, book.plan.fz)
 
@@ -238,35 +282,40 @@ def offset(book: Book) -> Words:
 def check_error(book: Book, dealt: dict[int, Words], z: Words) -> None:
     """Shares of e + r, and their sum, which is opened; e is the error that the link has for z."""
     step, plan, phi = book.step, book.plan, book.series.phi
-    link, y = plan.link, book.world.job.y[book.world.order.rows(step)]
+    link, labels = plan.link, book.labels
     opened = book.broadcast("error opening")
     public = factors(book.opened(z), phi, book.bits.public, step.scale)
+    shares = {j: evaluate(public, dealt[j]) for j in opened}
+    shares = weigh(book, shares) if plan.factor_bits else shares
     for j, words in opened.items():
-        share = evaluate(public, dealt[j]) + book.mask(j, "r")
+        share = shares[j] + book.mask(j, "r")
         if j == book.world.job.label:
-            share = share + encode(step.scale * (phi.constant - link.target(y)), plan.f)
+            share = share + encode(step.scale * labels.known_error(phi.constant), plan.f)
         assert np.array_equal(words, share)
     error = decode(total(opened.values()) - total(book.mask(j, "r") for j in book.world.ids), plan.f)
-    due = step.scale * (link.phi(step.alpha * decode(z, plan.fz)) - link.target(y))
+    most = 1.0 if labels.weights is None else labels.weights
+    due = most * step.scale * (link.phi(step.alpha * decode(z, plan.fz)) - labels.target)
     units = sum(map(abs, (*phi.sines, *phi.cosines)), len(phi.sines))  # of what is dealt, by which roundings add up
-    assert np.abs(error - due).max() < step.scale * (phi.error + np.ldexp(units, -book.bits.dealt))
+    assert (np.abs(error - due) < most * step.scale * (phi.error + np.ldexp(units, -book.bits.dealt)) + 1e-9).all()
 
 
 def check_loss(book: Book, dealt: dict[int, Words], z: Words) -> None:
     """Masked labels once for each row; masked shares of scores, and g, by which the label party multiplies them."""
     step, label, bits = book.step, book.world.job.label, book.plan.loss_bits
-    rows, terms = book.world.order.rows(step), book.series.score_terms
+    rows, series = book.world.order.rows(step), book.series
     sent = book.sent("loss labels")
     assert [(s.sender, s.receiver) for s in sent] == [(label, j) for j in book.others(label) if step.epoch == 0]
     if step.epoch == 0:
-        labels = encode(book.plan.link.target(book.world.job.y[rows]), bits.label)
+        labels = encode(book.labels.loss_factors(), bits.label)
         book.u_y[rows] = book.mask(label, "U_y")
         assert all(np.array_equal(s.words + book.mask(label, "U_y"), labels) for s in sent)
-    public = factors(book.opened(z), terms, bits.score - book.bits.dealt)
+    terms = (series.score_terms, series.second) if book.plan.factor_bits else (series.score_terms,)
+    public = [factors(book.opened(z), one, bits.score - book.bits.dealt) for one in terms]
     sent = book.sent("masked scores")
     assert {(s.sender, s.receiver) for s in sent} == {(j, label) for j in book.others(label)}
     for s in sent:
-        assert np.array_equal(s.words + book.mask(s.sender, "N", label), evaluate(public, dealt[s.sender]))
+        shares = np.hstack([evaluate(one, dealt[s.sender]) for one in public])
+        assert np.array_equal(s.words + book.mask(s.sender, "N", label), shares)
     (to_label,) = (s for s in book.sent("dealt") if s.receiver == label)
     n, q = (total(book.mask(j, name, label) for j in book.others(label)) for name in ("N", "Q"))
     assert np.array_equal(split_dealt(book.world, to_label)["loss g", label], q - (book.u_y[rows] * n).sum())
@@ -288,6 +337,19 @@ def take_step(book: Book) -> None:
 def test_every_tensor_is_its_value_and_masks_used_once(model):
     """Three parties, every step, every link."""
     check_ledger(job_of(model), keyed())
+
+
+@pytest.mark.parametrize("model", ["logistic", "one-vs-rest"])
+def test_so_it_is_where_rows_have_weights(model):
+    """Weights and errors that are weighed too."""
+    check_ledger(job_of(model, weighted=True), keyed())
+
+
+@pytest.mark.parametrize("reused", OF_WEIGHTS)
+def test_a_reused_mask_of_weights_is_noticed(reused):
+    """Though the model comes out right."""
+    with pytest.raises(AssertionError, match="the same word"):
+        check_ledger(job_of("logistic", weighted=True), forgetful({reused}))
 
 
 @pytest.mark.parametrize("reused", MASKS)

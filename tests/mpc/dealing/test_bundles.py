@@ -19,7 +19,7 @@ from tercet.mpc.plan.blind import Blind, choose_series
 from tercet.mpc.plan.plan import Plan, Request
 from tercet.mpc.plan.planner import make_plan
 from tercet.mpc.randomness.masks import BUNDLE_KEY, BundleMasks, PairMasks
-from tests.mpc.blind.test_disclosure import Tamper, Watched, pieces, split_bundles, step_of
+from tests.mpc.blind.test_disclosure import Tamper, Watched, pieces, split_bundles, step_of, with_weights
 from tests.mpc.driver import Sent
 from tests.mpc.network_world import make_network_job
 from tests.mpc.world import Job, make_job, same
@@ -110,13 +110,13 @@ def test_another_key_opens_others():
 # --- what is found
 
 
-def lying(number: int | None) -> Tamper:
+def lying(number: int | None, name: str = "angles") -> Tamper:
     """The helper adds one to a word of one bundle."""
 
     def lie(world: Watched, sent: Sent) -> None:
         for bundle, tensors in split_bundles(world, sent) if sent.what == "dealt" else ():
             if bundle.number == number:
-                tensors["angles"][0, 0] += np.uint64(1)
+                tensors[name][0, 0] += np.uint64(1)
 
     return lie
 
@@ -132,6 +132,18 @@ def test_one_wrong_word_of_an_opened_bundle_is_found_and_of_a_used_one_is_not(co
                 Watched(job, tamper=lying(one.number), by_keys=True).run(2)
     honest, used = Watched(job, by_keys=True).run(2), bundles.used(next(job.plan.steps()))
     lied = Watched(job, tamper=lying(used.number), by_keys=True).run(2)
+    assert not same(lied.weights(), honest.weights())
+
+
+def test_so_is_one_by_which_errors_are_weighed():
+    """It would spoil the error of a row."""
+    job = with_weights(job_of(epochs=1, weighted=True))
+    bundles = chosen(job.plan, key=b"c" * 32)
+    (opened, *_) = [one for step in job.plan.steps() if (one := bundles.opened(step))]
+    with pytest.raises(WrongDealing):
+        Watched(job, tamper=lying(opened.number, "weighted"), by_keys=True).run(2)
+    honest, used = Watched(job, by_keys=True).run(2), bundles.used(next(job.plan.steps()))
+    lied = Watched(job, tamper=lying(used.number, "weighted"), by_keys=True).run(2)
     assert not same(lied.weights(), honest.weights())
 
 

@@ -1,0 +1,79 @@
+"""Finds how often each of the label party's rows counts.
+
+It does so by a column of that party's, and by class. No weight leaves from here; the role sends masked ones.
+"""
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tercet.agents.alignment.aligned_table import AlignedTable
+from tercet.mpc.arithmetic.fixed import Floats
+from tercet.schemas.files.job import TrainingJob
+from tercet.tables.core.problem import join_names, problems_of
+from tercet.tables.encoding.label import UnfitLabel
+from tercet.tables.encoding.offset import ABOVE_0, FROM_0, read_numbers
+
+MOST = 4096.0  # times the mean weight
+
+
+def read_row_weights(
+    job: TrainingJob, own: AlignedTable, classes: Floats, trained_on: NDArray[np.bool_]
+) -> Floats | None:
+    """Return the weight of each row in common, (rows,), or None where all count alike.
+
+    Args:
+        job: The job.
+        own: The table, and its rows in common.
+        classes: (rows,), places of labels in the table's classes, where they are classes.
+        trained_on: (rows,), which rows are.
+
+    Raises:
+        UnfitLabel: the weights do not fit, or the job names other classes than there are.
+        TableProblem: the column does not fit.
+    """
+    training, table = job.training, own.table
+    if not training.weighs:
+        return None
+    weights = np.ones(len(classes))
+    if training.weights is not None:
+        column = table.holdouts[training.weights].take(pa.array(own.rows))
+        with problems_of(table.name, training.weights):
+            weights = read_numbers(training.weights, column, FROM_0 if job.weighs_errors else ABOVE_0)
+    if training.class_weights == "balanced":
+        weights = weights * _balanced(classes, trained_on)
+    elif training.class_weights is not None:
+        weights = weights * _of_classes(dict(training.class_weights), table.classes, classes, table.name)
+    _check(weights, trained_on, table.name)
+    return weights
+
+
+def _balanced(classes: Floats, trained_on: NDArray[np.bool_]) -> Floats:
+    """Weigh rows so that all classes of training rows count as much."""
+    _, places = np.unique(classes, return_inverse=True)
+    counts = np.bincount(places[trained_on], minlength=places.max() + 1)
+    found: Floats = (1.0 / np.maximum(counts, 1))[places]
+    return found
+
+
+def _of_classes(named: dict[str, float], names: tuple[str, ...], classes: Floats, table: str) -> Floats:
+    lacking = sorted({*names} ^ {*named})
+    if lacking:
+        raise UnfitLabel(
+            f"class_weights of the job and the label of table {table!r} have different classes: "
+            f"{join_names(lacking, 5)}",
+            "name each class of the label once, as the table spells it",
+            table,
+        )
+    found: Floats = np.array([named[name] for name in names])[classes.astype(np.int64)]
+    return found
+
+
+def _check(weights: Floats, trained_on: NDArray[np.bool_], table: str) -> None:
+    for side in (trained_on, ~trained_on):
+        if side.any() and not 0.0 < weights[side].max() <= MOST * weights[side].mean():
+            raise UnfitLabel(
+                f"weights of rows of table {table!r} are all 0, or one is more than {MOST:g} times their mean",
+                "cap weights, or leave rows out",
+                table,
+            )
