@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tercet.agents.api.rehearsal import Rehearsal
     from tercet.agents.api.report import Report
     from tercet.agents.api.result import Result
+    from tercet.agents.api.selection import SelectedColumns, select
     from tercet.agents.api.simulation import simulate
     from tercet.agents.models.scorer import Classifier, Regressor, UnseenCategories, load
     from tercet.schemas.core.error import TercetError
@@ -39,12 +40,14 @@ _HOMES = {
     "Rehearsal": "agents.api.rehearsal",
     "Report": "agents.api.report",
     "Result": "agents.api.result",
+    "SelectedColumns": "agents.api.selection",
     "Statistics": "agents.api.jobs",
     "TercetError": "schemas.core.error",
     "UnseenCategories": "agents.models.scorer",
     "WorthlessModel": "agents.api.errors",
     "compare": "agents.api.comparison",
     "load": "agents.models.scorer",
+    "select": "agents.api.selection",
     "simulate": "agents.api.simulation",
 }
 """The module of each public name."""
@@ -66,12 +69,14 @@ __all__ = [
     "Rehearsal",
     "Report",
     "Result",
+    "SelectedColumns",
     "Statistics",
     "TercetError",
     "UnseenCategories",
     "WorthlessModel",
     "compare",
     "load",
+    "select",
     "simulate",
 ]
 

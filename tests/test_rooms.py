@@ -23,6 +23,7 @@ PACKAGES = {
 ROOMS: dict[str, dict[str, set[str]]] = {
     "agents": {
         "api": {
+            "selection",
             "simulation",
             "statistics",
             "jobs",
@@ -35,6 +36,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "core",
         },
         "cli": {
+            "selection",
             "simulation",
             "statistics",
             "page",
@@ -52,6 +54,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "kit",
             "core",
         },
+        "selection": {"simulation", "reports", "statistics", "policy", "access", "models", "core"},
         "page": {"daemon", "jobs", "runs", "session", "policy", "access", "core"},
         "simulation": {
             "daemon",

@@ -29,6 +29,7 @@ from tercet.schemas.messages.console import JobStatus, Status
 
 if TYPE_CHECKING:
     from tercet.agents.api.result import Result
+    from tercet.agents.api.selection import SelectedColumns
 
 T = TypeVar("T")
 
@@ -129,6 +130,22 @@ class Party:
         if status.worthless:
             warnings.warn(status.worthless, WorthlessModel, stacklevel=2)
         return result_of_status(status, self._settings.state)
+
+    def select(self, path: Path | str, *, out: Path | str | None = None) -> "SelectedColumns":
+        """Select columns by FILE.toml, job by job through the agent; docs/selection.md explains it.
+
+        `out` is the folder of trail and page, by default named after the file. A repeated call goes on.
+        """
+        from tercet.agents.api.selection import SelectedColumns, open_selection  # noqa: PLC0415 - all of an agent
+        from tercet.agents.selection.jobs import by_agent  # noqa: PLC0415
+        from tercet.agents.selection.parties import label_settings  # noqa: PLC0415
+        from tercet.agents.selection.select import ColumnSelection  # noqa: PLC0415
+
+        file, folder = open_selection(path, out)
+        own = label_settings(file, self._settings)
+        selection = ColumnSelection.prepare(file, [own], folder)
+        trail = self._run(lambda console: selection.run(by_agent(console, own.party)))
+        return SelectedColumns.of(trail, folder)
 
     def __repr__(self) -> str:
         return f"Party({self.name!r}, settings {str(self._path)!r})"

@@ -34,6 +34,7 @@ from tercet.agents.cli.runner import (
     run,
     settings_of,
 )
+from tercet.agents.cli.select import select
 from tercet.agents.cli.timeline import timeline
 from tercet.agents.cli.user import users
 from tercet.agents.core.log_level import Level
@@ -61,6 +62,7 @@ app.add_typer(audits, name="audit")
 app.command()(doctor)
 app.command()(explain)
 app.command()(compare)
+app.command()(select)
 app.command()(statistics)
 app.command()(kit)
 app.add_typer(brokers, name="broker")

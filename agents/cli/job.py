@@ -25,9 +25,9 @@ from tercet.agents.cli.runner import (
     job_of,
     settings_of,
 )
-from tercet.agents.cli.selection import PAGE, Selection, page_of
 from tercet.agents.cli.timeline import timeline
 from tercet.agents.core.states import State
+from tercet.agents.jobs.job_filter import PAGE, JobFilter, page_of
 from tercet.schemas.files.invalid import Invalid
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def list_(
 ) -> None:
     """List the jobs that the agent knows, the latest first."""
     status, why = ask_or_recall(settings)
-    found = Selection(state or (), model or (), kind or (), since).choose(status.jobs)
+    found = JobFilter(state or (), model or (), kind or (), since).choose(status.jobs)
     shown = page_of(found, page, limit or (PAGE if format is Format.TEXT else None))
     if format is Format.JSON:
         rendering.print_json([job.model_dump(mode="json") for job in shown])

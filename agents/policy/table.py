@@ -44,6 +44,11 @@ def table_refusals(job: Job, settings: Settings) -> Iterator[JobProblem]:
     for helper in description.helpers:
         if not _among(helper, table.helpers):
             yield _wrong_helper(job, settings, helper, f"over its table {name!r} (helpers under {section})")
+    yield from _of_job_columns(job, settings, table)
+
+
+def _of_job_columns(job: Job, settings: Settings, table: TableSettings) -> Iterator[JobProblem]:
+    me, description = settings.party, job.description
     if not isinstance(description, PredictionJob):
         yield from _of_columns(job, settings, table, description.columns_of(me))
         yield from _of_holdout(job, settings, table, description.holdout_column_of(me))

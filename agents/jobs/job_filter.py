@@ -1,4 +1,4 @@
-"""Selects the jobs that `tercet job list` shows: by state, model, kind and time, in pages.
+"""Filters the jobs that `tercet job list` shows: by state, model, kind and time, in pages.
 
 It reads no clock and prints nothing.
 """
@@ -17,7 +17,7 @@ PAGE = 20  # jobs, where a person reads them
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class JobFilter:
     """Says which jobs are wanted; what is empty restricts nothing.
 
     Attributes:

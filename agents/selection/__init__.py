@@ -1,0 +1,1 @@
+"""Selects columns by filters, and by the held-out losses of a sequence of jobs."""

@@ -1,0 +1,86 @@
+"""Leaves columns out by information value, correlation and variance inflation.
+
+It does so before anything is trained. A column of which nothing is known stays.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from tercet.agents.selection.measures import Measures
+from tercet.agents.selection.space import Candidate, Columns
+from tercet.schemas.files.selection import ColumnFilter
+
+SINGULAR: Final = 1e-12  # of correlations: a column that is a sum of others has no finite VIF
+
+
+class LeftOut(NamedTuple):
+    """Names a column that is left out, and says why."""
+
+    column: Candidate
+    why: str
+
+
+Leave = Callable[[Candidate, str], None]
+
+
+def filter_columns(
+    candidates: Sequence[Candidate], always: Columns, measures: Measures, limits: ColumnFilter
+) -> tuple[list[Candidate], list[LeftOut]]:
+    """Filter candidates; those of `always` stay.
+
+    Returns the rest, the largest information value first, and what is left out.
+    """
+    rest, gone = list(candidates), list[LeftOut]()
+
+    def leave(column: Candidate, why: str) -> None:
+        rest.remove(column)
+        gone.append(LeftOut(column, why))
+
+    if limits.min_iv is not None:
+        for one in [one for one in rest if one not in always and measures.iv.get(one, np.inf) < limits.min_iv]:
+            leave(one, f"its IV is {measures.iv[one]:.4g}, below {limits.min_iv:g}")
+    rest.sort(key=lambda one: -measures.iv.get(one, 0.0))
+    if limits.max_correlation is not None:
+        _leave_correlated(rest, always, measures, limits.max_correlation, leave)
+    if limits.max_vif is not None:
+        _leave_inflated(rest, always, measures, limits.max_vif, leave)
+    return rest, gone
+
+
+def _leave_correlated(
+    rest: Sequence[Candidate], always: Columns, measures: Measures, most: float, leave: Leave
+) -> None:
+    stay: list[Candidate] = [one for one in rest if one in always]
+    for one in [one for one in rest if one not in always]:
+        found = [(abs(measures.correlations.get((one, other), 0.0)), other) for other in stay]
+        size, other = max(found, default=(0.0, one))
+        if size > most:
+            leave(one, f"its correlation with {other} is {size:.3f} in size, above {most:g}")
+        else:
+            stay.append(one)
+
+
+def _leave_inflated(rest: Sequence[Candidate], always: Columns, measures: Measures, most: float, leave: Leave) -> None:
+    while True:
+        factors = _factors(rest, measures)
+        worst = max((one for one in factors if one not in always), key=factors.__getitem__, default=None)
+        if worst is None or factors[worst] <= most:
+            return
+        leave(worst, f"its VIF is {factors[worst]:.4g}, above {most:g}")
+
+
+def _factors(rest: Sequence[Candidate], measures: Measures) -> dict[Candidate, float]:
+    """Compute variance inflation factors among the columns that are left.
+
+    Where not all their correlations are known, those that the job told are taken.
+    """
+    known = [one for one in rest if any(one == pair[0] for pair in measures.correlations)]
+    pairs = [(one, other) for one in known for other in known if one != other]
+    if len(known) < 2 or any(pair not in measures.correlations for pair in pairs):
+        return {one: measures.vif[one] for one in rest if one in measures.vif}
+    matrix = np.array([[measures.correlations.get((one, other), 1.0) for other in known] for one in known])
+    values, vectors = np.linalg.eigh(matrix)
+    inverse = np.square(vectors) @ (1.0 / np.maximum(values, SINGULAR))
+    return dict(zip(known, inverse.tolist(), strict=True))

@@ -1,0 +1,94 @@
+"""Runs the jobs of a selection: by a running agent, or with all parties in this process.
+
+A job that the agent has run before is looked up.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from tercet.agents.access.console_client import ConsoleClient
+from tercet.agents.access.conversation import check_answer, follow_job, own_account
+from tercet.agents.core.states import State
+from tercet.agents.models import model_part
+from tercet.agents.models.plain_weights import plain_weights
+from tercet.agents.selection.trail import Trial
+from tercet.agents.simulation.simulate import Watch, simulate_job
+from tercet.schemas.core.error import TercetError
+from tercet.schemas.files.job import TrainingJob
+from tercet.schemas.files.settings import Settings
+from tercet.schemas.messages.console import JobStatus
+
+WORTHLESS = "training.worthless"  # a job in which no epoch was better than a constant
+
+RunJob = Callable[[TrainingJob], Awaitable[Trial]]
+
+
+class SelectionStopped(TercetError):
+    """Says which job of a selection has failed, and how to go on."""
+
+
+def by_agent(console: ConsoleClient, label: str, watch: Watch = lambda _: None) -> RunJob:
+    """Run jobs through the agent of the label party."""
+
+    async def run(job: TrainingJob) -> Trial:
+        (status,) = check_answer(await console.submit(job, own_account())).jobs
+        async for found in follow_job(console, status.job):
+            watch(found)
+            status = found
+        return trial_of(job, status, label)
+
+    return run
+
+
+def by_simulation(settings: Mapping[str, Settings], folder: Path, watch: Watch = lambda _: None) -> RunJob:
+    """Run jobs with all their parties in this process; their states go under a folder."""
+
+    async def run(job: TrainingJob) -> Trial:
+        simulation = await simulate_job(job, settings, folder, watch=watch)
+        return trial_of(job, simulation.label_run.status(), job.label)
+
+    return run
+
+
+def trial_of(job: TrainingJob, status: JobStatus, label: str) -> Trial:
+    """Read a job's end as a trial.
+
+    Raises:
+        SelectionStopped: the job has failed, or was cancelled.
+    """
+    columns = tuple((party, name) for party, names in job.columns for name in names)
+    if status.failure is not None and status.failure.code == WORTHLESS:
+        return Trial(job=status.job, columns=columns, loss=None)
+    if status.state != State.DONE:
+        why = "was cancelled" if status.failure is None else f"has failed: {status.failure.reason}"
+        raise SelectionStopped(
+            f"{status.job} {why}. Mend that, take the job up again by `tercet job resume {status.job}` or submit it "
+            f"with --again, and repeat the command: it goes on where it stopped"
+        )
+    weights = _weights(status, label) if job.release != "shared" else {}
+    return Trial(job=status.job, columns=columns, loss=_held_out_loss(status), weights=weights)
+
+
+def _held_out_loss(status: JobStatus) -> float | None:
+    """Give the loss of the released model: after the best epoch, where the job stops early."""
+    if status.best_epoch is not None:
+        losses = {epoch.epoch: epoch.held_out_loss for epoch in status.history}
+        return losses.get(status.best_epoch, status.held_out_loss)
+    return status.held_out_loss
+
+
+def _weights(status: JobStatus, label: str) -> dict[str, float]:
+    """Measure the length of standardised weights of each of the label party's own columns."""
+    if status.model_part is None:
+        return {}
+    part, arrays = model_part.load(Path(status.model_part))
+    own = arrays.get("weights", arrays.get(f"{model_part.WEIGHTS}{label}"))
+    if own is None or not part.encoding.columns:
+        return {}
+    rows = plain_weights(part.encoding, own)[0]
+    return {
+        column.name: float(np.sqrt(sum(np.sum(np.square(rows[name])) for name in column.names)))
+        for column in part.encoding.columns
+    }

@@ -1,0 +1,73 @@
+"""Writes the page about a selection: what was left out, each step, and the model's columns.
+
+It shows the label party's own view, and is for that party alone.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Template
+
+from tercet.agents.core.private_file import replace
+from tercet.agents.core.templates import template_environment
+from tercet.agents.reports.wording import number
+from tercet.agents.selection.trail import Trail
+from tercet.schemas.core.visible import escape_invisible
+
+FILE: Final = "selection.html"
+METHODS: Final = {
+    "forward": "added column by column",
+    "backward": "dropped column by column",
+    "refit": "dropped by the size of their weights",
+    "none": "filtered",
+}
+
+
+@cache
+def _template() -> Template:
+    environment = template_environment("reports", "", escape=True)
+    environment.filters |= {"number": number, "count": "{:,}".format}
+    return environment.get_template("selection.html.j2")
+
+
+def write_page(trail: Trail, folder: Path) -> Path:
+    """Write the page beside the trail, for this user only.
+
+    Raises:
+        OSError: the disk does not take it.
+    """
+    path = folder / FILE
+    replace(path, render_page(trail).encode())
+    return path
+
+
+def render_page(trail: Trail) -> str:
+    """Render the page; the same trail gives the same text."""
+    losses = [one.loss for one in trail.steps if one.loss is not None]
+    page = _template().render(
+        t=trail,
+        way=METHODS[trail.method],
+        trials={one.job: one for one in trail.trials},
+        worst=max(losses, default=0.0),
+        selected=_by_party(trail.selected or ()),
+        changed={one.number: _changes(trail, one) for one in trail.steps},
+    )
+    return escape_invisible(page, keep="\n") + "\n"
+
+
+def _changes(trail: Trail, step: Any) -> list[tuple[str, str, float | None]]:
+    """List a step's jobs with what each changes, the lowest loss first."""
+    found = []
+    for job, changed in zip(step.tried, step.changed, strict=True):
+        trial = trail.trial(job)
+        names = ", ".join(f"{party}/{column}" for party, column in changed)
+        found.append((names, job, None if trial is None else trial.loss))
+    return sorted(found, key=lambda one: (one[2] is None, one[2] or 0.0))
+
+
+def _by_party(columns: tuple[tuple[str, str], ...]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for party, column in columns:
+        found.setdefault(party, []).append(column)
+    return found

@@ -1,0 +1,49 @@
+"""Reads the settings of the parties whose jobs a selection runs.
+
+With a running agent these are the label party's, in a simulation everybody's.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from tercet.schemas.files.invalid import Invalid
+from tercet.schemas.files.selection import SelectionFile
+from tercet.schemas.files.settings import Settings, read_settings
+
+STATES: Final = "parties"  # in the folder of a simulated selection
+
+
+def default_folder(path: Path) -> Path:
+    """Name the folder of a selection's trail and page."""
+    return path.with_name(f"{path.stem}-selection")
+
+
+def label_settings(file: SelectionFile, own: Settings) -> Settings:
+    """Check that these settings are the label party's.
+
+    Raises:
+        Invalid: they are another party's.
+    """
+    if own.party != file.job.label:
+        raise Invalid(f"columns are selected at the label party, {file.job.label}, which learns the losses")
+    return own
+
+
+def simulated_parties(file: SelectionFile, folder: Path, out: Path) -> Mapping[str, Settings]:
+    """Read all parties' settings; their states go under `out`.
+
+    They are in `PARTY.toml` or `PARTY/settings.toml`.
+
+    Raises:
+        Invalid: one cannot be read, or is another party's.
+    """
+    found = {}
+    for party in file.job.parties:
+        kit = folder / party / "settings.toml"  # as `tercet kit` lays them out
+        path = kit if kit.exists() else folder / f"{party}.toml"
+        own = read_settings(path)
+        if own.party != party:
+            raise Invalid(f"{path}: its party is {own.party!r}; name it after its party")
+        found[party] = own.model_copy(update={"state": out / STATES / party})
+    return found
