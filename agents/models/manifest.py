@@ -1,6 +1,7 @@
 """Defines the manifest of a model part: names and meaning of its arrays.
 
-It holds no weight, and of another party's columns nothing but where all parties agreed to that.
+It holds no weight, and of another party's columns nothing but where all parties agreed to that. Counts of rows by bin
+are of the party's own columns alone.
 """
 
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 from numpy.typing import NDArray
 from pydantic import AwareDatetime, Field, JsonValue
 
+from tercet.agents.models.population import Population
 from tercet.schemas.core.error import TercetError
 from tercet.schemas.core.strict import Name
 from tercet.schemas.files.job import ModelKind, Network, OmitUnset, Release, Scorecard, canonical_digest, link_of
@@ -71,10 +73,11 @@ class ModelPart(OmitUnset):
         offset: only in the label party's part: the column of its table that scores begin with, if there is one.
         encodings: of the other parties' columns, in the label party's part with release `label`.
         scorecard: how scores become points, where the job says so.
+        population: counts of the rows that the model was made of, by bin; None in parts of before.
         weights_sha256: of the weights file; `save` fills it in.
     """
 
-    added = frozenset({"scorecard", "offset"})
+    added = frozenset({"scorecard", "offset", "population"})
 
     format: Literal[4] = FORMAT
     job: str
@@ -99,6 +102,7 @@ class ModelPart(OmitUnset):
     offset: Offset | None = None
     encodings: dict[Name, Encoding] = {}
     scorecard: Scorecard | None = None
+    population: Population | None = None
     created: AwareDatetime
     tercet: str
     weights_sha256: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""

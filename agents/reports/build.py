@@ -14,12 +14,13 @@ from tercet.agents.core.private_file import replace
 from tercet.agents.core.states import State
 from tercet.agents.evaluation.metrics import class_probabilities, curves, expected, histogram, probabilities
 from tercet.agents.models import model_part
-from tercet.agents.models.model_part import INTERCEPT
+from tercet.agents.models.model_part import INTERCEPT, Arrays
 from tercet.agents.models.plain_weights import ARROW, blocks_of, class_names, plain_intercept, weights_by_party
 from tercet.agents.reports.report import ReportData, render
 from tercet.agents.roles.data_party import Trained
 from tercet.agents.roles.helper import Helped
 from tercet.agents.roles.prediction import Scored
+from tercet.agents.scorecards.card import cards_of_part
 from tercet.agents.session.agreed import AgreedContext, ScoringContext, TrainingContext
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.fixed import Floats
@@ -130,7 +131,12 @@ def _of_result(result: Result, folder: Path | None) -> dict[str, Any]:
         case Trained():
             return _of_training(result, folder)
         case Scored(part=part, scores=scores):
-            own = {"table_rows": result.context.statistics.table_rows, "raw_columns": len(part.encoding.kinds)}
+            own = {
+                "table_rows": result.context.statistics.table_rows,
+                "raw_columns": len(part.encoding.kinds),
+                "stability": result.columns,
+                "moved": result.moved,
+            }
             spread = {} if scores is None else _describe_predictions(part, scores)
             return {"model": part.model, "network": part.network, **own, **spread}
         case Helped():
@@ -160,7 +166,8 @@ def _of_training(trained: Trained, folder: Path | None) -> dict[str, Any]:
     }
     release = context.description.release
     if folder is not None and (release == "owners" or (release == "label" and context.is_label_party)):
-        known |= _weights(folder)
+        part, arrays = model_part.load(folder)
+        known |= _weights(part, arrays) | _cards(part, arrays)
     if labels is None:
         return known
     if labels.classes is not None:
@@ -176,12 +183,21 @@ def _of_training(trained: Trained, folder: Path | None) -> dict[str, Any]:
     return known
 
 
-def _weights(folder: Path) -> dict[str, Any]:
+def _cards(part: model_part.ModelPart, arrays: Arrays) -> dict[str, Any]:
+    """Collect the points of the same columns, where the job has a scorecard.
+
+    A network is no sum over columns, and has none.
+    """
+    if part.scorecard is None or part.network is not None:
+        return {}
+    return {"cards": cards_of_part(part, arrays, part.scorecard)}
+
+
+def _weights(part: model_part.ModelPart, arrays: Arrays) -> dict[str, Any]:
     """Collect this party's weights by encoded column, or all parties' of a whole model.
 
     Names of the latter have their party before them.
     """
-    part, arrays = model_part.load(folder)
     blocks = blocks_of(part, arrays)
     # Only the label party knows the names of the outputs.
     outputs = class_names(part.classes, part.outputs)

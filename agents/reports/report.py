@@ -87,6 +87,7 @@ def render(data: ReportData) -> str:
         categories=any("=" in name for name in data.weights),
         weights=sorted(data.weights.items(), key=lambda item: (-abs(item[1]), item[0])),
         top=TOP_WEIGHTS,
+        stability=sorted(data.stability, key=lambda one: (-one.psi, one.name)),
     )
     # At the end, so that no name can hide or reorder the text beside it.
     return escape_invisible(page, keep="\n") + "\n"
@@ -105,10 +106,13 @@ def _private(data: ReportData) -> list[str]:
         "how good the model is": data.metrics or data.folds or data.curves or data.shortfall,
         "the training loss": data.losses and data.loss_to == "label",
         "the loss of the held-out rows": data.held_out_losses and data.loss_to == "label",
-        "how the scores are spread": data.predictions,
+        "how the scores are spread": data.predictions or data.moved,
         "the names of the label's classes": data.classes,
         f"the weights of the columns of {'all parties' if data.release == 'label' else data.party}": data.weights,
-        f"what the table of {data.party} is like": data.table_rows or data.raw_columns or data.preprocessing,
+        f"what the table of {data.party} is like": data.table_rows
+        or data.raw_columns
+        or data.preprocessing
+        or data.stability,
         "the detail of the failure": data.detail,
     }
     return [text for text, there in found.items() if there]

@@ -9,14 +9,16 @@ from datetime import datetime
 from typing import Literal
 
 from tercet.agents.evaluation.metrics import Curves, Histogram
+from tercet.agents.evaluation.stability import Stability
+from tercet.agents.scorecards.card import Cards
 from tercet.schemas.files.job import METRICS, Network, Release, link_of
 
 LABEL_PARTY_ONLY = {
     "metrics", "intervals", "folds", "means", "deviations", "shortfall", "curves", "alone", "intercept",
-    "predictions", "classes", "predicted",
+    "predictions", "classes", "predicted", "moved",
 }  # fmt: skip
 LOSSES = {"losses", "held_out_losses"}
-DATA_PARTY_ONLY = LOSSES | {"weights", "table_rows", "raw_columns", "preprocessing"}
+DATA_PARTY_ONLY = LOSSES | {"weights", "cards", "table_rows", "raw_columns", "preprocessing", "stability"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -48,9 +50,12 @@ class ReportData:
         alone: metrics of the same held-out rows under a model of this party's own columns alone.
         weights: of this party's own encoded columns, or of all where it holds the whole model, by name; one for each
             class where there are several.
+        cards: those of the weights as points.
         classes: what the outputs stand for, where there is one for each class.
         predictions: how the predictions are spread; of classes, how probable the most probable one is.
         predicted: rows by predicted class.
+        moved: how far scores are from those of the held-out rows of the training; `stability`: each own column from the
+            rows that were trained on.
         stage_seconds: of each stage; `round_seconds`: spent waiting for messages of each round.
         sent_messages, sent_bytes: by kind of message.
         steps: taken; `seconds_per_step`: the median; `processor_seconds`: of the whole process, while it worked.
@@ -102,9 +107,12 @@ class ReportData:
     alone: Mapping[str, float] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
     intercept: float | None = None
+    cards: Cards | None = None
     classes: tuple[str, ...] = ()
     predictions: Histogram | None = None
     predicted: Mapping[str, int] = field(default_factory=dict)
+    moved: Stability | None = None
+    stability: tuple[Stability, ...] = ()
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
     round_seconds: Mapping[str, float] = field(default_factory=dict)
     sent_messages: Mapping[str, int] = field(default_factory=dict)
@@ -131,7 +139,7 @@ class ReportData:
         if self.role == "helper":
             fields |= DATA_PARTY_ONLY
         unheld = self.release == "shared" or (self.release == "label" and self.role != "label party")
-        return fields | {"weights", "intercept"} if unheld else fields
+        return fields | {"weights", "intercept", "cards"} if unheld else fields
 
     @property
     def role(self) -> Literal["label party", "data party", "helper"]:

@@ -14,6 +14,7 @@ from tercet.agents.alignment.scored_ids import model_of
 from tercet.agents.alignment.scored_once import ScoredOnce
 from tercet.agents.core.states import State
 from tercet.agents.models.manifest import LabelTerms
+from tercet.agents.models.population import Population, count_scores
 from tercet.agents.protocol.checkpointing import CheckpointWriter, Contents, find_checkpoint
 from tercet.agents.protocol.shares import AnyShares, share_arrays
 from tercet.agents.protocol.weight_openings import ModelOpenings, open_model, receive_commitments
@@ -162,8 +163,9 @@ class DataPartyRole:
         context, labels = trained.context, trained.labels
         opened = await open_model_parts(context, trained.shares, trained.encoding)
         label = LabelTerms() if labels is None else labels.terms
-        await save_part(context, trained.encoding, label, opened, trained.openings, trained.shares.step)
-        scores = context.history.scores
+        scores = None if labels is None else context.history.scores
+        population = Population(columns=trained.counts, scores=None if scores is None else count_scores(scores))
+        await save_part(context, trained.encoding, label, opened, trained.openings, trained.shares.step, population)
         if self._job.evaluation.held_out_scores and labels is not None and scores is not None:
             folder, card = hidden_folder(context), self._job.scorecard
             await write_hidden(context, folder, lambda: write_held_out(folder, trained.own, labels, scores, card))

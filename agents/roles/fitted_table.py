@@ -10,6 +10,7 @@ from tercet.agents.alignment.own_woe import own_woe
 from tercet.agents.alignment.row_counts import check_split
 from tercet.agents.alignment.table_problems import unfit_label
 from tercet.agents.core.problems import JobProblem
+from tercet.agents.models.population import BinCounts, count_columns
 from tercet.agents.roles.applied_part import compare_table
 from tercet.agents.roles.continued_part import ContinuedPart
 from tercet.agents.roles.exposure_profile import check_numbers
@@ -37,6 +38,7 @@ class FittedTable:
         held_out: of the common rows, which are not trained on.
         encoding: of the party's columns.
         labels: at the label party.
+        counts: of the rows that are trained on, by bins of each column; none while a fold is held out.
         warnings: about this party's own table.
         continued: its part of the model to begin at, if there is one, by which columns and labels are encoded.
     """
@@ -45,6 +47,7 @@ class FittedTable:
     held_out: NDArray[np.bool_]
     encoding: Encoding
     labels: OwnLabels | None
+    counts: tuple[BinCounts, ...]
     warnings: tuple[str, ...]
     continued: ContinuedPart | None = None
 
@@ -153,8 +156,15 @@ def _fit(
         warnings.append(f"more than {MOST_WHITENED} encoded columns: they are not whitened, so training is slower")
     if labels is not None:
         warnings += labels.warnings
+    rows = 0 if context.fold is not None else int(trained_on.sum())
     return FittedTable(
-        own=own, held_out=held_out, encoding=encoding, labels=labels, warnings=tuple(warnings), continued=start
+        own=own,
+        held_out=held_out,
+        encoding=encoding,
+        labels=labels,
+        counts=count_columns(encoding, rows, settings.rare, lambda: table.batches(trained_on)),
+        warnings=tuple(warnings),
+        continued=start,
     )
 
 

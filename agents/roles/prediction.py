@@ -17,8 +17,10 @@ from tercet.agents.alignment.scored_ids import ScoredIds
 from tercet.agents.alignment.scored_once import ScoredOnce
 from tercet.agents.alignment.table_problems import unusable_table
 from tercet.agents.core.states import State
+from tercet.agents.evaluation.stability import Stability
 from tercet.agents.models import model_part
 from tercet.agents.models.model_part import ModelPart
+from tercet.agents.models.population import compare_columns, compare_scores
 from tercet.agents.models.scores_file import scored_columns, write_scores
 from tercet.agents.protocol.shares import shares_from_part
 from tercet.agents.protocol.weight_openings import openings_from_part, send_seed
@@ -71,6 +73,7 @@ class ScoringSetup(MatchedPart):
         words: of the rows, if the forward pass takes them from the helper; else each party scores its own columns.
         offset: (rows, 1), what this party, which has the label, adds to scores, if there is such.
         steps: the batches.
+        columns: how far each of this party's columns has moved since the training.
     """
 
     context: ScoringContext
@@ -78,13 +81,19 @@ class ScoringSetup(MatchedPart):
     words: FeatureView | None
     offset: Floats | None
     steps: Sequence[Step]
+    columns: tuple[Stability, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class Scored(ScoringSetup):
-    """Adds the scores of the common rows at the label party, in the label's own terms."""
+    """Adds the scores of the common rows at the label party, in the label's own terms.
+
+    Attributes:
+        moved: how far they are from those of the held-out rows, if that is known.
+    """
 
     scores: Floats | None
+    moved: Stability | None
 
 
 class PredictionRole:
@@ -131,6 +140,7 @@ class PredictionRole:
             once = await ScoredOnce.check(context, scored, own.table.ids, own.rows)
         sizes, scoring = await _measure_sizes(context, part, own), scoring_terms(context, part)
         agreed = await agree_on_scoring(context, self._job, session, sizes, scoring)
+        columns = await context.compute(_compare_columns, context, part, own)
         words, batch = None, PART // agreed.terms.outputs
         if _needs_helper(part):
             words = await own.encode(part.encoding, part.norm, agreed.numbers.fx)
@@ -139,7 +149,16 @@ class PredictionRole:
             await once.note_scored()
         key, steps = await own.confirm_order(agreed), list(scoring_steps(len(own.rows), batch, 0, part.alpha))
         context.statistics.steps = len(steps)
-        return extend(matched, ScoringSetup, context=agreed, key=key, words=words, offset=offset, steps=steps)
+        return extend(
+            matched,
+            ScoringSetup,
+            context=agreed,
+            key=key,
+            words=words,
+            offset=offset,
+            steps=steps,
+            columns=columns,
+        )
 
     async def run_steps(self, setup: ScoringSetup) -> Scored:
         """Score all rows."""
@@ -150,7 +169,8 @@ class PredictionRole:
             scores = scaling.restore(scores)
         if scores is not None and offset is not None:
             scores = scores + offset
-        return extend(setup, Scored, scores=scores)
+        moved = None if scores is None else _compare_scores(setup.context, setup.part, scores)
+        return extend(setup, Scored, scores=scores, moved=moved)
 
     async def release(self, scored: Scored) -> None:
         """Write the scores at the label party, with ids, in the order of its table."""
@@ -164,6 +184,25 @@ class PredictionRole:
         card = self._job.scorecard or scored.part.scorecard
         columns = scored_columns(scored.part.link, scores[order], names, card)
         await write_hidden(context, folder, lambda: write_scores(folder, self._job.format, ids, columns))
+
+
+def _compare_columns(context: JobContext, part: ModelPart, own: AlignedTable) -> tuple[Stability, ...]:
+    """Compare this party's rows with those of the training, and note what has changed much."""
+    if part.population is None or not len(own.rows):
+        return ()
+    rows = own.table.batches(own.mark_rows(np.ones(len(own.rows), np.bool_)))
+    found = compare_columns(part.population, rows)
+    for one in found:
+        if one.is_large:
+            context.note(f"column {one.name!r} has changed since the training (PSI {one.psi:.2f})")
+    return found
+
+
+def _compare_scores(context: JobContext, part: ModelPart, scores: Floats) -> Stability | None:
+    found = None if part.population is None else compare_scores(part.population, scores)
+    if found is not None and found.is_large:
+        context.note(f"scores are others than those of the held-out rows were (PSI {found.psi:.2f})")
+    return found
 
 
 async def _measure_sizes(context: JobContext, part: ModelPart, own: AlignedTable) -> Sizes:

@@ -16,6 +16,7 @@ from tercet.agents.core.problems import JobProblem
 from tercet.agents.models import model_part
 from tercet.agents.models.manifest import LabelTerms
 from tercet.agents.models.model_part import Arrays, ModelPart
+from tercet.agents.models.population import Population
 from tercet.agents.protocol.shares import AnyShares, array_name, share_arrays, to_floats, upper_entries, upper_shares
 from tercet.agents.protocol.weight_openings import ModelOpenings
 from tercet.agents.roles.release_to_label import Encodings, receive_model, send_model
@@ -82,11 +83,12 @@ async def save_part(  # noqa: PLR0917
     opened: tuple[Arrays, Encodings],
     openings: ModelOpenings,
     steps: int,
+    population: Population,
 ) -> None:
     """Write the part, as it is after so many steps, to its hidden folder.
 
-    `label` is the label party's own. `opened` is the result of `open_model_parts`; `openings` are for predictions. A
-    save that fails or is cancelled leaves nothing there.
+    `label` is the label party's own. `opened` is the result of `open_model_parts`; `openings` are for predictions;
+    `population` is what this party knows of the rows. A save that fails or is cancelled leaves nothing there.
 
     Raises:
         JobProblem: the disk does not take it.
@@ -114,6 +116,7 @@ async def save_part(  # noqa: PLR0917
         offset=label.offset,
         encodings=dict(encodings),
         scorecard=job.scorecard,
+        population=population,
         created=datetime.now(UTC),
         tercet=version("tercet"),
     )

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from tercet.agents.models.model_part import ModelPart, save
+from tercet.agents.models.population import BinCounts, Population
 from tercet.agents.policy.audit_log import AuditLog
 from tercet.agents.policy.budget_file import BudgetFile, Spending
 from tercet.agents.session.checkpoint_store import DIGEST_BYTES, SUFFIX, Checkpoint, CheckpointFolder
@@ -28,9 +29,10 @@ from tercet.mpc.plan.planner import make_plan
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness import secret_order
 from tercet.mpc.randomness.masks import Keystream, PairMasks, derive_key, name_once
-from tercet.schemas.files.job import PredictionJob, TrainingJob, canonical_digest
+from tercet.schemas.files.job import PredictionJob, Scorecard, TrainingJob, canonical_digest
 from tercet.schemas.files.key_text import with_checksum
 from tercet.schemas.messages.kinds import HeldCheckpoint, Job, Member
+from tercet.tables.binning.bins import CategoryBins, NumericBins
 from tercet.tables.core.table import Table
 from tercet.tables.encoding.encoding import Encoding
 from tercet.tables.matching.digest import ids_digest
@@ -267,9 +269,14 @@ def _write_files(folder: Path) -> None:
     log.open(records=0)
     log.append("decided", "credit-0123abcd", "00" * 32, {"state": "done", "codes": [], "rows": 96})
     _write_part(folder / "part")
+    ages = BinCounts(bins=NumericBins(name="age", cuts=(30.0,), missing=2), rows=(1, 2, 0))
+    sexes = BinCounts(bins=CategoryBins.single("sex", ["f", "m"], rare=True), rows=(2, 1, 0))
+    scores = BinCounts(bins=NumericBins(name="score", cuts=(-1.5, 0.25)), rows=(3, 2, 1))
+    population = Population(columns=(ages, sexes), scores=scores)
+    _write_part(folder / "counted part", scorecard=Scorecard(pdo=40.0), population=population)
 
 
-def _write_part(folder: Path) -> None:
+def _write_part(folder: Path, **more: Any) -> None:
     table = Table(
         name="customers",
         rows=3,
@@ -299,7 +306,7 @@ def _write_part(folder: Path) -> None:
     }
     weights, intercept = np.linspace(-1, 1, len(encoding.names))[:, None], np.ones((1, 1))
     words = {"weight_words": weights.view(np.uint64), "intercept_words": intercept.view(np.uint64)}
-    save(folder, ModelPart.model_validate(fields), {"weights": weights, "intercept": intercept} | words)
+    save(folder, ModelPart.model_validate(fields | more), {"weights": weights, "intercept": intercept} | words)
 
 
 CASES: Final[dict[str, Callable[[], dict[str, Any]]]] = {

@@ -8,8 +8,10 @@ import pytest
 
 from tercet.agents.models.model_part import load
 from tercet.agents.session.checkpoint_store import SUFFIX, CheckpointFolder
+from tercet.schemas.files.job import Scorecard
 from tercet.schemas.messages.codec import decode, encode
 from tercet.schemas.messages.message import MODELS
+from tercet.tables.binning.bins import NumericBins
 from tests.vectors.cases import CASES, FOLDER, HELD, WORDS, checkpoint_bytes, frozen
 from tests.vectors.messages import plain
 
@@ -41,16 +43,25 @@ def test_a_frozen_checkpoint_is_read(tmp_path):
     assert np.array_equal(found.arrays["share"], WORDS)
 
 
-def test_a_frozen_model_part_is_read(tmp_path):
-    """Manifest and weights."""
+@pytest.mark.parametrize("folder", ["part", "counted part"])
+def test_a_frozen_model_part_is_read(folder, tmp_path):
+    """Manifest and weights; one of before has neither scorecard nor counts."""
     for name, content in frozen("files").items():
-        if name.startswith("part/"):
+        if name.startswith(f"{folder}/"):
             whole = bytes.fromhex(content) if isinstance(content, str) else "\n".join(content).encode()
-            (tmp_path / name.removeprefix("part/")).write_bytes(whole)
+            (tmp_path / name.removeprefix(f"{folder}/")).write_bytes(whole)
     part, arrays = load(tmp_path)
     assert (part.job, part.columns) == ("credit-0123abcd", ("age", "sex=f", "sex=m"))
     assert not part.is_blind  # as it stands in no plan of before
     assert np.array_equal(arrays["weights"], [[-1.0], [0.0], [1.0]])
+    if folder == "part":
+        assert (part.population, part.scorecard) == (None, None)
+        return
+    assert part.scorecard == Scorecard(pdo=40.0)
+    assert part.population is not None
+    assert [one.rows for one in part.population.columns] == [(1, 2, 0), (2, 1, 0)]
+    assert part.population.scores is not None
+    assert part.population.scores.bins == NumericBins(name="score", cuts=(-1.5, 0.25))
 
 
 def test_each_kind_of_message_has_a_vector():

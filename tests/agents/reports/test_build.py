@@ -139,3 +139,15 @@ def test_a_page_is_written_where_its_party_finds_it(runs):
         page = path.read_text(encoding="utf-8")
         assert re.findall(r"http|<script|url\(|<img", page) == []
         Page(page)
+
+
+def test_scores_of_the_rows_of_the_training_have_not_moved(runs):
+    """Those of held-out rows and those of a prediction are in the same terms, whatever the link."""
+    _, predicted = runs
+    moved = data_of(predicted, "card").moved
+    assert moved is not None
+    assert sum(moved.now) == 300
+    assert moved.psi < moved.chance
+    assert f"compared with the held-out rows {number(moved.psi)}" in text_of(predicted, "card")
+    assert all(one.psi < one.chance for one in data_of(predicted, "bank").stability)
+    assert len(data_of(predicted, "bank").stability) == 4

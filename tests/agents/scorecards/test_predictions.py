@@ -2,18 +2,27 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tercet.agents.evaluation.stability import stability_index
+from tercet.agents.models import model_part
 from tercet.agents.models.points import points_of, whole_points
+from tercet.agents.models.population import BinCounts
+from tercet.agents.reports.wording import number
+from tercet.agents.roles import data_party, fitted_table, prediction
 from tercet.agents.serving.server import _scorecard_of
 from tercet.agents.serving.sources import rows_of
-from tercet.schemas.files.job import Evaluation, Scorecard
+from tercet.schemas.files.job import Evaluation, Privacy, Scorecard
+from tercet.schemas.messages.address import Address
+from tercet.schemas.messages.codec import encode
+from tests.agents.pages import data_of, text_of
 from tests.agents.recording import Heard, hear, hear_prediction
 from tests.agents.roles.test_prediction import newcomers, people
-from tests.agents.world import Sample
+from tests.agents.world import HELPER, PERSON, Sample
 
 CARD = Scorecard(pdo=40.0, base_points=500.0, base_odds=20.0)
 SAMPLE = Sample(
@@ -75,3 +84,98 @@ def test_what_is_served_has_points_too(runs: Runs) -> None:
     assert json.loads(json.dumps(row))["points"] == round(float(points_of(CARD, np.array(0.5))))
     assert "points" not in rows_of("logistic", np.array([[0.5]]), ())[0]
     assert _scorecard_of(runs.folder / "nothing") is None
+
+
+def test_each_part_counts_its_own_columns_and_the_label_partys_its_held_out_scores(runs: Runs) -> None:
+    """Of the rows that were trained on; a partner knows no score, so its part has none."""
+    held_out = rows_in(runs.place("bank", runs.trained) / "held_out.csv")
+    for party in SAMPLE.parties:
+        part = model_part.manifest(runs.place(party, runs.trained))
+        population = part.population
+        assert population is not None
+        assert [one.bins.name for one in population.columns] == [column.name for column in part.encoding.columns]
+        assert {sum(one.rows) for one in population.columns} == {SAMPLE.rows - len(held_out)}
+        assert all(one.bins.name.startswith(f"{party}_") for one in population.columns)
+        scores = 0 if population.scores is None else sum(population.scores.rows)
+        assert scores == (len(held_out) if party == "bank" else 0)
+
+
+def test_a_page_tells_each_party_how_its_own_columns_have_moved(runs: Runs) -> None:
+    """By the rows that were scored; the label party reads it of the scores too, and nobody else does."""
+    tables = {party: dict(table) for party, table in newcomers(SAMPLE).items()}
+    common = set.intersection(*(set(table[PERSON]) for table in tables.values()))
+    for party, table in tables.items():
+        data, text = data_of(runs.scored, party), text_of(runs.scored, party)
+        part = model_part.manifest(runs.place(party, runs.trained))
+        assert part.population is not None
+        common_rows = [row for row, one in enumerate(table[PERSON]) if one in common]
+        assert [one.name for one in data.stability] == [name for name in table if name != PERSON]
+        for one, known in zip(data.stability, part.population.columns, strict=True):
+            cells = [table[one.name][row] for row in common_rows]
+            assert one.before == (*known.rows, 0)
+            assert one.now == tuple(count_by_hand(known, cells))
+            assert one.psi == stability_index(one.before, one.now)
+            assert f"{one.name} {number(one.psi)} {number(one.chance)} {one.verdict}" in text
+        assert ("compared with the held-out rows" in text) == (party == "bank") == (data.moved is not None)
+    assert "What has changed" not in text_of(runs.scored, HELPER)
+    moved, scores = data_of(runs.scored, "bank").moved, rows_in(runs.place("bank", runs.scored) / "scores.csv")
+    assert moved is not None
+    assert sum(moved.now) == len(scores) == len(common)
+
+
+def count_by_hand(known: BinCounts, cells: list[str]) -> list[int]:
+    """Rows in each bin, unseen ones last."""
+    bins, found = known.bins, [0] * (known.bins.count + 1)
+    for cell in cells:
+        if not cell:
+            place = bins.count if bins.missing is None else bins.missing
+        elif bins.kind == "numeric":
+            place = sum(float(cell) >= cut for cut in bins.cuts)
+        else:
+            place = next((n for n, levels in enumerate(bins.levels) if cell in levels), bins.count)
+            place = bins.rare if place == bins.count and bins.rare is not None else place
+        found[place] += 1
+    return found
+
+
+def test_a_large_change_is_a_warning_where_its_party_looks(runs: Runs) -> None:
+    """In its own status, and in nobody else's."""
+    tables = {party: dict(table) for party, table in newcomers(SAMPLE, seed=9).items()}
+    tables["card"]["card_quantity_0"] = [cell and repr(float(cell) + 30) for cell in tables["card"]["card_quantity_0"]]
+    found = hear_prediction(SAMPLE, runs.folder, tables)
+    warnings = {party: " ".join(data_of(found, party).preprocessing) for party in SAMPLE.parties}
+    assert "column 'card_quantity_0' has changed since the training (PSI" in warnings["card"]
+    assert "card_quantity_0" not in warnings["bank"] + text_of(found, "bank") + text_of(found, HELPER)
+
+
+def test_the_trainings_page_has_the_card(runs: Runs) -> None:
+    """Each party's own; the helper's has none."""
+    for party in SAMPLE.parties:
+        data, text = data_of(runs.trained, party), text_of(runs.trained, party)
+        assert data.cards is not None
+        assert [card.party for card in data.cards.cards] == [party]
+        assert "40 points double the odds of good to bad" in text
+        assert all(f"{term.column} {term.value}" in text for term in data.cards.cards[0].terms)
+    assert "scorecard" not in text_of(runs.trained, HELPER)
+
+
+@pytest.mark.parametrize("release", ["owners", "label"])
+def test_counting_changes_no_word_that_anybody_is_sent(
+    release: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training and a prediction say the same to the last bit where nothing is counted."""
+    without_checks = Privacy(helper_sees="scores", checks=0)  # which are drawn anew in each run
+    sample = replace(SAMPLE, rows=120, release=release, privacy=without_checks)
+
+    def said(folder: Path) -> list[tuple[Address, bytes]]:
+        folder.mkdir()
+        trained = hear(sample, folder, tables=people(sample, sample.rows, 1))
+        scored = hear_prediction(sample, folder, newcomers(sample))
+        heard = [*trained.ear.said, *scored.ear.said]
+        return sorted((address, encode(message)) for address, message in heard if address.round != "control")
+
+    counted = said(tmp_path / "counted")
+    monkeypatch.setattr(fitted_table, "count_columns", lambda *_: ())
+    monkeypatch.setattr(data_party, "count_scores", lambda *_: None)
+    monkeypatch.setattr(prediction, "compare_columns", lambda *_: ())
+    assert said(tmp_path / "not counted") == counted
