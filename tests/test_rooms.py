@@ -31,6 +31,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "reports",
             "alignment",
             "access",
+            "scorecards",
             "models",
             "evaluation",
             "core",

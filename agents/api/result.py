@@ -15,6 +15,8 @@ from tercet.agents.api.report import Report
 from tercet.agents.models import full_model, model_part
 from tercet.agents.models.plain_weights import blocks_of, class_names, weights_by_party
 from tercet.agents.models.scorer import Classifier, Regressor, as_scorer
+from tercet.agents.scorecards.card import Cards
+from tercet.agents.scorecards.card_file import card_rows, read_cards
 from tercet.agents.statistics.result import StatisticsResult, read_statistics, statistics_file
 from tercet.agents.statistics.tables import bin_rows, column_rows, correlation_rows
 from tercet.schemas.files.invalid import Invalid
@@ -49,10 +51,12 @@ class Result:
         scorer: Callable[[], Scorer | None],
         scores: Callable[[], pa.Table | None] = lambda: None,
         statistics: Callable[[], StatisticsResult | None] = lambda: None,
+        cards: Callable[[Mapping[str, Any]], Cards],  # by changes of the scorecard
     ) -> None:
-        """Each function is called once, and only if somebody looks."""
+        """Each function is called only if somebody looks."""
         self.status, self._report = status, report
-        self._weights, self._scorer, self._scores, self._statistics = weights, scorer, scores, statistics
+        self._weights, self._scorer, self._scores = weights, scorer, scores
+        self._statistics, self._cards = statistics, cards
 
     @property
     def job(self) -> str:
@@ -110,6 +114,17 @@ class Result:
         They are those of a prediction, or of held-out rows where the training asks for `held_out_scores`.
         """
         return self._scores()
+
+    def scorecard(self, **changes: Any) -> list[dict[str, Any]]:
+        """List the points of each value of the columns whose weights it may know, a row each.
+
+        Args:
+            changes: `pdo`, `base_points`, `base_odds` and `positives`, where they are to be other than in the job.
+
+        Raises:
+            Invalid, ModelPartProblem: it may know no weights, the model is not logistic, or a change is wrong.
+        """
+        return card_rows(self._cards(changes))
 
     @cached_property
     def statistics(self) -> StatisticsResult | None:
@@ -169,6 +184,7 @@ def result_of_status(status: JobStatus, state: Path) -> Result:
         scorer=lambda: None if status.model_part is None else _own_scorer(part),
         scores=lambda: None if scores is None else read_scores(scores),
         statistics=lambda: None if status.statistics is None else read_statistics(statistics_file(state, status.job)),
+        cards=lambda changes: read_cards(part, changes),
     )
 
 

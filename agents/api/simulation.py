@@ -30,6 +30,7 @@ from tercet.agents.models.plain_weights import blocks_of_model, class_names, wei
 from tercet.agents.models.scorer import as_scorer
 from tercet.agents.reports.build import report_data
 from tercet.agents.reports.report import render
+from tercet.agents.scorecards.card_file import make_cards
 from tercet.agents.simulation.exactness import data_roles, part_folder
 from tercet.agents.simulation.simulate import Simulation, Watch, simulate_job
 from tercet.schemas.files.invalid import Invalid
@@ -238,4 +239,5 @@ def _collect_result(simulation: Simulation) -> Result:
         report=Report(lambda: render(data)),
         scorer=lambda: as_scorer(model),
         scores=lambda: scores,
+        cards=lambda changes: make_cards(model, changes),
     )

@@ -319,7 +319,7 @@ def scorecard(
     if format is Format.JSON:
         rendering.print_json(cards_json(cards))
     else:
-        rendering.out.print(rendering.card_table(cards.title, card_rows(cards)))
+        rendering.out.print(rendering.card_table(f"{cards.job}: {cards.rule}", card_rows(cards)))
 
 
 @app.command()

@@ -311,11 +311,11 @@ def column_table(name: str, found: dict[str, Any]) -> Table:
 
 def card_table(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     """Tabulate the rows of scorecards."""
-    numbers = {"points", "rounded"}
-    headers = (Column(name, justify="right" if name in numbers else "left", overflow="fold") for name in rows[0])
+    names, numbers = ("party", "column", "value", "points", "rounded"), {"points", "rounded"}
+    headers = (Column(name, justify="right" if name in numbers else "left", overflow="fold") for name in names)
     table = Table(*headers, title=title, title_justify="left")
     for row in rows:
-        table.add_row(*(fit(_cell(value)) for value in row.values()))
+        table.add_row(*(fit(_cell(row[name])) for name in names))
     return table
 
 

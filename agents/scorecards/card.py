@@ -82,12 +82,12 @@ class Cards:
     cards: tuple[Card, ...]
 
     @property
-    def title(self) -> str:
+    def rule(self) -> str:
         """Say in a sentence how points were made."""
         made = self.scorecard
         return (
-            f"{self.job}: {made.pdo:g} points double the odds of good to bad; {made.base_points:g} points stand for "
-            f"odds of {made.base_odds:g} to 1, with a label of 1 {made.positives}"
+            f"{made.pdo:g} points double the odds of good to bad, {made.base_points:g} points stand for odds of "
+            f"{made.base_odds:g} to 1, and a label of 1 is {made.positives}"
         )
 
 

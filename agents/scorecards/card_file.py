@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from tercet.agents.core.private_file import replace
 from tercet.agents.models import full_model, model_part
+from tercet.agents.models.full_model import FullModel
 from tercet.agents.models.manifest import ModelPartProblem
 from tercet.agents.models.scores_file import without_formulas
 from tercet.agents.scorecards.card import Card, Cards, cards_of_model, cards_of_part
@@ -48,10 +49,18 @@ def read_cards(place: Path, changes: Mapping[str, Any]) -> Cards:
         if place.is_dir():
             part, arrays = model_part.load(place)
             return cards_of_part(part, arrays, _change(part.scorecard, changes))
-        model = full_model.read(place)
-        return cards_of_model(model, _change(model.description.scorecard, changes))
+        return make_cards(full_model.read(place), changes)
     except ModelPartProblem as problem:
         raise Invalid(str(problem)) from None
+
+
+def make_cards(model: FullModel, changes: Mapping[str, Any]) -> Cards:
+    """Make all parties' cards of a whole model; `changes` as for `read_cards`.
+
+    Raises:
+        Invalid, ModelPartProblem: as `read_cards`.
+    """
+    return cards_of_model(model, _change(model.description.scorecard, changes))
 
 
 def _change(scorecard: Scorecard | None, changes: Mapping[str, Any]) -> Scorecard:

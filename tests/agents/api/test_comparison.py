@@ -46,7 +46,13 @@ def test_what_a_partner_has_written_is_text() -> None:
 
 
 def test_what_cannot_be_compared_is_refused(results: list[tercet.Result]) -> None:
-    prediction = tercet.Result(status("c", kind="prediction"), weights=dict, report=None, scorer=lambda: None)
+    prediction = tercet.Result(
+        status("c", kind="prediction"),
+        weights=dict,
+        report=None,
+        scorer=lambda: None,
+        cards=lambda _: pytest.fail("nobody asks"),
+    )
     with pytest.raises(tercet.Invalid, match="is a prediction"):
         tercet.compare(results[0], prediction)
     with pytest.raises(tercet.Invalid, match="give the results"):

@@ -74,6 +74,8 @@ def test_a_simulation_gives_all_that_a_job_gives_and_leaves_nothing(nowhere: Pat
         "bank": [f"debt_{k}" for k in range(4)],
         "card": [f"delay_{k}" for k in range(4)],
     }
+    points = result.scorecard(pdo=40)
+    assert {row["party"] for row in points} == {*result.weights}
     strongest = max(result.weights["card"], key=lambda name: abs(result.weights["card"][name]))
     assert strongest == "delay_0"
     together = {**{name: frames["bank"][name] for name in frames["bank"].column_names}}

@@ -8,14 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tercet.agents.api.result import result_of_status
 from tercet.agents.evaluation.stability import stability_index
 from tercet.agents.models import model_part
 from tercet.agents.models.points import points_of, whole_points
 from tercet.agents.models.population import BinCounts
-from tercet.agents.reports.wording import number
+from tercet.agents.reports.wording import number, weight
 from tercet.agents.roles import data_party, fitted_table, prediction
 from tercet.agents.serving.server import _scorecard_of
 from tercet.agents.serving.sources import rows_of
+from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.job import Evaluation, Privacy, Scorecard
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.codec import encode
@@ -148,6 +150,21 @@ def test_a_large_change_is_a_warning_where_its_party_looks(runs: Runs) -> None:
     assert "card_quantity_0" not in warnings["bank"] + text_of(found, "bank") + text_of(found, HELPER)
 
 
+def test_a_result_lists_the_card(runs: Runs) -> None:
+    """In Python, from the part in the state folder; by other rules where somebody asks."""
+    status = runs.trained.simulation.runs["card"].status()
+    result = result_of_status(status, runs.folder / "card")
+    base, *rows = result.scorecard()
+    cards = data_of(runs.trained, "card").cards
+    assert cards is not None
+    assert base["points"] == cards.cards[0].base_points
+    assert [row["points"] for row in rows] == [term.points for term in cards.cards[0].terms]
+    halved = result.scorecard(pdo=CARD.pdo / 2)
+    assert [row["points"] for row in halved[1:]] == pytest.approx([row["points"] / 2 for row in rows])
+    with pytest.raises(Invalid, match="pdo"):
+        result.scorecard(pdo=-1)
+
+
 def test_the_trainings_page_has_the_card(runs: Runs) -> None:
     """Each party's own; the helper's has none."""
     for party in SAMPLE.parties:
@@ -155,7 +172,7 @@ def test_the_trainings_page_has_the_card(runs: Runs) -> None:
         assert data.cards is not None
         assert [card.party for card in data.cards.cards] == [party]
         assert "40 points double the odds of good to bad" in text
-        assert all(f"{term.column} {term.value}" in text for term in data.cards.cards[0].terms)
+        assert all(f"{term.value} {weight(term.points)}" in text for term in data.cards.cards[0].terms)
     assert "scorecard" not in text_of(runs.trained, HELPER)
 
 
