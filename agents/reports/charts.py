@@ -25,7 +25,8 @@ COLOURS = {
 }
 Point = tuple[float, float]
 
-SIZE = (4.6, 3.1)  # inches of 72 units: letters of 10 units are readable on a telephone
+SIZE = (4.6, 3.1)  # inches: letters of 10 units are readable on a telephone
+UNITS = 72  # of an inch in SVG
 MOST_EPOCHS = 400  # that a line shows; nobody could see more
 FEW = 24  # a line with so many points or fewer marks each of them
 
@@ -321,17 +322,21 @@ def _whole(share: float) -> str:
 def _figure(name: str, x: str, y: str, paint: Callable[[Any], None]) -> Markup:
     """Draw a figure with one pair of axes. The same numbers give the same text."""
     import matplotlib as mpl  # noqa: PLC0415 - half a second that only the end of a job needs
+    from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: PLC0415
     from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.layout_engine import ConstrainedLayoutEngine  # noqa: PLC0415
 
     content = io.StringIO()
     with _RENDERING, mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(STYLE | {"svg.hashsalt": name})  # so that charts of a page have different ids
-        figure = Figure(figsize=SIZE, layout="constrained")
+        figure = Figure(figsize=SIZE, dpi=UNITS)
+        FigureCanvasSVG(figure)
         axes = figure.subplots()
         axes.set_xlabel(x)
         axes.set_title(y, pad=8)
         paint(axes)
+        ConstrainedLayoutEngine().execute(figure)  # a figure with a layout of its own would be drawn twice
         figure.savefig(content, format="svg", metadata=NO_METADATA)
     return Markup(_for_the_page(content.getvalue(), name))  # noqa: S704 - matplotlib escapes, and all texts are ours
 
@@ -348,6 +353,6 @@ def _for_the_page(svg: str, name: str) -> str:
     svg = re.sub(r"font-family: [^;\"]*;?", "", svg)
     svg = re.sub(r"#[0-9a-f]{6}\b", lambda found: COLOURS[found[0]], svg)
     svg = re.sub(r" d=\"[^\"]*\"", lambda path: re.sub(r"\d+\.\d{3,}", lambda n: f"{float(n[0]):.2f}", path[0]), svg)
-    width, height = (round(72 * inches) for inches in SIZE)
+    width, height = (round(UNITS * inches) for inches in SIZE)
     head = f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{name}">'
     return head + re.sub(r"\s+", " ", svg)

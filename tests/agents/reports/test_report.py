@@ -186,7 +186,8 @@ def test_a_page_has_no_colour_but_its_own(page):
     assert "prefers-color-scheme: dark" in page
 
 
-@pytest.mark.parametrize("make", [of_label_party, of_prediction, of_helper])
+@pytest.mark.draws_all
+@pytest.mark.parametrize("make", [of_label_party, of_prediction])
 def test_the_same_data_give_the_same_bytes(make):
     """Whatever was drawn before, and in whichever thread."""
     first = render(make())
@@ -429,16 +430,16 @@ def test_a_bar_is_as_long_as_its_weight_says():
 
 
 @pytest.mark.parametrize(
-    ("labels", "scores"),
+    ("model", "labels", "scores"),
     [
-        ([0.5], [0.0]),
-        ([0.5, -0.5], [0.0, 0.0]),
-        ([0.5, -0.5], [800.0, -800.0]),
-        ([-0.5, -0.5, -0.5], [-800.0, -900.0, -850.0]),
-        ([0.5, -0.5] * 20, [1e-9, -1e-9] * 20),
+        ("logistic", [0.5], [0.0]),
+        ("linear", [0.5], [0.0]),
+        ("linear", [0.5, -0.5], [0.0, 0.0]),
+        ("logistic", [0.5, -0.5], [800.0, -800.0]),
+        ("logistic", [-0.5, -0.5, -0.5], [-800.0, -900.0, -850.0]),
+        ("linear", [0.5, -0.5] * 20, [1e-9, -1e-9] * 20),
     ],
 )
-@pytest.mark.parametrize("model", ["logistic", "linear"])
 def test_strange_held_out_rows_still_make_a_page(model, labels, scores):
     """And no warning."""
     labels, scores = np.array(labels), np.array(scores)
