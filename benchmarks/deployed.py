@@ -22,7 +22,8 @@ from typing import Any
 from benchmarks.namespaces import Site
 from tercet.schemas.files.job import TrainingJob
 from tercet.schemas.files.settings import TableSettings
-from tests.deployment import CHECKOUT, Deployment
+from tests.deployment import Deployment
+from tests.forked import CHECKOUT
 from tests.rabbitmq_node import private_node
 
 POLL_SECONDS = 0.2

@@ -14,10 +14,13 @@ from structlog.dev import ConsoleRenderer, plain_traceback
 
 from tests import postgres_node, rabbitmq_node
 from tests.debian import ServerMissingError, missing
+from tests.deployment import Deployment
 from tests.guarded import Guarded, guard
 from tests.rabbitmq_node import Node, NodeFailedError, private_node
 
 pytest.register_assert_rewrite("tests.broker.contract")
+
+Deployment.forks = True
 
 # In CI the same examples each time, so that a change is judged by itself; elsewhere others in each run, which finds
 # over time what fewer examples miss. `ARGS=--hypothesis-profile=thorough` draws many.

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit, urlunsplit
 
 import structlog
@@ -20,15 +20,17 @@ from typer.testing import CliRunner
 
 from tercet.agents.cli.app import app
 from tercet.broker.sealing.identity import Identity, save_identity
+from tests.forked import CHECKOUT, Forked
 
 STOP_SECONDS = 20
 START_SECONDS = 60
-CHECKOUT = Path(__file__).parents[1]
 
 
 @dataclass
 class Deployment:
     """A few parties around one RabbitMQ. Use as a context manager: leaving it ends every process it started."""
+
+    forks: ClassVar[bool] = False  # in tests: agents start with their imports done
 
     folder: Path
     url: str
@@ -40,7 +42,7 @@ class Deployment:
     report: bool = False
     module: Sequence[str] = ("-m", "tests.fixed_agent")
     inside: Mapping[str, Sequence[str]] = field(default_factory=dict)  # by party, what its commands begin with
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    processes: dict[str, subprocess.Popen[bytes] | Forked] = field(default_factory=dict)
 
     @property
     def parties(self) -> list[str]:
@@ -92,9 +94,15 @@ class Deployment:
     def start(self, *parties: str) -> None:
         """Start the agents of these parties, or of all."""
         for party in parties or self.parties:
-            command = [*self.inside.get(party, ()), sys.executable, *self.module, str(self.settings(party))]
-            with (self.folder / f"{party}.log").open("ab") as log:
-                self.processes[party] = subprocess.Popen(command, stdout=log, stderr=log, cwd=CHECKOUT)
+            self.processes[party] = self._start(party, self.folder / f"{party}.log", str(self.settings(party)))
+
+    def _start(self, party: str, log: Path, settings: str) -> subprocess.Popen[bytes] | Forked:
+        if self.forks and party not in self.inside:
+            _, module, *arguments = self.module
+            return Forked(module, [*arguments, settings], log)
+        command = [*self.inside.get(party, ()), sys.executable, *self.module, settings]
+        with log.open("ab") as file:
+            return subprocess.Popen(command, stdout=file, stderr=file, cwd=CHECKOUT)
 
     def wait_until_up(self) -> None:
         """Return when every agent that was started takes messages."""

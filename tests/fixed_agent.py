@@ -19,7 +19,12 @@ def fixed_contribution(party: str) -> Callable[[], bytes]:
     return lambda: hashlib.sha256(f"fixed for tests: {party}".encode()).digest()
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Run the daemon to SIGTERM."""
     logs.configure("info")
     settings = read_settings(Path(sys.argv[1]))
     run(serve(settings, fixed_contribution(settings.party)))
+
+
+if __name__ == "__main__":
+    main()

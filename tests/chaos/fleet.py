@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import json
 import signal
-import sys
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -26,7 +25,8 @@ from tercet.schemas.files.settings import Settings, read_settings
 from tercet.schemas.messages.kinds import JobStatus, Status
 from tests.broker.proxy import Proxy, proxied
 from tests.chaos.plans import Deed
-from tests.deployment import CHECKOUT, Deployment
+from tests.deployment import Deployment
+from tests.forked import Forked
 from tests.rabbitmq_node import Node
 
 RESTART_SECONDS = 0.1  # what a supervisor waits
@@ -40,25 +40,28 @@ class _Agent:
     """One party's process, as its supervisor sees it."""
 
     party: str
-    command: list[str]
+    arguments: list[str]
     log: Path
-    process: asyncio.subprocess.Process | None = None
+    process: Forked | None = None
     lives: int = 0
     leaving: bool = False
 
     async def supervise(self) -> None:
         """Start the process, and start it again until it is to leave."""
         while not self.leaving:
-            with self.log.open("ab") as log:
-                self.process = await asyncio.create_subprocess_exec(*self.command, stdout=log, stderr=log, cwd=CHECKOUT)
+            self.process = Forked("tests.chaos.agent", self.arguments, self.log)
             self.lives += 1
-            await self.process.wait()
+            await self._gone()
             if not self.leaving:
                 await asyncio.sleep(RESTART_SECONDS)
 
+    async def _gone(self) -> None:
+        while self.process is not None and self.process.returncode is None:  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_SECONDS)
+
     def send(self, number: signal.Signals) -> None:
         """Signal the process, if there is one at the moment."""
-        if self.process is not None and self.process.returncode is None:
+        if self.process is not None:
             self.process.send_signal(number)
 
     async def leave(self) -> None:
@@ -66,11 +69,10 @@ class _Agent:
         self.leaving = True
         self.send(signal.SIGCONT)
         self.send(signal.SIGTERM)
-        if self.process is not None:
-            try:
-                await asyncio.wait_for(self.process.wait(), STOP_SECONDS)
-            except TimeoutError:
-                self.send(signal.SIGKILL)
+        try:
+            await asyncio.wait_for(self._gone(), STOP_SECONDS)
+        except TimeoutError:
+            self.send(signal.SIGKILL)
 
 
 @dataclass
@@ -206,8 +208,7 @@ async def fleet(folder: Path, node: Node, tables: dict[str, str], helper: str, e
                 settings.write_text(
                     settings.read_text().replace(f":{node.port}/", f":{one.lines[party].port}/"), encoding="utf-8"
                 )
-                command = [sys.executable, "-m", "tests.chaos.agent", str(plans), str(settings)]
-                one.agents[party] = _Agent(party, command, folder / f"{party}.log")
+                one.agents[party] = _Agent(party, [str(plans), str(settings)], folder / f"{party}.log")
             async with asyncio.TaskGroup() as supervisors:
                 for agent in one.agents.values():
                     supervisors.create_task(agent.supervise())

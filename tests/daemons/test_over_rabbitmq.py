@@ -25,6 +25,7 @@ from tercet.schemas.files.job import AnyJob, read_job
 from tercet.schemas.files.settings import Settings, read_settings
 from tests.deployment import Deployment
 from tests.fixed_agent import fixed_contribution
+from tests.forked import Forked
 
 POLL_SECONDS = 0.2
 ROWS, BATCH, PATIENCE = 620, 64, 60.0  # the last batch has 44 rows
@@ -85,9 +86,9 @@ def write_tables(folder: Path) -> dict[str, str]:
 def deployment(tmp_path_factory: pytest.TempPathFactory, amqp_url: str) -> Iterator[Deployment]:
     """Three agents that are up, the same for all tests of this file: they outlive whatever happens to a job."""
     folder = tmp_path_factory.mktemp("deployment")
-    with Deployment(
-        folder, amqp_url, write_tables(folder), "notary", extra=DEADLINES + "\n[limits]\nmax_scorings = 64\n"
-    ) as three:
+    extra = DEADLINES + "\n[limits]\nmax_scorings = 64\n"
+    module = ("-m", "tests.daemons.slow_agent")
+    with Deployment(folder, amqp_url, write_tables(folder), "notary", extra=extra, module=module) as three:
         three.start()
         three.wait_until_up()
         yield three
@@ -288,7 +289,7 @@ def test_daemons_train_and_apply_the_network_that_the_simulator_does_but_for_rou
         ours = decode(total(arrays[name] for _, arrays in parts.values()), bits)
         assert np.allclose(ours, decode(words, bits), rtol=0, atol=1e-4), name
     predict = prediction_file(deployment, "network-scores", job)
-    done = reported(deployment.tercet("predict", str(predict), "--format", "json"))
+    done = reported(deployment.asked("predict", str(predict), "--format", "json"))
     scores = simulated(deployment, read_job(predict)).label_run.scores
     assert scores is not None
     ours, theirs = (csv.read_csv(place) for place in (done["scores"], scores))
@@ -303,16 +304,16 @@ def test_only_the_label_party_gets_scores_whoever_asks_and_each_time_anew(deploy
     job = submit(deployment, job_file(deployment, "scored"))
     until(deployment, "bank", job, "done")
     predict, out = prediction_file(deployment, "asked", job), deployment.folder / "none.csv"
-    first = reported(deployment.tercet("predict", str(predict), "--format", "json", party="card"))
+    first = reported(deployment.asked("predict", str(predict), "--format", "json", party="card"))
     assert (first["state"], first["scores"]) == ("done", None)
-    barred = deployment.tercet("predict", str(predict), "--out", str(out), party="card")
+    barred = deployment.asked("predict", str(predict), "--out", str(out), party="card")
     assert (barred.returncode, out.exists()) == (3, False)
     assert "bank alone" in barred.stderr
     assert until(deployment, "bank", first["job"], "done")["scores"] is not None
-    again = deployment.tercet("predict", str(predict), party="bank")
+    again = deployment.asked("predict", str(predict), party="bank")
     assert again.returncode == 0, again.stderr
     assert "scores.csv" in re.sub(r"[\s│]", "", again.stdout)  # the whole path, on as many lines as it takes
-    refused = deployment.tercet("predict", str(deployment.folder / "scored.toml"))
+    refused = deployment.asked("predict", str(deployment.folder / "scored.toml"))
     assert refused.returncode == 3
     assert 'kind = "prediction"' in refused.stderr.replace("\n", " ")
 
@@ -320,7 +321,7 @@ def test_only_the_label_party_gets_scores_whoever_asks_and_each_time_anew(deploy
 def test_a_prediction_without_its_model_exits_with_1_and_says_who_lacks_it(deployment):
     """Nothing is copied."""
     predict, out = prediction_file(deployment, "lost", "gone-01234567"), deployment.folder / "lost.csv"
-    done = reported(deployment.tercet("predict", str(predict), "--out", str(out), "--format", "json"), code=1)
+    done = reported(deployment.asked("predict", str(predict), "--out", str(out), "--format", "json"), code=1)
     assert (done["state"], done["failure"]["code"], out.exists()) == ("failed", "model.missing", False)
 
 
@@ -336,10 +337,10 @@ def test_submitting_twice_and_killing_a_watcher_change_nothing(deployment):
     first = until(deployment, "bank", job, "done")
     assert submit(deployment, path) == job
     assert until(deployment, "bank", job, "done")["submitted"] == first["submitted"]
-    again = reported(deployment.tercet("job", "submit", str(path), "--again", "--format", "json", party="bank"))
+    again = reported(deployment.asked("job", "submit", str(path), "--again", "--format", "json", party="bank"))
     assert again["job"] != job
     until(deployment, "card", again["job"], "done")
-    listed = json.loads(deployment.tercet("job", "list", "--format", "json", party="bank").stdout)
+    listed = json.loads(deployment.asked("job", "list", "--format", "json", party="bank").stdout)
     assert {status["job"] for status in listed} >= {job, again["job"]}
 
 
@@ -349,7 +350,7 @@ def test_ended_jobs_leave_no_queues(deployment, queues_of):
     cancelled = submit(deployment, job_file(deployment, "cancelled", epochs=10_000), party="card")
     until(deployment, "notary", cancelled, "training")
     assert queues_of(cancelled)
-    deployment.tercet("job", "cancel", cancelled, party="notary")
+    deployment.asked("job", "cancel", cancelled, party="notary")
     for party in deployment.parties:
         until(deployment, party, cancelled, "cancelled")
         until(deployment, party, done, "done")
@@ -415,14 +416,13 @@ def test_a_killed_agents_next_life_goes_on(deployment, queues_of):
 
 def test_a_second_agent_of_one_name_stops_with_a_clear_error(deployment):
     """Its exit code says that the broker would not have it, its text why."""
-    second = deployment.console("agent", str(deployment.settings("bank")))
-    with second:
-        try:
-            _, complaint = second.communicate(timeout=PATIENCE)
-        finally:
-            second.kill()
-    assert second.returncode == 4
-    assert b"another agent" in complaint
+    log = deployment.folder / "second.log"
+    second = Forked("tercet", ["agent", str(deployment.settings("bank"))], log)
+    try:
+        assert second.wait(PATIENCE) == 4
+    finally:
+        second.kill()
+    assert "another agent" in log.read_text()
 
 
 def test_logs_are_json_with_party_job_attempt_and_step(deployment):

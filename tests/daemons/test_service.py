@@ -10,7 +10,8 @@ import urllib.request
 from pathlib import Path
 
 from tests.daemons.test_over_rabbitmq import write_tables
-from tests.deployment import CHECKOUT, Deployment
+from tests.deployment import Deployment
+from tests.forked import CHECKOUT
 from tests.rabbitmq_node import free_ports
 
 

@@ -1,0 +1,66 @@
+"""Agents' processes, forked from one that has imported what they import: two processor seconds less for each.
+
+Each is a process as any other, with its own signals, files and end.
+"""
+
+import multiprocessing
+import os
+import runpy
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+CHECKOUT = Path(__file__).parents[1]
+PREPARED = ("tercet.agents.daemon.agent", "tercet.mpc.arithmetic.kernels", "tests.fixed_agent")
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload([__name__, *PREPARED])
+
+
+def _run(module: str, arguments: Sequence[str], log: str, environment: dict[str, str]) -> None:
+    """Do as `python -m MODULE ARGUMENTS` does, with the log in the place of both outputs."""
+    with Path(log).open("ab") as file:
+        for output in (1, 2):
+            os.dup2(file.fileno(), output)
+    os.chdir(CHECKOUT)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv[1:] = arguments
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+class Forked:
+    """What tests need of `subprocess.Popen`, for `python -m MODULE ARGUMENTS` that logs to a file."""
+
+    def __init__(self, module: str, arguments: Sequence[str], log: Path) -> None:
+        log.touch()
+        self._process = CONTEXT.Process(target=_run, args=(module, [*arguments], str(log), dict(os.environ)))
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code, less than none after a signal, or None while it runs."""
+        return self._process.exitcode
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Signal it if it runs."""
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.send_signal(signal.SIGKILL)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit code, once it has ended."""
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired(str(self._process), timeout or 0.0)
+        return self.returncode
