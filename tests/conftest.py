@@ -1,6 +1,7 @@
 """Fixtures for every room's tests: a real RabbitMQ, which may be missing nowhere, and a real PostgreSQL."""
 
 import contextlib
+import functools
 import gc
 import os
 import platform
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 import structlog
+from argon2 import PasswordHasher
 from structlog.dev import ConsoleRenderer, plain_traceback
 
 from tests import postgres_node, rabbitmq_node
@@ -86,6 +88,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no file wait for the disk: a third of what jobs of tests took was that."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@functools.cache
+def quick_hasher() -> PasswordHasher:
+    """What takes a quarter of a processor second in life; see `test_a_guess_costs_its_time_and_memory`."""
+    return PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+
+
+@pytest.fixture(autouse=True)
+def quick_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nobody wait for a login at the page: half of what its tests took was that."""
+    monkeypatch.setattr("tercet.agents.page.users._hasher", quick_hasher)
 
 
 @pytest.fixture(autouse=True)

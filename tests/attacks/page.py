@@ -229,16 +229,3 @@ def unescaped() -> Iterator[None]:
 def partners_markup(protected: bool) -> float:
     """A script of a partner's in a page."""
     return attacked(_write_markup, protected, without=unescaped)
-
-
-ATTACKS: Final = (
-    cross_site_post,
-    dns_rebinding,
-    session_fixation,
-    login_guessing,
-    path_traversal,
-    header_injection,
-    oversized_request,
-    slow_requests,
-    partners_markup,
-)

@@ -1,24 +1,26 @@
 """What other sites, strangers at the port and partners can do to an agent's page: nothing, with its protections."""
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from argon2 import extract_parameters
 
 from tercet.agents.daemon import http_server
+from tercet.agents.page import users
 from tercet.agents.page.users import Role
 from tests.agents.page.web import paged, waiting_job
 from tests.agents.scenes import CARD
 from tests.attacks import page
 
+IN_LIFE = users._hasher  # before it is made quick for tests
 
-@pytest.mark.parametrize("attack", page.ATTACKS)
-def test_an_attack_on_the_page_succeeds_without_its_protection_and_fails_with_it(
-    attack: Callable[[bool], float],
-) -> None:
-    assert (attack(False), attack(True)) == (1.0, 0.0)
+
+def test_a_guess_costs_its_time_and_memory() -> None:
+    """As `verify_password` says."""
+    costs = extract_parameters(IN_LIFE().hash("a long enough secret"))
+    assert (costs.memory_cost, costs.time_cost, costs.type.name) == (64 * 1024, 3, "ID")
 
 
 @pytest.mark.parametrize("left_out", [{"secret": True}, {"origin": True}])

@@ -9,18 +9,11 @@ from tests.attacks.served_rows import (
     ROWS,
     WIDTH,
     answers,
-    averaged,
     found_by_refusals,
     from_two_widths,
     partner,
     parts,
 )
-
-
-def test_averaging_finds_parts_under_fresh_noise_and_none_under_lasting_noise() -> None:
-    """A row's noise is a function of the row, however often it is asked for."""
-    assert averaged(protected=False) > 0.99
-    assert averaged(protected=True) < NEAR + 0.1
 
 
 def test_two_widths_of_one_draw_would_give_a_part_away() -> None:
