@@ -37,7 +37,7 @@ PARTIES = (BANK, CARD, NOTARY)
 DATA = ("handshake", "alignment", "masked-inputs", "dealt", "pre-activations", "activations", "openings", "metrics")
 SAID = ("received", "accept", "ready", "sizes", "start", "terms", "checkpoints", "go-on", "released")  # once each
 ROUNDS = (*DATA, "release", *(f"control/{item}" for item in SAID))
-PATIENCE, EPOCHS, LOSSES = 40.0, 40, "losses"
+PATIENCE, EPOCHS, LOSSES = 40.0, 15, "losses"
 # Who is started again says so at once: no deadline needs to pass, and a busy machine has all the time it takes.
 DEADLINES = QUICK.model_copy(
     update={"accept": 4.0, "ready": 4.0, "start": 8.0, "handshake": 4.0, "alignment": 4.0, "fit": 4.0, "terms": 8.0}

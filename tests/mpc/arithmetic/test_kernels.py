@@ -41,11 +41,18 @@ def multiplied(folder: Path, **environment: str) -> dict[str, Any]:
 
 @pytest.fixture
 def unwritable(tmp_path: Path) -> Path:
-    """An installed package whose folder takes no cache; a file in its place keeps out the superuser, too."""
+    """An installed package whose folder takes no cache; a file in its place keeps out the superuser, too.
+
+    It has no more kernels than `multiply` needs: each takes a second to compile.
+    """
     folder = tmp_path / "installed"
     shutil.copytree(ROOT / "mpc", folder / "tercet" / "mpc", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "tercet" / "__init__.py", folder / "tercet")
-    (folder / "tercet" / "mpc" / "arithmetic" / "__pycache__").touch()
+    arithmetic = folder / "tercet" / "mpc" / "arithmetic"
+    needed, _, rest = (arithmetic / "kernels.py").read_text().partition("\n\n@njit\ndef _ask_for")
+    assert rest.count("@compiled") == 3
+    (arithmetic / "kernels.py").write_text(needed)
+    (arithmetic / "__pycache__").touch()
     return folder
 
 
