@@ -69,9 +69,10 @@ class ServedRows:
         self._scored, self.day = scored, day
         found = read_served(scored.served_path)
         _cut(scored.served_path, found.nbytes)
-        answers = found[found["answer"] != ASKED]
+        asked = found["answer"] == ASKED
+        answers = found[~asked]
         _, first, counts = np.unique(answers["id"], return_index=True, return_counts=True)
-        counted = np.append(found["day"][found["answer"] == ASKED], np.delete(answers["day"], first))
+        counted = np.append(found["day"][asked], np.delete(answers["day"], first))
         self.count, self.of_today = len(counted), int((counted == day.today).sum())
         self.most_answers = int(counts.max(initial=0))
         self._ids, self._answers = _sorted(found["id"], found["answer"])

@@ -229,7 +229,8 @@ def _error(record: _StepRecord, y: Floats, plan: Plan) -> Words:
     scores = step.alpha * decode(seen.z, plan.fz)
     phi = plan.link.phi_of_noisy(scores, noise_half_width(plan, step.alpha))
     a = encode(step.scale * phi, plan.f)
-    return a - seen.signs * encode(step.scale * y, plan.f)[:, seen.classes]
+    labels = encode(step.scale * y, plan.f)[:, seen.classes]
+    return a - seen.signs * labels
 
 
 def _forward(batch: Sequence[Words], weights: NetworkWeights, step: Step, setting: PassSetting) -> _ForwardPass:

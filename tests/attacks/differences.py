@@ -162,8 +162,9 @@ def reduced(found: Floats, basis: Floats, moves: Indices, pairs: Indices) -> tup
         for i, k in np.argwhere(np.abs(moves.T) == 1):
             if abs(moves[k, i]) != 1 or np.abs(moves[k]).sum() == 1:
                 continue  # by now
-            turned = moves - np.outer(moves[:, i] * moves[k, i], moves[k])
-            turned[:, i] = moves[:, i] * moves[k, i]
+            column = moves[:, i] * moves[k, i]
+            turned = moves - np.outer(column, moves[k])
+            turned[:, i] = column
             if (less := int(pairs @ np.abs(turned).sum(axis=1))) < cost:
                 basis, moves, cost, improved = basis.copy(), turned, less, True
                 basis[i] = found[k]

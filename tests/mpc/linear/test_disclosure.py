@@ -293,7 +293,7 @@ def check_helper_view(job: Job, world: World) -> None:
         signs.append(np.sign(decode(z, job.plan.fz)) * np.sign(decode(plain, job.plan.fz)))
         places.append(classes)
         # Neither a word nor a difference of two within a row may repeat: noise must not cancel.
-        for words in (noise, *(noise[:, [k]] - noise[:, [k - 1]] for k in range(1, outputs))):
+        for words in (noise, *np.diff(noise, axis=1).T):
             assert np.unique(words).size > 0.9 * words.size
     check_signs(signs, odd=link.odd)
     check_places(np.array(places), outputs)

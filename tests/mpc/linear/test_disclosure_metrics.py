@@ -249,7 +249,7 @@ def check_helper_view(job: Job, order: Order) -> None:
         noise = order.noise(step, noise_width(job.plan, step.alpha), outputs)
         classes = order.classes(step, outputs)
         assert np.array_equal(z, order.signs(step, odd=link.odd) * plain[:, classes] + noise)
-        for words in (noise, *(noise[:, [k]] - noise[:, [k - 1]] for k in range(1, outputs))):
+        for words in (noise, *np.diff(noise, axis=1).T):
             assert np.unique(words).size > 0.9 * words.size
         places.append(classes)
         assert (in_order == np.arange(step.start, step.stop)).mean() < 0.2

@@ -188,7 +188,8 @@ def test_scores_of_other_rows_equal_the_oracles(job, steps, rows, still):
     for above, bias in zip(model.upper, model.biases[1:], strict=True):
         z = (link.phi(z) + link.centre) @ above + bias
     if job.plan.outputs > 1:
-        z, expected = z - z[:, :1], expected - expected[:, :1]
+        z = z - z[:, :1]
+        expected = expected - expected[:, :1]
     assert np.abs(z - expected).max() < 2.0 ** (6 - job.plan.fx) * (1.0 + np.abs(z).max())
 
 

@@ -165,7 +165,9 @@ def check_output_view(job: NetworkJob, world: NetworkWorld) -> None:
         due = z[:, classes] + job.order.noise(step, noise_width(job.plan, step.alpha), job.plan.outputs)
         differences = seen - seen[:, :1]
         assert np.array_equal(differences, due - due[:, :1])
-        noise = decode(differences - (z[:, classes] - z[:, classes][:, :1]), job.plan.fz)[:, 1:]
+        plain = z[:, classes]
+        plain = plain - plain[:, :1]
+        noise = decode(differences - plain, job.plan.fz)[:, 1:]
         assert np.unique(noise).size > 0.9 * noise.size, "noise cancels in the differences"
         tops.append(np.abs(decode(seen[:, 0], 63)))
     assert len(orders) > 1, "classes stay in place"
