@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tercet.agents.statistics.disclosing import Names
+from tercet.agents.statistics.monotone import make_monotone
 from tercet.agents.statistics.own_columns import OwnColumns
 from tercet.agents.statistics.own_targets import OwnTargets
 from tercet.agents.statistics.result import (
@@ -55,6 +56,9 @@ def make_result(
 ) -> StatisticsResult:
     """Put together what this party has learnt."""
     job, parties = context.description, context.description.data_parties
+    own = tuple(_own_column(context, columns, place, learnt) for place in range(len(columns.bins)))
+    if context.settings.tables[job.table_of(context.me)].monotone:
+        own = tuple(map(make_monotone, own))
     return StatisticsResult(
         job=context.job.id,
         run=context.job.run.hex(),
@@ -64,7 +68,7 @@ def make_result(
         held_out=context.terms.held_out,
         label=job.model,
         classes=() if targets is None else targets.names,
-        own=tuple(_own_column(context, columns, place, learnt) for place in range(len(columns.bins))),
+        own=own,
         partners=tuple(
             _partner_column(context, parties[number], place, cells, learnt)
             for number, opened in sorted(learnt.partners.items())

@@ -10,18 +10,23 @@ import pytest
 
 from tercet.agents.models.export import export_model
 from tercet.agents.models.scorer import UnseenCategories, load
-from tercet.agents.simulation.simulate import bit_exact
+from tercet.agents.simulation.simulate import bit_exact, data_roles, simulate_job
 from tercet.agents.statistics.result import OwnColumn, StatisticsResult, statistics_file
-from tercet.schemas.files.job import EncodedColumns, Evaluation, TrainingJob
+from tercet.schemas.files.job import EncodedColumns, Evaluation, Training, TrainingJob
+from tercet.schemas.files.policy import PolicySettings
+from tercet.tables.binning.bins import NumericBins
 from tercet.tables.binning.fit import Binning, fit_bins
 from tercet.tables.encoding.woe import WoeColumn
+from tests import virtual_time
 from tests.agents.models.test_scorer import check_onnx, together
 from tests.agents.recording import Heard, hear, hear_prediction
 from tests.agents.roles.test_prediction import newcomers, people, scores_of
+from tests.agents.statistics import world
 from tests.agents.world import OUTCOME, PERSON, Sample, run
 from tests.tables.made_up import table as made_up
 
 COUNTS = "counts-01234567"  # the statistics job
+CONSENTS = PolicySettings(statistics="woe", narrow=True)
 PARTIES = BANK, CARD = "bank", "card"
 
 
@@ -141,3 +146,33 @@ async def test_who_was_told_none_refuses_before_anything_of_a_row_leaves(sample,
     assert (label.failure.code, label.failure.culprit) == ("encoding.woe", culprit)
     assert words in label.failure.reason
     assert not {one for one in said if one.startswith(("Masked", "Pseudonyms", "Order"))}
+
+
+def test_a_training_after_a_statistics_job_encodes_by_what_that_has_left(tmp_path: Path) -> None:
+    """The same tables and settings; bins of numbers are monotone where a party's settings say so."""
+    job, tables = world.statistics_job(statistics={"bins": 8, "woe": True}), world.people(2)
+    settings = world.settings_of(job, tmp_path, policy=CONSENTS)
+    asked = {name: table.model_copy(update={"monotone": True}) for name, table in settings[CARD].tables.items()}
+    settings[CARD] = settings[CARD].model_copy(update={"tables": asked})
+    counts = world.finish_job(job, tmp_path, tables, settings)
+    ways = {party: [_goes_one_way(column) for column in counts.result(party).own] for party in PARTIES}
+    assert all(ways[CARD])
+    assert not all(ways[BANK])
+    training = TrainingJob(
+        name="model", model="logistic", label=job.label, helper=job.helper, tables=job.tables,
+        training=Training(epochs=1), encoding=EncodedColumns(woe=job.id),
+    )  # fmt: skip
+    simulation = virtual_time.run(simulate_job(training, settings, tmp_path))
+    assert bit_exact(simulation)
+    for party, role in data_roles(simulation).items():
+        known = [(column.bins, column.woe) for column in counts.result(party).own]
+        assert [(one.bins, one.woe) for one in role.encoding.columns if isinstance(one, WoeColumn)] == known
+
+
+def _goes_one_way(column: OwnColumn) -> bool:
+    """Whether weights of evidence rise or fall over all bins of numbers; of categories it does not matter."""
+    if not isinstance(column.bins, NumericBins):
+        return True
+    assert column.woe is not None
+    steps = np.diff(column.woe[: len(column.bins.intervals)])
+    return bool((steps > 0).all() or (steps < 0).all())
