@@ -846,7 +846,9 @@ def said_encoding(heard: Heard, address: Address) -> Message:
             column["mean"] *= column["scale"] > 0
             column["missing"] = 0.5 if 0 < column["missing"] < 1 else 0.0
         else:
-            column["missing"], column["rare"] = (0.5 if column["missing"] else 0.0), int(column["rare"] > 0)
+            column["missing"] = 0.5 if column["missing"] else 0.0
+        if column["kind"] == "categorical":
+            column["rare"] = int(column["rare"] > 0)
     return ColumnEncoding(encoding=Encoding.model_validate(plain).model_dump_json().encode())
 
 

@@ -21,6 +21,7 @@ from tests import virtual_time
 from tests.agents.models.test_scorer import check_onnx, together
 from tests.agents.recording import Heard, hear, hear_prediction
 from tests.agents.roles.test_prediction import newcomers, people, scores_of
+from tests.agents.roles.test_release_to_label import CHECKS
 from tests.agents.statistics import world
 from tests.agents.world import OUTCOME, PERSON, Sample, run
 from tests.tables.made_up import table as made_up
@@ -99,6 +100,12 @@ def test_the_model_is_the_oracles_of_columns_encoded_by_weight_of_evidence(heard
         for column, expected in zip(role.encoding.columns, known, strict=True):
             assert isinstance(column, WoeColumn)
             assert (column.bins, column.woe) == (expected.bins, expected.woe)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+def test_it_shows_to_everybody_what_is_promised_and_no_more(check: Any, heard: Heard) -> None:
+    """All that any other training is held to; bins and weights reach the label party alone, with the whole model."""
+    check(heard)
 
 
 def test_prediction_scorer_and_onnx_say_the_same_of_new_rows(heard: Heard, folder: Path, tmp_path: Path) -> None:
