@@ -61,7 +61,7 @@ class OwnerSums:
 
     def finish(self, step: Step, _: Mapping[Part, Words]) -> None:
         """Add what covers the share, with the last batch."""
-        self.share = self._plan.reduce(self.share + self._masks("W", self._me, self._me, step, self.share.shape))
+        self.share = self.share + self._masks("W", self._me, self._me, step, self.share.shape)
 
     def _cells(self, step: Step) -> Signed:
         return self._order.number(self._bins[step.start : step.stop])
@@ -107,7 +107,7 @@ class LabelSums:
     def finish(self, _: Step, dealt: Mapping[Part, Words]) -> None:
         """Add what the helper has dealt of each partner's cells."""
         for j in self.shares:
-            self.shares[j] = self._plan.reduce(self.shares[j] + dealt["bins", j])
+            self.shares[j] = self.shares[j] + dealt["bins", j]
 
     def _mask(self, step: Step) -> Words:
         return self._masks("V", self._plan.label, self._plan.label, step, (step.rows, self._plan.targets))

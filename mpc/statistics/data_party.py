@@ -17,12 +17,7 @@ from tercet.mpc.statistics.bin_sums import LabelSums, OwnerSums
 from tercet.mpc.statistics.checks import CellChecks, class_shares
 from tercet.mpc.statistics.dealt import receive_dealt
 from tercet.mpc.statistics.merging import merge_bins
-from tercet.mpc.statistics.opening import (
-    OwnCells,
-    PartnerCells,
-    open_own,
-    open_partner,
-)
+from tercet.mpc.statistics.opening import OwnCells, PartnerCells, open_own, open_partner
 from tercet.mpc.statistics.order import BinIndexes, SecretOrder
 from tercet.mpc.statistics.pair_sums import Pair, PairSums, open_pairs
 from tercet.mpc.statistics.plan import StatisticsPlan
@@ -35,7 +30,7 @@ class StatisticsParty:
 
     For each step of `plan.steps()` the script `run_step`; several may be driven side by side, begun in order, if the
     last one begins when all others are done. Then for each step of `plan.check_steps()` the script `check_cells`,
-    likewise. Then at `plan.opening_step()`, once each: `open_cells`, `open_correlations` where `plan.pairs()` are, and
+    likewise. Then at `plan.opening_step()`, once each: `open_cells`, `open_correlations` where `plan.correlates`, and
     `share_inflation` where correlations go to the label party.
 
     Args:

@@ -67,11 +67,10 @@ def check_groups(plan: StatisticsPlan, j: int, words: Words) -> list[int]:
     """
     counts, before = [], 0
     for column in plan.columns(j):
-        some = words[column, 0]
-        names, first = np.unique(some, return_index=True)
-        is_open = NOT_OPENED not in names
-        due = np.arange(before + 1, before + 1 + len(names), dtype=np.uint64)
-        if not (len(names) == 1 if not is_open else np.array_equal(names, due) and np.all(np.diff(first) > 0)):
+        names, first = np.unique(words[column, 0], return_index=True)
+        is_open = names[0] != NOT_OPENED
+        due = before + np.arange(1, len(names) + 1) if is_open else np.array([NOT_OPENED])
+        if not np.array_equal(names, due) or (np.diff(first) < 0).any():
             raise WrongOpening(f"the groups of cells of party {j} are in no order")
         counts.append(len(names) if is_open else 0)
         before += counts[-1]
@@ -138,15 +137,16 @@ def open_partner(plan: StatisticsPlan, j: int, share: Words, totals: Words) -> S
     numbers = expect(words, shape, f"the groups of cells of party {j}")
     counts = check_groups(plan, j, numbers)
     mine, due = plan.reduce(add_groups(share, numbers)), (sum(counts), 1 + plan.targets)
-    found: Signed = np.zeros(due, np.int64)
-    if len(mine):
-        cells = expect(received_words((yield Receive("cells", 0, {j: due})))[j], due, f"the cells of party {j}")
-        found = np.column_stack([to_signed(cells[:, 0]), opened_sums(plan, cells[:, 1:], mine)])
-        check_cells(plan, j, found)
-        check_totals(plan, j, np.split(found, np.cumsum(counts)[:-1]), totals)
-        if plan.woe:
-            yield Send("cell sums", 0, (j,), mine)
-    return tuple(np.split(found, np.cumsum(counts)[:-1]))
+    if not len(mine):
+        return tuple(np.zeros((0, 1 + plan.targets), np.int64) for _ in counts)
+    cells = expect(received_words((yield Receive("cells", 0, {j: due})))[j], due, f"the cells of party {j}")
+    found = np.column_stack([to_signed(cells[:, 0]), opened_sums(plan, cells[:, 1:], mine)])
+    columns = tuple(np.split(found, np.cumsum(counts)[:-1]))
+    check_cells(plan, j, found)
+    check_totals(plan, j, columns, totals)
+    if plan.woe:
+        yield Send("cell sums", 0, (j,), mine)
+    return columns
 
 
 def check_cells(plan: StatisticsPlan, j: int, cells: Signed) -> None:

@@ -100,6 +100,11 @@ class StatisticsPlan:
         """For each party the columns that are correlated; all 0 where nobody receives any."""
         return self.numbers if self.numbers and self.correlations != "none" else (0,) * len(self.bins)
 
+    @property
+    def correlates(self) -> bool:
+        """Tell whether there are columns to correlate that somebody receives."""
+        return any(self.correlated)
+
     def pairs(self) -> list[tuple[int, int]]:
         """Return the pairs i < j of parties whose columns are correlated."""
         has = [i for i, count in enumerate(self.correlated) if count]

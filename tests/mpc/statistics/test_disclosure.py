@@ -8,6 +8,7 @@ by a sum, or bit by bit. So, from the last to the first, each is uniform given t
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from tercet.mpc.interface.script import HELPER
 from tercet.mpc.randomness.masks import Masks
 from tercet.mpc.statistics.checks import rounds, table_shape
 from tercet.mpc.statistics.dealt import dealt_parts
-from tercet.mpc.statistics.opening import number_groups
+from tercet.mpc.statistics.opening import WrongOpening, number_groups
 from tercet.mpc.statistics.order import SecretOrder
 from tercet.mpc.statistics.packing import split_words
 from tercet.mpc.statistics.plan import StatisticsPlan
@@ -303,3 +304,19 @@ def test_every_secret_order_is_as_likely():
         assert len(found) == 6
         assert sum((n - count / 6) ** 2 / (count / 6) for n in found.values()) < 5 + 6 * 10**0.5
     assert len({tuple(order.tolist()) for order in orders}) == 36
+
+
+def largest_opened(plan: StatisticsPlan) -> int:
+    """Of all words of shares of sums that are opened, whether or not they are refused."""
+    world = StatisticsWorld(job_of(plan))
+    with suppress(WrongOpening):
+        world.run()
+    words = {"cells 0": slice(1, None), "cell sums 0": slice(None)}
+    return max(int(sent.words[:, words[sent.what]].max()) for sent in world.sent if sent.what in words)
+
+
+def test_no_bit_beyond_the_ring_leaves_a_party(monkeypatch):
+    """Of shares modulo 2^32 the higher bits are no shares: they follow from carries of masks."""
+    assert largest_opened(CLASSES) < 2**32
+    monkeypatch.setattr(StatisticsPlan, "reduce", lambda _, words: words)
+    assert largest_opened(CLASSES) >= 2**32

@@ -112,6 +112,20 @@ def test_a_statistics_job_equals_the_oracle(plan: StatisticsPlan, seed: int) -> 
     assert is_exact(StatisticsWorld(make_statistics_job(plan, seed), seed=seed).run())
 
 
+@pytest.mark.parametrize("classes", [2, 3, 4, 5])
+def test_a_cell_that_lacks_a_row_of_any_one_class_is_merged(classes: int) -> None:
+    """Whichever class that is: bin k lacks a row of class k, and the last bin none."""
+    counts = 3 - np.eye(classes + 1, classes, dtype=np.int64)
+    bins, y = (np.repeat(part, counts.ravel()) for part in np.divmod(np.arange(counts.size), classes))
+    plan = StatisticsPlan(len(y), 1, ((classes + 1,), ()), classes=classes, least=3, woe=True)
+    nothing = np.zeros((len(y), 0), np.uint64)
+    world = StatisticsWorld(
+        StatisticsJob(plan, [bins[:, np.newaxis], nothing.view(np.int64)], [nothing] * 2, y.astype(np.float64))
+    )
+    assert is_exact(world.run())
+    assert world.results["cells"][0][0][0].groups == (0,) * (classes + 1)
+
+
 def test_a_wrong_word_at_any_place_is_no_longer_the_oracle() -> None:
     """So the comparison does compare."""
     job = make_statistics_job(THREE)

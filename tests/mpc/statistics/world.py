@@ -93,7 +93,7 @@ class StatisticsWorld(Driver):
         self._drive(plan.steps, lambda party: party.run_step, self.helper.deal_step)
         self._drive(plan.check_steps, lambda party: party.check_cells, self.helper.deal_check)
         self._open("cells", lambda party: party.open_cells())
-        if plan.pairs():
+        if plan.correlates:
             self._open("pairs", lambda party: party.open_correlations())
         assert not self.box, f"never used: {list(self.box)}"
         return self
