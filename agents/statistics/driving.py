@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from tercet.agents.core.problems import UNDECIDED, JobProblem
 from tercet.agents.protocol.script_driver import STATISTICS, ScriptDriver
 from tercet.agents.statistics.terms import StatisticsContext
 from tercet.mpc.interface.script import Script
 from tercet.mpc.plan.schedule import Step
+from tercet.mpc.statistics.opening import WrongOpening
 from tercet.mpc.statistics.plan import StatisticsPlan
 
 T = TypeVar("T")
@@ -38,10 +40,13 @@ class StatisticsDriver:
         At the first and the last batch others may still encode their tables.
 
         Raises:
-            Overdue, JobProblem: something did not come in time, or came in a wrong shape.
+            Overdue, JobProblem: something did not come in time, or came in a wrong shape, or cannot be.
         """
         patient = step.index in {0, self._last}
-        return await self._scripts.run(script, step, self._context.deadline("fit" if patient else "step"))
+        try:
+            return await self._scripts.run(script, step, self._context.deadline("fit" if patient else "step"))
+        except WrongOpening:
+            raise _wrong_opening(self._context) from None
 
     async def run_all(self, steps: Iterable[Step], script: Callable[[Step], Script[None]]) -> None:
         """Drive the scripts of all steps, some side by side, and the last one alone.
@@ -67,6 +72,17 @@ class StatisticsDriver:
                 tasks.create_task(run_step(step))
         for last in ordered[-1:]:
             await run_step(last)
+
+
+def _wrong_opening(context: StatisticsContext) -> JobProblem:
+    """Blame nobody: shares of any party, or of the helper, may be wrong."""
+    parties = " or ".join(context.description.parties)
+    return JobProblem(
+        "statistics.opened",
+        UNDECIDED,
+        f"what was opened to {context.me} cannot be counts of rows or products of columns, and no message tells whose "
+        f"fault it is, {parties}: do all run the same version? If so, one of them has told others wrong words",
+    )
 
 
 def _widths(plan: StatisticsPlan) -> _Widths:

@@ -15,6 +15,7 @@ from tercet.agents.statistics.tables import bin_rows, column_rows, correlation_r
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.schemas.files.evaluation import Evaluation
 from tercet.schemas.files.statistics import Measures
+from tercet.schemas.messages.kinds import Cells, Message
 from tercet.tables.binning.bins import NumericBins
 from tests.agents.statistics.world import CONSENTS, LEAST, Finished, finish_job, people, settings_of, statistics_job
 from tests.agents.world import OUTCOME, PERSON
@@ -225,6 +226,18 @@ def test_several_classes(tmp_path: Path) -> None:
         }
     assert len(bank.classes) == 4
     assert all(one.power is not None and one.power.iv is not None for one in bank.partners)
+
+
+def test_an_opening_that_cannot_be_ends_the_job(tmp_path: Path) -> None:
+    """Nobody is blamed, since the helper's words or a party's may be wrong, and no result is left."""
+
+    def alter(message: Message) -> Message:
+        return Cells(words=message.words + np.uint64(1)) if isinstance(message, Cells) else message
+
+    finished = finish_job(statistics_job(2), tmp_path, people(2), alter=alter)
+    failures = {party: run.status().failure for party, run in finished.simulation.runs.items()}
+    assert {(one.code, one.culprit) for one in failures.values() if one} == {("statistics.opened", "undecided")}
+    assert [*tmp_path.rglob("statistics.json")] == []
 
 
 def test_a_label_party_without_columns_learns_of_its_partners(tmp_path: Path) -> None:

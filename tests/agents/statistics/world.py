@@ -109,14 +109,18 @@ def finish_job(
     settings: Mapping[str, Settings] | None = None,
     *,
     on_said: Mapping[type[Message], Callable[[str], None]] = MappingProxyType({}),
+    alter: Callable[[Message], Message] = lambda message: message,
 ) -> Finished:
-    """Run a job with fixed keys, and note everything; `on_said` is called with the sender before a kind leaves."""
+    """Run a job with fixed keys, and note everything.
+
+    `on_said` is called with the sender before a message of a kind leaves; `alter` may change any message.
+    """
     ear = Ear()
 
     def tap(address: Address, message: Message) -> Message:
         if type(message) in on_said:
             on_said[type(message)](address.sender)
-        return ear.tap(address, message)
+        return ear.tap(address, alter(message))
 
     for party, table in tables.items():
         write_table(folder / f"{party}.csv", table)
