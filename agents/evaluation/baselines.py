@@ -53,7 +53,7 @@ def sgd(
     seed: int = 0,
     epochs: int | None = None,
     offset: Numbers | None = None,
-    weights: Numbers | None = None,
+    counts: Numbers | None = None,
 ) -> Fitted:
     """Train a generalised linear model by float64 SGD from zero.
 
@@ -70,7 +70,7 @@ def sgd(
         seed: of the order of the rows, a new one in each epoch.
         epochs: fewer than the schedule is for, where the training is stopped early.
         offset: (rows,), of a model with one score: what that begins with.
-        weights: (rows, 1), by which errors are multiplied.
+        counts: (rows, 1), how often rows count.
     """
     weights, intercept, error = np.zeros((x.shape[1], *y.shape[1:])), np.zeros(y.shape[1:]), ERRORS[link]
     generator = np.random.default_rng(seed)
@@ -82,8 +82,8 @@ def sgd(
             with np.errstate(over="ignore", invalid="ignore"):
                 z = x[batch] @ weights + intercept
                 slope = error(z if offset is None else z + offset[batch], y[batch]) / len(batch)
-                if weights is not None:
-                    slope = slope * weights[batch].reshape(-1, *[1] * (slope.ndim - 1))
+                if counts is not None:
+                    slope = slope * counts[batch].reshape(-1, *[1] * (slope.ndim - 1))
                 weights = (1 - rate * training.l2) * weights - rate * (x[batch].T @ slope)
                 intercept = intercept - rate * slope.sum(axis=0)
     return Fitted(weights, intercept)

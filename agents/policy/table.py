@@ -52,9 +52,7 @@ def _of_job_columns(job: Job, settings: Settings, table: TableSettings) -> Itera
     if not isinstance(description, PredictionJob):
         yield from _of_columns(job, settings, table, description.columns_of(me))
         yield from _of_holdout(job, settings, table, description.holdout_column_of(me))
-    if isinstance(description, TrainingJob):
-        yield from _of_numbers(job, settings, table, description.offset_of(me), "offsets", "shift scores")
-        yield from _of_numbers(job, settings, table, description.weights_of(me), "weights", "weigh rows")
+    yield from _of_numbers(job, settings, table)
 
 
 def narrow_table(table: TableSettings, columns: tuple[str, ...] | None, beside: tuple[str, ...] = ()) -> TableSettings:
@@ -122,17 +120,19 @@ def _of_holdout(job: Job, settings: Settings, table: TableSettings, column: str 
         )
 
 
-def _of_numbers(  # noqa: PLR0917
-    job: Job, settings: Settings, table: TableSettings, column: str | None, listed: str, what: str
-) -> Iterator[JobProblem]:
-    me, name = settings.party, job.description.table_of(settings.party)
-    if column is not None and column not in getattr(table, listed):
-        yield JobProblem(
-            "policy.columns",
-            job.submitter,
-            f"{me} lets no job {what} by column {column!r} ({listed} under [tables.{name}] at {me}): name another "
-            f"column in the job, or ask {me}",
-        )
+def _of_numbers(job: Job, settings: Settings, table: TableSettings) -> Iterator[JobProblem]:
+    me, description = settings.party, job.description
+    if not isinstance(description, TrainingJob):
+        return
+    name, offset, weights = description.table_of(me), description.offset_of(me), description.weights_of(me)
+    for column, setting, what in ((offset, "offsets", "shift scores"), (weights, "weights", "weigh rows")):
+        if column is not None and column not in getattr(table, setting):
+            yield JobProblem(
+                "policy.columns",
+                job.submitter,
+                f"{me} lets no job {what} by column {column!r} ({setting} under [tables.{name}] at {me}): name another "
+                f"column in the job, or ask {me}",
+            )
 
 
 def is_offered(table: TableSettings, column: str) -> bool:

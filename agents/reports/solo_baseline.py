@@ -44,6 +44,6 @@ def _fit(job: TrainingJob, x: Floats, y: Floats, epochs: int | None, rows: RowLa
     if job.network is None:
         offset = None if rows.offset is None else rows.offset[:, 0]
         return baselines.sgd(
-            x, y, job.training, link=job.link, epochs=epochs, offset=offset, weights=rows.weights
+            x, y, job.training, link=job.link, epochs=epochs, offset=offset, counts=rows.weights
         )  # fmt: skip
     return baseline_network.sgd(x, y, job.training, job.network, epochs=epochs)

@@ -7,7 +7,7 @@ import pytest
 from tercet.agents.policy.disclosure_table import DISCLOSURES, Disclosure
 from tercet.agents.policy.disclosures import disclosures, revelations
 from tercet.agents.policy.known_job import AppliedModel, Case, JobFacts
-from tercet.schemas.files.job import EarlyStopping, EncodedColumns, Evaluation, Network, Privacy
+from tercet.schemas.files.job import EarlyStopping, EncodedColumns, Evaluation, Network, Privacy, Training
 from tests.agents.scenes import BANK, CARD, NOTARY, job, prediction, statistics
 
 SCORED = Evaluation(holdout=0.2, metrics="epoch", split="spring", held_out_scores=True)
@@ -43,6 +43,8 @@ CASES: list[tuple[Any, JobFacts]] = [
     (job(start="first-12345678", release="label"), JobFacts()),
     (statistics(woe=True, correlations="pairs"), JobFacts()),
     (statistics(correlations="label"), JobFacts()),
+    (job(model="poisson", exposure="years", privacy=Privacy()), JobFacts()),
+    (job(training=Training(class_weights=(("no", 1.0), ("yes", 4.0))), privacy=Privacy()), JobFacts()),
 ]
 
 

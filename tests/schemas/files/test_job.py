@@ -348,7 +348,7 @@ def test_a_description_has_no_place_for_a_seed_a_path_or_a_key() -> None:
     assert set(described) == {
         "name", "kind", "model", "network", "label", "helper", "tables", "training", "evaluation", "early_stopping",
         "release", "alignment", "accept_narrow", "again", "purpose", "columns", "standby", "privacy", "encoding",
-        "start", "scorecard",
+        "start", "scorecard", "offset", "exposure",
     }  # fmt: skip
 
 
