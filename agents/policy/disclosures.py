@@ -3,7 +3,7 @@
 It fills in the rows of `disclosure_table` that hold for the job. It sees no data.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from tercet.agents.policy.disclosure_table import DISCLOSURES, SCORING, SERVED, STAGES, TRAINING, WHO, Disclosure
@@ -33,7 +33,8 @@ def disclosures(case: Case) -> Iterator[Disclosure]:
 def revelations(job: AnyJob, known: JobFacts = NOTHING) -> tuple[Revelation, ...]:
     """List everything that the job tells anybody, in the order of its stages."""
     case = Case(job, known)
-    found = [one for row in disclosures(case) for one in _revelations(case, row)]
+    words = case.words()
+    found = [one for row in disclosures(case) for one in _revelations(case, row, words)]
     return tuple(sorted(found, key=lambda one: STAGES.index(one.stage)))
 
 
@@ -43,10 +44,10 @@ def serving_revelations(label: str, me: str) -> tuple[Revelation, ...]:
     return tuple(Revelation(row.when, who[row.who], _protected(row)) for row in SERVED.rows)
 
 
-def _revelations(case: Case, row: Disclosure) -> Iterator[Revelation]:
+def _revelations(case: Case, row: Disclosure, words: Mapping[str, str]) -> Iterator[Revelation]:
     # A prediction scores rows as a training scores a batch.
     stage = SCORING if row.when == TRAINING and case.predicts else row.when
-    what = _protected(row).format_map(case.words())
+    what = _protected(row).format_map(words)
     for party in WHO[row.who](case):
         yield Revelation(stage, party, what)
 

@@ -9,6 +9,7 @@ import asyncio
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -31,6 +32,8 @@ from tercet.tables.core.durable import flush
 from tercet.tables.encoding.encoding import Encoding
 
 RESULTS = {"training": "models", "prediction": "predictions", "statistics": "statistics"}  # folders of the state folder
+
+_version = cache(version)  # which reads the disk
 
 OpenedShare = WeightShare | InterceptShare | UpperShare
 
@@ -118,7 +121,7 @@ async def save_part(  # noqa: PLR0917
         scorecard=job.scorecard,
         population=population,
         created=datetime.now(UTC),
-        tercet=version("tercet"),
+        tercet=_version("tercet"),
     )
     folder = hidden_folder(context)
     await write_hidden(context, folder, lambda: model_part.save(folder, part, {**arrays, **openings.arrays(context)}))

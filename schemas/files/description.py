@@ -32,8 +32,9 @@ class OmitUnset(Strict):
     @model_serializer(mode="wrap")
     def _said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         said: dict[str, Any] = dump(self)
+        fields = type(self).model_fields
         for name in self.added:
-            if getattr(self, name) == type(self).model_fields[name].default:
+            if getattr(self, name) == fields[name].default:
                 said.pop(name, None)
         return said
 

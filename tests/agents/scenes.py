@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -79,15 +80,24 @@ def make_table(
     change: Callable[[list[dict[str, str]]], object] = lambda _: None,
 ) -> None:
     """Write a small table; `change` may spoil its rows first."""
-    source = random.Random(seed)
-    named = [{"id": ids[row] if ids else f"customer {row}"} for row in range(rows)]
-    for row in named:
-        row |= {f"{path.stem}-{column}": f"{source.gauss():.6f}" for column in range(columns)}
-        if label:
-            row["default"] = str(int(float(row.get(f"{path.stem}-0", 0)) + source.gauss() > 0))
+    people = ids or [f"customer {row}" for row in range(rows)]
+    cells = _cells(path.stem, seed, rows, columns, label=label)
+    named = [{"id": one, **row} for one, row in zip(people, cells, strict=False)]
     change(named)
     lines = [",".join(named[0]), *(",".join(row.values()) for row in named)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+@cache
+def _cells(stem: str, seed: int, rows: int, columns: int, *, label: bool) -> list[dict[str, str]]:
+    """All that a table has beside ids, row by row; to be copied."""
+    source, named = random.Random(seed), []
+    for _ in range(rows):
+        row = {f"{stem}-{column}": f"{source.gauss():.6f}" for column in range(columns)}
+        if label:
+            row["default"] = str(int(float(row.get(f"{stem}-0", 0)) + source.gauss() > 0))
+        named.append(row)
+    return named
 
 
 def job(name: str = "credit", /, **changes: Any) -> TrainingJob:

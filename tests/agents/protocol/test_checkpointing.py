@@ -165,7 +165,7 @@ def test_all_partners_hear_the_same_of_a_step_whatever_happens_between_two_messa
 
 # --- what comes after it
 
-SMALL = {"batch": 4, "epochs": 8}  # many steps an epoch, so that most checkpoints are in the middle of one
+SMALL = {"batch": 8, "epochs": 8}  # many steps an epoch, so that most checkpoints are in the middle of one
 JOBS = {
     "losses and metrics": long_job(
         "told", evaluation=Evaluation(holdout=0.25, metrics="epoch", loss=True, loss_to="all"), **SMALL
@@ -180,7 +180,7 @@ JOBS = {
         "stops-held",
         evaluation=Evaluation(held_out_loss=True, holdout=0.25),
         early_stopping=EarlyStopping(on="held_out_loss", patience=3),
-        **SMALL | {"epochs": 16},  # the first ones are no better than a constant
+        **SMALL | {"batch": 4, "epochs": 16},  # the first ones are no better than a constant
     ),
     "a first epoch that stays the best": long_job(
         "stops-well",
@@ -200,7 +200,7 @@ async def test_what_is_told_of_a_training_that_goes_on_is_what_would_have_been(t
     async with recovering(tmp_path) as stage:
         await stage.start()
         name = stage.submit(description)
-        await stage.until(lambda: in_mid_epoch(stage, name, 18))
+        await stage.until(lambda: in_mid_epoch(stage, name, 72 // int(description.training.batch)))
         await stage.restart(NOTARY)
         assert states(await stage.ended(name)) == {"done"}
         assert stage.runs[BANK, name].attempts.furthest > 0
@@ -235,7 +235,7 @@ def some(scores: NDArray[np.float64] | None) -> NDArray[np.float64]:
 async def test_a_network_that_goes_on_is_what_it_would_be_from_there(tmp_path: Path, activation: str) -> None:
     """It rounds by dealt masks, which are fresh: so it is the oracle's of the last attempt, from where that begins."""
     network = Network.model_validate({"hidden": (4, 3), "activation": activation})
-    description = long_job("net", model="mlp", network=network, rate=0.1, epochs=20)
+    description = long_job("net", model="mlp", network=network, rate=0.1)
     async with recovering(tmp_path) as stage:
         await stage.start()
         name = stage.submit(description)

@@ -44,7 +44,7 @@ async def in_fold(stage: Recovering, description: TrainingJob, fold: int) -> str
     return name
 
 
-@pytest.mark.parametrize("party", [BANK, CARD, NOTARY])
+@pytest.mark.parametrize("party", [BANK, NOTARY])
 async def test_a_job_goes_on_in_its_fold(tmp_path: Path, party: str) -> None:
     before = undisturbed(SHOWN)
     async with recovering(tmp_path) as stage:
