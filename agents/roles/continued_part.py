@@ -71,7 +71,7 @@ def continued_manifest(context: JobContext, job: TrainingJob) -> tuple[ModelPart
 
 
 def check_model(context: JobContext, job: TrainingJob, part: ModelPart) -> None:
-    """Check that the job asks for a model of the same link and layers.
+    """Check that the job asks for a model of the same link, layers and offset.
 
     Raises:
         JobProblem: it asks for another.
@@ -82,6 +82,10 @@ def check_model(context: JobContext, job: TrainingJob, part: ModelPart) -> None:
             context, f"{part.job} is {was}, and the job asks for other layers or another link: use the same `model` "
             f"and [network]"
         )  # fmt: skip
+    offset = part.offset  # the label party's
+    if offset is not None and (offset.column, offset.exposure) != (job.offset_of(context.me), job.exposure is not None):
+        what = f'{"exposure" if offset.exposure else "offset"} = "{offset.column}"'
+        raise _unlike(context, f"scores of {part.job} begin with a column of {context.me}: write {what} in the job too")
 
 
 def check_columns(context: JobContext, job: TrainingJob, part: ModelPart) -> None:

@@ -111,6 +111,24 @@ def test_each_score_begins_with_it(sample: Shifted, tmp_path: Path) -> None:
     assert alone(label, labels).keys() == again.keys()
 
 
+def test_a_training_goes_on_by_the_same_offset_alone(tmp_path: Path) -> None:
+    """The label is scaled as it was; a small step leaves predictions nearly the same."""
+    sample = dataclasses.replace(shifted("poisson"), evaluation=Evaluation())
+    tables = sample.with_column(people(sample, sample.rows, 1))
+    first = hear(sample, tmp_path, tables=tables)
+    more = dataclasses.replace(sample, start=first.job.id, rate=0.002, epochs=1)
+    second = hear(more, tmp_path, tables=more.with_column(people(sample, 120, 2)), order=3, seed=2)
+    assert bit_exact(second.simulation)
+    parts = [run.simulation.label_run.model_part for run in (first, second)]
+    before, after = (load(part).scores(together(tables, tables["card"][PERSON])) for part in parts if part is not None)
+    assert 0.0 < np.abs(after - before).max() < 0.02
+    without = Sample.description(more)
+    run = predict(more, tmp_path, more.with_column(people(sample, 120, 3)), without).label_run
+    assert run.failure is not None
+    assert run.failure.code == "model.start"
+    assert f'exposure = "{BESIDE}"' in run.failure.reason
+
+
 def newton(x: np.ndarray, y: np.ndarray, exposure: np.ndarray) -> np.ndarray:
     """Poisson regression by iteratively reweighted least squares, intercept first."""
     x = np.hstack([np.ones((len(x), 1)), x])
