@@ -629,7 +629,7 @@ async def test_a_tensor_of_another_shape_is_not_used(tmp_path: Path, cut: Callab
         assert "shape" in off(ended, "message.shape", CARD)
 
 
-OTHER_TERMS = [
+OTHER_TERMS: list[dict[str, Any]] = [
     {"rows": ROWS - 1},
     {"held_out": 1},
     {"outputs": 3},
@@ -658,7 +658,7 @@ async def test_terms_with_other_numbers_are_noticed(tmp_path: Path) -> None:
         nothing_left(stage)
 
 
-OTHER_SIZES = [{"rows": ROWS - 1}, {"held_out": 1}, {"columns": (COLUMNS, COLUMNS + 1)}]
+OTHER_SIZES: list[dict[str, Any]] = [{"rows": ROWS - 1}, {"held_out": 1}, {"columns": (COLUMNS, COLUMNS + 1)}]
 
 
 async def test_terms_that_agree_with_their_plan_and_not_with_the_table_are_noticed(tmp_path: Path) -> None:
