@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from tercet.agents.cli.app import app
 from tercet.agents.cli.job import jobs
-from tercet.schemas.files.console_settings import ConsoleSettings
+from tercet.schemas.files.agent_settings import ConsoleSettings, MonitorSettings
 from tercet.schemas.files.job import (
     EarlyStopping,
     Evaluation,
@@ -24,7 +24,6 @@ from tercet.schemas.files.job import (
     Training,
     TrainingJob,
 )
-from tercet.schemas.files.monitor_settings import MonitorSettings
 from tercet.schemas.files.page_settings import PageSettings
 from tercet.schemas.files.policy import PolicySettings
 from tercet.schemas.files.recovery import Recovery

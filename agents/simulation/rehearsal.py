@@ -12,7 +12,7 @@ from tercet.agents.daemon.agent import Agent
 from tercet.agents.daemon.console_socket import ConsoleSocket
 from tercet.broker.memory.broker import MemoryBroker
 from tercet.broker.sealing.identity import Identity
-from tercet.schemas.files.console_settings import ConsoleSettings
+from tercet.schemas.files.agent_settings import ConsoleSettings
 from tercet.schemas.files.settings import Settings
 
 DRAIN_SECONDS: Final = 0.1  # nobody takes up jobs whose state is gone

@@ -12,9 +12,10 @@ from tercet.tables.binning.monotone import monotone_groups
 
 
 def make_monotone(column: OwnColumn) -> OwnColumn:
-    """Merge bins of numbers, and measure the column anew; missing values keep a bin of their own.
+    """Merge bins of numbers, and measure the column anew.
 
-    A column of categories, and one of whose weights of evidence nothing is known, stays as it is.
+    Missing values keep a bin of their own. A column of categories, and one of whose weights of evidence nothing is
+    known, stays as it is.
     """
     bins = column.bins
     if not isinstance(bins, NumericBins) or column.sums is None or column.woe is None:

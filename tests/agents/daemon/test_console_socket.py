@@ -24,7 +24,7 @@ from tercet.agents.cli.app import app
 from tercet.agents.daemon.console_socket import MOST_REQUEST, ConsoleSocket, bind_socket
 from tercet.agents.policy.audit_log import entries
 from tercet.broker.sealing.identity import Identity, save_identity
-from tercet.schemas.files.console_settings import ConsoleSettings
+from tercet.schemas.files.agent_settings import ConsoleSettings
 from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.settings import Settings, read_settings
 from tercet.schemas.messages.kinds import Query, Status

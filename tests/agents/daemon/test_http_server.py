@@ -338,7 +338,7 @@ import asyncio, sys
 from contextlib import AsyncExitStack
 from types import SimpleNamespace
 from tercet.agents.daemon.service import _listen
-from tercet.schemas.files.monitor_settings import MonitorSettings
+from tercet.schemas.files.agent_settings import MonitorSettings
 agent = SimpleNamespace(settings=SimpleNamespace(monitor=MonitorSettings()))
 asyncio.run(_listen(AsyncExitStack(), agent, None, None))
 print({"starlette", "uvicorn"} & {*sys.modules})

@@ -13,8 +13,8 @@ from tercet.agents.daemon.http_server import Listening, WebServer
 from tercet.agents.page.login import Logins
 from tercet.agents.page.site import Page, listening
 from tercet.broker.sealing.key_problem import KeyProblem
+from tercet.schemas.files.agent_settings import MonitorSettings
 from tercet.schemas.files.invalid import Invalid
-from tercet.schemas.files.monitor_settings import MonitorSettings
 from tercet.schemas.files.page_settings import PageSettings
 from tercet.schemas.files.settings import read_settings
 from tests.agents.page.web import Web, paged

@@ -13,15 +13,15 @@ from tercet.agents.reports import charts
 
 def once(draw: Callable[..., Any]) -> Callable[..., Any]:
     """Draw what has not been drawn yet."""
-    drawn: dict[str, Any] = {}
+    charts: dict[str, Any] = {}
 
     @wraps(draw)
     def look_up(*args: Any, **more: Any) -> Any:
         with np.printoptions(threshold=sys.maxsize, floatmode="unique"):
             key = repr((args, more))
-        if key not in drawn:
-            drawn[key] = draw(*args, **more)
-        return drawn[key]
+        if key not in charts:
+            charts[key] = draw(*args, **more)
+        return charts[key]
 
     return look_up
 
@@ -34,7 +34,7 @@ def drawers() -> dict[str, Callable[..., Any]]:
 
 
 @pytest.fixture(autouse=True)
-def drawn_once(request: pytest.FixtureRequest, drawers: dict[str, Callable[..., Any]]) -> Iterator[None]:
+def charts_once(request: pytest.FixtureRequest, drawers: dict[str, Callable[..., Any]]) -> Iterator[None]:
     """Leave out what would be drawn again, but in tests that are marked as drawing all."""
     if request.node.get_closest_marker("draws_all"):
         yield

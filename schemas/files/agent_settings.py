@@ -1,14 +1,13 @@
-"""Describes the socket by which people on the same machine speak to the agent.
+"""Describes where an agent listens: a socket for people on its machine, and a port for metrics and health.
 
-The agent's operator writes it.
-
-Whoever may write to that socket acts for the party, without its key; SECURITY.md says what that means.
+Whoever may write to that socket acts for the party, without its key; SECURITY.md says what that means. Whoever can
+connect to the port learns how many jobs run and fail, never what they are about.
 """
 
 from pathlib import Path
 from typing import Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from tercet.schemas.core.strict import TomlModel
 
@@ -32,3 +31,15 @@ class ConsoleSettings(TomlModel):
                 '"/run/tercet/PARTY/agent.sock", say'
             )
         return self
+
+
+class MonitorSettings(TomlModel):
+    """`[monitor]`: without a port the agent listens nowhere.
+
+    Attributes:
+        port: where GET /metrics, /healthz and /readyz are answered; 9464 is what others use for metrics.
+        address: on which of the machine's addresses; there is neither TLS nor a login.
+    """
+
+    port: int | None = Field(default=None, ge=0, le=65535)  # 0 is any that is free, for tests
+    address: str = "127.0.0.1"
