@@ -9,7 +9,7 @@ score of this one. Who wants bins encodes by WOE.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal, NamedTuple
 
 from tercet.agents.models.full_model import FullModel
 from tercet.agents.models.manifest import INTERCEPT, Arrays, ModelPart, ModelPartProblem
@@ -22,10 +22,10 @@ from tercet.tables.binning.bins import UNSEEN
 from tercet.tables.encoding.categorical import CategoricalColumn
 from tercet.tables.encoding.encoding import Encoding
 from tercet.tables.encoding.numeric import NumericColumn
+from tercet.tables.encoding.offset import Offset
 from tercet.tables.encoding.woe import WoeColumn
 
 PER_UNIT, AT_ZERO, MISSING, RARE, OTHER = "per unit", "at 0", "missing", "rare or any other", "any other"
-WIDTH: Final = 1  # outputs of a model that has a scorecard
 
 
 class Term(Strict):
@@ -102,7 +102,7 @@ def cards_of_part(part: ModelPart, arrays: Arrays, scorecard: Scorecard) -> Card
         where = f"{part.label_party} has it" if part.release == "label" else 'train with release = "owners" or "label"'
         raise ModelPartProblem(f"{part.party}'s part of {part.job} has no weights to make a scorecard of; {where}")
     intercept = float(arrays[INTERCEPT][0, 0]) if INTERCEPT in arrays else None
-    cards = _make_cards(blocks_of(part, arrays), part.label_party, intercept, scorecard)
+    cards = _make_cards(blocks_of(part, arrays), _LabelTerms(part.label_party, intercept, part.offset), scorecard)
     return Cards(job=part.job, scorecard=scorecard, whole=part.whole, cards=cards)
 
 
@@ -114,8 +114,8 @@ def cards_of_model(model: FullModel, scorecard: Scorecard) -> Cards:
     """
     about = model.description
     _check_additive(about.job, about.model)
-    intercept = float(model.biases[0][0, 0])
-    cards = _make_cards(blocks_of_model(model), about.label_party, intercept, scorecard)
+    own = _LabelTerms(about.label_party, float(model.biases[0][0, 0]), about.offset)
+    cards = _make_cards(blocks_of_model(model), own, scorecard)
     return Cards(job=about.job, scorecard=scorecard, whole=True, cards=cards)
 
 
@@ -127,17 +127,25 @@ def _check_additive(job: str, model: str) -> None:
         )
 
 
-def _make_cards(
-    blocks: Iterable[Block], label_party: str, intercept: float | None, scorecard: Scorecard
-) -> tuple[Card, ...]:
+class _LabelTerms(NamedTuple):
+    """Holds what the label party's card has beside columns; the intercept is unknown to others."""
+
+    party: str
+    intercept: float | None
+    offset: Offset | None
+
+
+def _make_cards(blocks: Iterable[Block], label: _LabelTerms, scorecard: Scorecard) -> tuple[Card, ...]:
     unit, made = factor(scorecard), []
     for party, encoding, weights in blocks:
         plain, constant = encoding.unwhiten(weights[:, 0])
         card = _Party(encoding, plain * unit, constant * unit)
-        if party == label_party and intercept is not None:
-            card.base += offset(scorecard) + intercept * unit
-        terms = tuple(card.terms())
-        made.append(Card(party=party, base_points=card.base, rounded_base=round(card.base), terms=terms))
+        if party == label.party and label.intercept is not None:
+            card.base += offset(scorecard) + label.intercept * unit
+        terms = [*card.terms()]
+        if party == label.party and label.offset is not None:
+            terms.append(_of_unit("per unit", label.offset.column, unit))
+        made.append(Card(party=party, base_points=card.base, rounded_base=round(card.base), terms=tuple(terms)))
     return tuple(made)
 
 
@@ -180,9 +188,13 @@ class _Party:
 
 def _of_number(column: NumericColumn, points: list[float]) -> Iterator[Term]:
     per_unit = points[0] / column.scale if column.scale else 0.0
-    yield Term(column=column.name, kind="at zero", value=AT_ZERO, points=-per_unit * column.mean, rounded=None)
-    yield Term(column=column.name, kind="per unit", value=PER_UNIT, points=per_unit, rounded=None)
+    yield _of_unit("at zero", column.name, -per_unit * column.mean)
+    yield _of_unit("per unit", column.name, per_unit)
     yield _term(column.name, "missing", MISSING, points[1] if column.tells_missing else 0.0)
+
+
+def _of_unit(kind: Literal["at zero", "per unit"], column: str, points: float) -> Term:
+    return Term(column=column, kind=kind, value=AT_ZERO if kind == "at zero" else PER_UNIT, points=points, rounded=None)
 
 
 def _of_bins(column: WoeColumn, points: Floats) -> Iterator[Term]:

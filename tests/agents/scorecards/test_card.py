@@ -18,6 +18,7 @@ from tercet.agents.models.points import points_of, whole_points
 from tercet.agents.scorecards.card import Card, cards_of_part
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.schemas.files.job import Network, Scorecard
+from tercet.tables.encoding.offset import Offset
 from tests.agents.scorecards.made_up import PARTIES, Parts, parts_of, read_card, table_of
 
 CHANGES = {"pdo": 40.0, "positives": "bad"}
@@ -53,6 +54,16 @@ def test_points_of_all_cards_add_up_to_the_score(whiten: bool, woe: bool) -> Non
     score, points = scores(parts_of(whiten=whiten, woe=woe))
     assert np.abs(sum(points.values()) - points_of(USUAL, score)).max() < 1e-7  # whitening rounds to 42 bits
     assert np.ptp(points["card"]) > 20
+
+
+def test_an_offset_has_points_for_each_unit() -> None:
+    """At the label party, whose column it is; a card without it is the same but for that."""
+    part, arrays = parts_of(whiten=False)["bank"]
+    of_offset = part.model_copy(update={"offset": Offset(column="prior", exposure=False)})
+    (card,), (plain,) = (cards_of_part(one, arrays, OTHER).cards for one in (of_offset, part))
+    assert (card.base_points, card.terms[:-1]) == (plain.base_points, plain.terms)
+    assert (card.terms[-1].column, card.terms[-1].kind) == ("prior", "per unit")
+    assert card.terms[-1].points == pytest.approx(15 / math.log(2))
 
 
 def test_rounded_points_stay_within_what_the_cards_say() -> None:
