@@ -114,7 +114,7 @@ class PredictionRole:
         part, arrays = await context.compute(read_part, context, self._job.of)
         check_parties(context, self._job, part)
         check_numbers(context, has_numbers=part.encoding.has_numbers)
-        if self._job.scorecard is not None and part.link != "logistic":
+        if context.is_label_party and self._job.scorecard is not None and part.link != "logistic":
             context.note(f"there are no points: they are made of log-odds, which a {part.link} model has not")
         reading = Reading(
             expected=part.encoding.kinds, own_ids=context.is_label_party, beside=part.columns_beside

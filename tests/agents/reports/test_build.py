@@ -9,7 +9,7 @@ import pytest
 from tercet.agents.evaluation.metrics import OF_CLASSES
 from tercet.agents.reports.build import Result, write_report
 from tercet.agents.reports.wording import NAMES, number
-from tercet.schemas.files.job import METRICS, Evaluation
+from tercet.schemas.files.job import METRICS, Evaluation, Scorecard
 from tests.agents.pages import data_of, text_of
 from tests.agents.recording import Heard, hear, hear_prediction
 from tests.agents.reports.test_report import Page
@@ -17,6 +17,7 @@ from tests.agents.world import CLASSES, HELPER, OUTCOME, Sample
 
 EACH_EPOCH = Evaluation(holdout=0.3, metrics="epoch", loss=True)
 Runs = tuple[Heard, Heard]
+BOTH = ("card", "bank")  # the label party, and a partner
 
 
 @pytest.fixture(scope="module", params=METRICS)
@@ -28,7 +29,7 @@ def runs(request, tmp_path_factory) -> Runs:
     folder: Path = tmp_path_factory.mktemp("reported")
     trained = hear(sample, folder)
     tables = {party: {k: v for k, v in table.items() if k != OUTCOME} for party, table in trained.tables.items()}
-    return trained, hear_prediction(sample, folder, tables)
+    return trained, hear_prediction(sample, folder, tables, scorecard=Scorecard())
 
 
 def test_the_label_party_reads_every_metric_of_the_link_beside_its_own_columns_alone(runs):
@@ -139,6 +140,16 @@ def test_a_page_is_written_where_its_party_finds_it(runs):
         page = path.read_text(encoding="utf-8")
         assert re.findall(r"http|<script|url\(|<img", page) == []
         Page(page)
+
+
+def test_points_are_of_log_odds_alone(runs):
+    """The label party is warned where a prediction asks for others."""
+    _, predicted = runs
+    path = predicted.simulation.runs["card"].scores
+    assert path is not None
+    assert ("points" in path.read_text().splitlines()[0]) == (predicted.sample.model == "logistic")
+    warned = {party: "there are no points" in " ".join(data_of(predicted, party).preprocessing) for party in BOTH}
+    assert warned == {"card": predicted.sample.model != "logistic", "bank": False}
 
 
 def test_scores_of_the_rows_of_the_training_have_not_moved(runs):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -138,6 +139,23 @@ def count_by_hand(known: BinCounts, cells: list[str]) -> list[int]:
             place = bins.rare if place == bins.count and bins.rare is not None else place
         found[place] += 1
     return found
+
+
+def test_a_model_of_before_the_counts_scores_as_ever(runs: Runs, tmp_path: Path) -> None:
+    """Its page says nothing of what has changed."""
+    for party in SAMPLE.parties:
+        shutil.copytree(runs.place(party, runs.trained), tmp_path / party / "models" / runs.trained.job.id)
+        manifest = tmp_path / party / "models" / runs.trained.job.id / model_part.MANIFEST
+        content = json.loads(manifest.read_text())
+        assert content.pop("population")
+        manifest.write_text(json.dumps(content))
+    found = hear_prediction(SAMPLE, tmp_path, newcomers(SAMPLE))
+    rows = [
+        rows_in(place / "scores.csv")
+        for place in (runs.place("bank", runs.scored), tmp_path / "bank" / "predictions" / found.job.id)
+    ]
+    assert [row["id"] for row in rows[0]] == [row["id"] for row in rows[1]]
+    assert all("What has changed" not in text_of(found, party) for party in SAMPLE.parties)
 
 
 def test_a_large_change_is_a_warning_where_its_party_looks(runs: Runs) -> None:
