@@ -29,7 +29,6 @@ from tests import virtual_time
 from tests.agents.disclosure import (
     check_amounts,
     check_helpers_view,
-    check_kinds,
     check_ledger,
     check_masks_once,
     check_roles,
@@ -162,7 +161,7 @@ def test_columns_and_labels_are_encoded_as_they_were(continued: Any, name: str) 
 
 
 @pytest.mark.parametrize("check", [
-    check_kinds, check_roles, check_amounts, check_helpers_view, check_ledger, check_masks_once, check_sealed,
+    check_roles, check_amounts, check_helpers_view, check_ledger, check_masks_once, check_sealed,
 ])  # fmt: skip
 def test_what_is_sent_is_what_a_training_sends(continued: Any, check: Any) -> None:
     """Every word stands for a value of the continued model under masks that are used once."""

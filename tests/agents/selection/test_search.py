@@ -64,6 +64,7 @@ def test_forward_adds_the_best_column_of_each_step_until_none_gains() -> None:
 def test_backward_drops_what_is_of_no_use_and_leaves_each_partner_a_column() -> None:
     found = Searched("backward", min_gain=0.11)
     assert found.names == {"age", "delay"}
+    assert {one.party for one in Searched("backward", min_gain=5.0).selected} == {"card"}
     gains = [step.gain for step in found.steps if step.decision == "dropped"]
     assert gains == pytest.approx([0.01, 0.0, -0.05, -0.1])
 
