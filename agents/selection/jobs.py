@@ -3,8 +3,9 @@
 A job that the agent has run before is looked up.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from tercet.schemas.messages.console import JobStatus
 
 WORTHLESS = "training.worthless"  # a job in which no epoch was better than a constant
 
-RunJob = Callable[[TrainingJob], Awaitable[Trial]]
+RunJob = Callable[[TrainingJob], Coroutine[Any, Any, Trial]]
 
 
 class SelectionStopped(TercetError):
@@ -30,10 +31,12 @@ class SelectionStopped(TercetError):
 
 
 def by_agent(console: ConsoleClient, label: str, watch: Watch = lambda _: None) -> RunJob:
-    """Run jobs through the agent of the label party."""
+    """Run jobs through the agent of the label party; one that has failed before is taken up again."""
 
     async def run(job: TrainingJob) -> Trial:
         (status,) = check_answer(await console.submit(job, own_account())).jobs
+        if status.state == State.FAILED and not _is_worthless(status):  # in an earlier call
+            check_answer(await console.resume(status.job))
         async for found in follow_job(console, status.job):
             watch(found)
             status = found
@@ -59,16 +62,19 @@ def trial_of(job: TrainingJob, status: JobStatus, label: str) -> Trial:
         SelectionStopped: the job has failed, or was cancelled.
     """
     columns = tuple((party, name) for party, names in job.columns for name in names)
-    if status.failure is not None and status.failure.code == WORTHLESS:
+    if _is_worthless(status):
         return Trial(job=status.job, columns=columns, loss=None)
     if status.state != State.DONE:
         why = "was cancelled" if status.failure is None else f"has failed: {status.failure.reason}"
         raise SelectionStopped(
-            f"{status.job} {why}. Mend that, take the job up again by `tercet job resume {status.job}` or submit it "
-            f"with --again, and repeat the command: it goes on where it stopped"
+            f"{status.job} {why}. Mend that and repeat the command: it takes this job up again, and runs no other twice"
         )
     weights = _weights(status, label) if job.release != "shared" else {}
     return Trial(job=status.job, columns=columns, loss=_held_out_loss(status), weights=weights)
+
+
+def _is_worthless(status: JobStatus) -> bool:
+    return status.failure is not None and status.failure.code == WORTHLESS
 
 
 def _held_out_loss(status: JobStatus) -> float | None:

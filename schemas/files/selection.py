@@ -75,6 +75,8 @@ class SelectionFile(TomlModel):
             raise ValueError("all jobs hold out the same rows: name a split or holdout_column under [job.evaluation]")
         if stopping is not None and stopping.on not in {"held_out_loss", "loss"}:
             raise ValueError('jobs of a selection score no rows: stop early on = "held_out_loss", or not at all')
+        if self.search.method == "refit" and self.job.release == "shared":
+            raise ValueError('"refit" goes by weights, and release = "shared" receives none: use another of the two')
         if self.job.columns or self.job.start is not None:
             raise ValueError("a selection chooses the columns: leave [job.columns] and start out")
         return self

@@ -3,17 +3,19 @@
 One simulated selection is run once, and looked at by all tests that need it.
 """
 
+import asyncio
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 import tercet
+from tercet.agents.access.console_client import ConsoleClient
 from tercet.agents.cli.app import app
-from tercet.agents.selection.jobs import SelectionStopped, trial_of
+from tercet.agents.selection.jobs import SelectionStopped, by_agent, trial_of
 from tercet.agents.selection.page import FILE as PAGE
 from tercet.agents.selection.page import render_page
 from tercet.agents.selection.select import ColumnSelection
@@ -31,7 +33,7 @@ from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.job import TrainingJob
 from tercet.schemas.files.selection import read_selection
 from tercet.schemas.files.settings import read_settings
-from tercet.schemas.messages.kinds import Failure
+from tercet.schemas.messages.kinds import Failure, JobStatus, Status
 from tercet.tables.binning.bins import NumericBins
 from tests.agents.scenes import BANK, CARD, NOTARY
 
@@ -202,12 +204,15 @@ def test_a_plan_counts_and_runs_nothing(folder: Path, tmp_path: Path) -> None:
         (("[search]", '[always]\nbank = ["income"]\n[search]'), "not among its"),
         (("[search]", '[filter]\nstatistics = "stats-1"\n[search]'), "statistics job"),
         (('label = "bank"', 'label = "bank"\nstart = "first-12345678"'), "leave"),
+        (('label = "bank"', 'label = "bank"\nrelease = "shared"'), "receives none"),
+        (("epochs = 3", "epochs = 3\n[job.early_stopping]\non = 'auc'"), "metric needs"),
     ],
 )
 def test_what_cannot_be_is_refused_before_a_job(
     folder: Path, tmp_path: Path, change: tuple[str, str], said: str
 ) -> None:
-    (tmp_path / "select.toml").write_text(WRITTEN.replace(*change))
+    written = WRITTEN.replace("[search]", '[search]\nmethod = "refit"') if "shared" in change[1] else WRITTEN
+    (tmp_path / "select.toml").write_text(written.replace(*change))
     found = CliRunner().invoke(app, ["select", str(tmp_path / "select.toml"), "--simulate", str(folder)])
     assert found.exit_code == 3
     assert said in " ".join(found.stderr.split())
@@ -278,7 +283,32 @@ def test_a_running_agent_runs_the_jobs_by_its_socket(folder: Path, tmp_path: Pat
         assert again.trail["trials"] == found.trail["trials"]
         assert len(bank.list()) == jobs
         status, file = bank.status(found.job), read_selection(tmp_path / "select.toml")
+        console = Failing(status.model_copy(update={"state": "failed"}), status)
+        trial: Trial = asyncio.run(by_agent(cast("ConsoleClient", console), BANK)(file.job))
+        assert (trial.job, console.resumed) == (found.job, [found.job])
         with pytest.raises(SelectionStopped, match="was cancelled"):
             trial_of(file.job, status.model_copy(update={"state": "cancelled"}), BANK)
         failed = Failure(code="training.worthless", stage="training", culprit=BANK, reason="none is better")
         assert trial_of(file.job, status.model_copy(update={"failure": failed}), BANK).loss is None
+
+
+class Failing:
+    """A console of an agent at which a job has failed in an earlier call, and succeeds when it is taken up again."""
+
+    def __init__(self, before: JobStatus, after: JobStatus) -> None:
+        self._status, self._after = before, after
+        self.resumed: list[str] = []
+
+    async def submit(self, _: TrainingJob, __: str) -> Status:
+        """As a console does."""
+        return Status(jobs=(self._status,))
+
+    async def resume(self, job: str) -> Status:
+        """As a console does."""
+        self.resumed.append(job)
+        self._status = self._after
+        return Status(jobs=(self._status,))
+
+    async def query(self, _: str) -> Status:
+        """As a console does."""
+        return Status(jobs=(self._status,))
