@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 
 from tercet.agents.alignment.aligned_table import AlignedTable
 from tercet.mpc.arithmetic.fixed import Floats
+from tercet.mpc.plan.schedule import LEAST_ROWS
 from tercet.schemas.files.job import TrainingJob
 from tercet.tables.core.problem import join_names, problems_of
 from tercet.tables.encoding.label import UnfitLabel
 from tercet.tables.encoding.offset import ABOVE_0, FROM_0, read_numbers
-
-MOST = 4096.0  # times the mean weight
 
 
 def read_row_weights(
@@ -44,7 +43,7 @@ def read_row_weights(
         weights = weights * _balanced(classes, trained_on)
     elif training.class_weights is not None:
         weights = weights * _of_classes(dict(training.class_weights), table.classes, classes, table.name)
-    _check(weights, trained_on, table.name)
+    _check(weights[trained_on], table.name)
     return weights
 
 
@@ -69,11 +68,12 @@ def _of_classes(named: dict[str, float], names: tuple[str, ...], classes: Floats
     return found
 
 
-def _check(weights: Floats, trained_on: NDArray[np.bool_], table: str) -> None:
-    for side in (trained_on, ~trained_on):
-        if side.any() and not 0.0 < weights[side].max() <= MOST * weights[side].mean():
-            raise UnfitLabel(
-                f"weights of rows of table {table!r} are all 0, or one is more than {MOST:g} times their mean",
-                "cap weights, or leave rows out",
-                table,
-            )
+def _check(weights: Floats, table: str) -> None:
+    """Check that no row counts for so much that a model of all rows is one of that row."""
+    if not weights.any() or weights.max() > weights.sum() / LEAST_ROWS:
+        raise UnfitLabel(
+            f"weights of rows of table {table!r} are all 0 where rows are trained on, or one of these is more than 1 / "
+            f"{LEAST_ROWS} of their sum",
+            "cap weights, or bring more rows",
+            table,
+        )

@@ -79,7 +79,7 @@ async def fit_table(
     if job.scorings:
         check_numbers(context, has_numbers=fitted.encoding.has_numbers)
     if fitted.labels is not None:
-        check_loss_rows(context, job, fitted.labels.plain, held_out)
+        check_loss_rows(context, job, fitted.labels.plain, fitted.labels.counts, held_out)
     if job.release == "label" and not context.is_label_party:
         check_declared(context, fitted.encoding, own.table.columns)
         # So that it is not at the end that it proves too long.

@@ -53,6 +53,7 @@ class OwnLabels:
         classes: the classes that occur, where the link has more than two.
         offset: where the job names one, its column.
         added: (rows,), what it adds to scores in the label's own terms.
+        counts: (rows,), how often rows count, where not all count alike.
         warnings: for the label party's operator.
     """
 
@@ -66,6 +67,7 @@ class OwnLabels:
     classes: Classes | None
     offset: Offset | None
     added: Floats | None
+    counts: Floats | None
     warnings: tuple[str, ...]
 
     @property
@@ -188,7 +190,18 @@ def fit_labels(
     if counts is not None:
         rows = rows.weighed(counts, trained_on)
     return OwnLabels(
-        link, raw, label, rows, held_out, scaled.scaling, scaled.unit, classes, offset, added, (*rare, *warnings)
+        link=link,
+        raw=raw,
+        plain=label,
+        rows=rows,
+        held_out=held_out,
+        scaling=scaled.scaling,
+        unit=scaled.unit,
+        classes=classes,
+        offset=offset,
+        added=added,
+        counts=counts,
+        warnings=(*rare, *warnings),
     )
 
 

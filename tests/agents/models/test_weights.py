@@ -13,6 +13,7 @@ from tercet.agents.core.problems import JobProblem
 from tercet.agents.evaluation import baselines
 from tercet.agents.policy.check import check_policy
 from tercet.agents.reports.solo_baseline import alone
+from tercet.agents.roles.loss_rows import fewest_rows
 from tercet.agents.simulation.exactness import label_party
 from tercet.agents.simulation.simulate import bit_exact
 from tercet.schemas.files.job import Evaluation, Training, TrainingJob
@@ -155,6 +156,30 @@ def test_weights_that_do_not_fit_are_refused(wrong: str, tmp_path: Path) -> None
     assert run.failure is not None
     assert run.failure.code in {"table.unusable", "table.label"}
     assert "eigh" in (run.detail or "")
+
+
+def test_no_row_counts_for_all(tmp_path: Path) -> None:
+    """A model by such weights would be one of that row."""
+    sample = weighed("logistic", rows=100, evaluation=Evaluation())
+    tables = sample.with_column(people(sample, sample.rows, 1))
+    tables[sample.parties[1]][BESIDE][:] = ["0.01"] * 99 + ["50"]
+    run = predict(sample, tmp_path, tables, sample.description()).label_run
+    assert run.failure is not None
+    assert run.failure.code == "table.label"
+    assert "1 / 32" in (run.detail or "")
+
+
+def test_rows_that_hardly_count_are_no_rows_of_a_loss() -> None:
+    """Nor of a label value."""
+    labels = np.repeat([0.0, 1.0], 40)
+    assert fewest_rows(labels, "logistic") == fewest_rows(labels, "logistic", np.full(80, 3.0)) == 40
+    assert fewest_rows(labels, "linear", np.ones(80)) == 80
+    weights = np.ones(80)
+    weights[41:] = 1e-6
+    assert fewest_rows(labels, "logistic", weights) == pytest.approx(1.0, abs=1e-3)
+    assert fewest_rows(labels, "linear", weights) == pytest.approx(41.0, abs=1e-3)
+    weights[40] = 0.0
+    assert fewest_rows(labels, "logistic", weights * (labels == 0.0)) == 0.0
 
 
 def test_the_settings_list_the_column() -> None:
