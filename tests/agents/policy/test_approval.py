@@ -180,7 +180,7 @@ async def test_an_approval_counts_for_later_attempts_of_the_run(tmp_path: Path) 
     async with scene(three(tmp_path), tmp_path) as stage:
         asking(stage, CARD, step=20, release=20)
         await stage.start()
-        job_id = stage.submit(job(epochs=100))
+        job_id = stage.submit(job(epochs=30))
         await waiting(stage, job_id, CARD)
         await decide(stage, CARD, job_id)
         await stage.until(lambda: stage.state(CARD, job_id) == "training")
