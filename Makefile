@@ -39,9 +39,11 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	@$(MAKE) --no-print-directory --jobs 2 lint pytest
 
+# The loops are compiled once, and not by each of the processes that begin together.
 # Bytecode is written whatever the environment says, for a hundred processes would compile all modules anew.
 # Files in their order, not the longest first: those that wait for servers run beside those that compute.
 pytest: $(VENV)/.installed-test
+	@$(BIN)/python -c 'from tercet.mpc.arithmetic import ring; ring.warm_up()'
 	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.installed-test

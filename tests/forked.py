@@ -18,12 +18,12 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__, *PREPARED])
 
 
-def _run(module: str, arguments: Sequence[str], log: str, environment: dict[str, str]) -> None:
+def _run(module: str, arguments: Sequence[str], log: str, folder: str, environment: dict[str, str]) -> None:
     """Do as `python -m MODULE ARGUMENTS` does, with the log in the place of both outputs."""
     with Path(log).open("ab") as file:
         for output in (1, 2):
             os.dup2(file.fileno(), output)
-    os.chdir(CHECKOUT)
+    os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
     sys.argv[1:] = arguments
@@ -33,9 +33,10 @@ def _run(module: str, arguments: Sequence[str], log: str, environment: dict[str,
 class Forked:
     """What tests need of `subprocess.Popen`, for `python -m MODULE ARGUMENTS` that logs to a file."""
 
-    def __init__(self, module: str, arguments: Sequence[str], log: Path) -> None:
+    def __init__(self, module: str, arguments: Sequence[str], log: Path, folder: Path = CHECKOUT) -> None:
         log.touch()
-        self._process = CONTEXT.Process(target=_run, args=(module, [*arguments], str(log), dict(os.environ)))
+        given = (module, [*arguments], str(log), str(folder), dict(os.environ))
+        self._process = CONTEXT.Process(target=_run, args=given)
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid

@@ -156,8 +156,8 @@ def pieces(world: Watched, coalition: tuple[int, ...]) -> list[Piece]:
     ],
 )
 def test_every_tensor_that_a_coalition_receives_has_a_mask_of_its_own(case, coalition):
-    """Which shifts it, and shifts nothing before it: the whole view is uniform, over two steps."""
-    job = tiny_job(case)
+    """Which shifts it, and shifts nothing before it: the whole view is uniform, over two steps (the deepest: one)."""
+    job = tiny_job(case, 1 if case is DEEPEST else 2)
     check_covers(
         pieces(Watched(job).run(1), coalition),
         lambda deltas: pieces(Watched(job, shifted(deltas)).run(1), coalition),

@@ -123,12 +123,18 @@ class Vector:
         return masks
 
 
+SPARE = 16  # random directions beside as many as there are words: they miss a part of the rank once in 2^SPARE
+
+
 def deficiency(masks: Vector, view) -> int:
-    """Words of the view minus its rank in mu."""
+    """Words of the view minus its rank in mu: in the directions of all its words, or in enough random ones."""
     base = view(masks)
-    rows = []
-    for unit in np.eye(masks.size, dtype=np.uint64):
-        masks.mu = unit
+    rows, enough = [], len(base) + SPARE
+    directions = np.eye(masks.size, dtype=np.uint64)
+    if masks.size > enough:
+        directions = np.random.default_rng(2).integers(0, 2, (enough, masks.size), dtype=np.uint64)
+    for direction in directions:
+        masks.mu = direction
         rows.append(((view(masks) - base) & np.uint64(1)).astype(np.uint8))
     return len(base) - rank_gf2(rows)  # row and column rank are the same
 

@@ -78,11 +78,11 @@ def float_losses(job: Job) -> list[float]:
 def test_the_opened_loss_is_close_to_float64s_mean_loss(model, l2):
     """1e-4 but for noise; it falls from epoch to epoch, each of which begins at nothing."""
     rate, outputs = (0.02 if model in {"poisson", "gamma"} else 0.1), 4 if model == "softmax" else 1
-    request = Request(model, 1000, (9, 11, 10), 64, 6, rate, "inverse-time", 0.02, l2, outputs=outputs)
+    request = Request(model, 1000, (9, 11, 10), 64, 4, rate, "inverse-time", 0.02, l2, outputs=outputs)
     noisy = make_job(request, label=1)
     for job, bound in ((quiet(noisy), 1e-4), (noisy, 0.03)):
         world = World(job, loss_masks=LOSS).run(2)
-        found = [opened_loss([party.share(epoch) for party in world.losses], job.plan) for epoch in range(6)]
+        found = [opened_loss([party.share(epoch) for party in world.losses], job.plan) for epoch in range(4)]
         assert found == pytest.approx(float_losses(job), abs=bound)
         assert found == sorted(found, reverse=True)
         assert found[0] > 1.2 * found[-1] > (0 if bound < 1e-3 else -bound)  # noise is taken off on average only

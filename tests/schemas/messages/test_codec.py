@@ -6,7 +6,7 @@ from typing import Any
 import msgpack
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tercet.schemas.messages.codec import LARGE, Companion, MalformedMessage, decode, decode_all, encode
@@ -54,6 +54,7 @@ def test_every_kind_of_message_is_known_to_the_codec_and_to_these_tests() -> Non
 
 
 @pytest.mark.parametrize("model", EACH, ids=lambda model: model.__name__)
+@settings(max_examples=max(1, settings().max_examples * 2 // 5))  # there are many kinds
 @given(data=st.data())
 def test_a_valid_message_encodes_and_comes_back_the_same(model: type[Message], data: st.DataObject) -> None:
     """Of every kind, with its type."""
