@@ -457,18 +457,25 @@ DISCLOSURES: tuple[Group, ...] = (
     Group(
         "statistics with `woe`",
         lambda case: case.counts(lambda job: job.statistics.woe),
-        (Disclosure("partners", RELEASE, "label by bin of its own columns, hence WOE and IV", _OWN_CELLS),),
+        (
+            Disclosure("partners", RELEASE, "label by bin of its own columns, hence WOE and IV", _OWN_CELLS),
+            Disclosure("partners", RELEASE, "the label of few rows by two columns that differ in these alone"),
+        ),
     ),
     Group(
         'statistics with `correlations = "pairs"`',
         lambda case: case.counts(lambda job: job.statistics.correlations == "pairs"),
-        (Disclosure("data parties", RELEASE, "correlations of its own numeric columns with each other party's"),),
+        (
+            Disclosure("data parties", RELEASE, "correlations of its own numeric columns with each other party's"),
+            Disclosure("data parties", RELEASE, "by a column that is 0 but in few rows others' values there"),
+        ),
     ),
     Group(
         'statistics with `correlations = "label"`',
         lambda case: case.counts(lambda job: job.statistics.correlations == "label"),
         (
             Disclosure("label party", RELEASE, "correlations of all numeric columns, and VIF of each"),
+            Disclosure("label party", RELEASE, "by a column that is 0 but in few rows others' values there"),
             Disclosure("partners", RELEASE, "VIF of its own numeric columns"),
         ),
     ),
