@@ -78,6 +78,32 @@ def test_the_command_line_shows_the_bins_of_a_column(finished: Finished) -> None
     assert (code, "no column of bank" in text) == (3, True)
 
 
+PARTIES = {
+    "card": 'role = "data"\n[tables.people]\npath = "card.csv"\nid = "person_number"\n',
+    "notary": 'role = "helper"\n',
+}
+JOB = """kind = "statistics"
+name = "alone"
+label = "bank"
+helper = "notary"
+tables = {bank = "people", card = "people"}
+"""
+
+
+def test_a_job_is_simulated_from_files(finished: Finished) -> None:
+    """With the plaintext beside it, as every job."""
+    folder = finished.folder
+    (folder / "alone.toml").write_text(JOB)
+    (folder / "bank.toml").write_text(SETTINGS + 'label = "defaulted_later"\n')
+    for party, content in PARTIES.items():
+        (folder / f"{party}.toml").write_text(f'party = "{party}"\nidentity = "unused"\nstate = "{party}"\n{content}')
+    done = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["simulate", str(folder / "alone.toml"), "--format", "json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert (found["kind"], found["state"], found["bit_exact"]) == ("statistics", "done", True)
+    assert "statistics" not in found, "whose files are gone"
+
+
 def test_python_has_rows_that_data_frames_take(finished: Finished) -> None:
     result = result_of_status(finished.simulation.runs["bank"].status(), finished.folder / "bank")
     assert result.statistics == finished.result("bank")
