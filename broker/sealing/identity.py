@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from tercet.broker.sealing.key_problem import KeyProblem
-from tercet.schemas.files.key_text import with_checksum
+from tercet.schemas.core.key_text import with_checksum
 
 PUBLIC_PREFIX = "tercet-key-1:"
 SIGNATURE_BYTES = 64

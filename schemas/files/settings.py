@@ -12,12 +12,12 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from tercet.schemas.core.key_text import without_checksum
 from tercet.schemas.core.names import RESERVED
 from tercet.schemas.core.strict import Name, TomlModel
 from tercet.schemas.files.agent_settings import ConsoleSettings, MonitorSettings
 from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.job import read_toml
-from tercet.schemas.files.key_text import without_checksum
 from tercet.schemas.files.mistakes import explain
 from tercet.schemas.files.page_settings import PageSettings
 from tercet.schemas.files.policy import DAY_SECONDS, PartnerPolicy, PolicySettings, TablePolicy

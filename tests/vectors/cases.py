@@ -29,8 +29,8 @@ from tercet.mpc.plan.planner import make_plan
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness import secret_order
 from tercet.mpc.randomness.masks import Keystream, PairMasks, derive_key, name_once
+from tercet.schemas.core.key_text import with_checksum
 from tercet.schemas.files.job import PredictionJob, Scorecard, TrainingJob, canonical_digest
-from tercet.schemas.files.key_text import with_checksum
 from tercet.schemas.messages.kinds import HeldCheckpoint, Job, Member
 from tercet.tables.binning.bins import CategoryBins, NumericBins
 from tercet.tables.core.table import Table

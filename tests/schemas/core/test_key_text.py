@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from tercet.agents.cli.app import app
 from tercet.broker.sealing.identity import Identity, load_identity, parse_public
+from tercet.schemas.core.key_text import with_checksum, without_checksum
 from tercet.schemas.files.invalid import Invalid
-from tercet.schemas.files.key_text import with_checksum, without_checksum
 from tercet.schemas.files.settings import Partner, read_settings
 
 KEY = Identity.generate().public
