@@ -12,9 +12,9 @@ from tercet.agents.core.event_loop import background_loop
 from tercet.agents.selection.jobs import RunJob, by_simulation
 from tercet.agents.selection.parties import STATES, default_folder, simulated_parties
 from tercet.agents.selection.select import ColumnSelection
+from tercet.agents.selection.selection_file import SelectionFile, read_selection
 from tercet.agents.selection.trail import Trail
 from tercet.schemas.files.invalid import Invalid
-from tercet.schemas.files.selection import SelectionFile, read_selection
 
 
 @dataclass(frozen=True, slots=True)

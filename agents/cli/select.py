@@ -19,9 +19,9 @@ from tercet.schemas.files.invalid import Invalid
 if TYPE_CHECKING:
     from tercet.agents.access.console_client import ConsoleClient
     from tercet.agents.selection.select import ColumnSelection
+    from tercet.agents.selection.selection_file import SelectionFile
     from tercet.agents.selection.trail import Trail
     from tercet.schemas.files.job import TrainingJob
-    from tercet.schemas.files.selection import SelectionFile
     from tercet.schemas.files.settings import Settings
 
 
@@ -43,7 +43,7 @@ def select(
     from tercet.agents.selection.jobs import SelectionStopped  # noqa: PLC0415 - numpy and all of an agent
     from tercet.agents.selection.parties import default_folder  # noqa: PLC0415
     from tercet.agents.selection.select import ColumnSelection  # noqa: PLC0415
-    from tercet.schemas.files.selection import read_selection  # noqa: PLC0415 - pydantic models
+    from tercet.agents.selection.selection_file import read_selection  # noqa: PLC0415 - pydantic models
 
     logs.configure("error")
     wanted: SelectionFile = checked(read_selection, file)

@@ -10,10 +10,10 @@ from tercet.agents.policy import budget_file
 from tercet.agents.policy.budget import Budget
 from tercet.agents.policy.budget_file import Spending
 from tercet.agents.policy.exposure import exposures
+from tercet.agents.selection.selection_file import SelectionFile
 from tercet.agents.selection.space import SearchSpace, trial_job
 from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.job import TrainingJob
-from tercet.schemas.files.selection import SelectionFile
 from tercet.schemas.files.settings import Settings
 
 

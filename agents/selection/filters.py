@@ -9,8 +9,8 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from tercet.agents.selection.measures import Measures
+from tercet.agents.selection.selection_file import ColumnFilter
 from tercet.agents.selection.space import Candidate, Columns
-from tercet.schemas.files.selection import ColumnFilter
 
 SINGULAR: Final = 1e-12  # of correlations: a column that is a sum of others has no finite VIF
 

@@ -31,7 +31,7 @@ class SelectionStopped(TercetError):
 
 
 def by_agent(console: ConsoleClient, label: str, watch: Watch = lambda _: None) -> RunJob:
-    """Run jobs through the agent of the label party; one that has failed before is taken up again."""
+    """Run jobs through the label party's agent; one that has failed is taken up again."""
 
     async def run(job: TrainingJob) -> Trial:
         (status,) = check_answer(await console.submit(job, own_account())).jobs

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from tercet.agents.selection.selection_file import SelectionFile
 from tercet.schemas.files.invalid import Invalid
-from tercet.schemas.files.selection import SelectionFile
 from tercet.schemas.files.settings import Settings, read_settings
 
 STATES: Final = "parties"  # in the folder of a simulated selection

@@ -6,9 +6,9 @@ It runs no job: a search yields sets of columns, gets a trial for each, and note
 from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple
 
+from tercet.agents.selection.selection_file import Search
 from tercet.agents.selection.space import Candidate, Columns, SearchSpace
 from tercet.agents.selection.trail import TrailStep, Trial, pairs
-from tercet.schemas.files.selection import Search
 
 Note = Callable[[TrailStep], None]
 Walk = Generator[list[Columns], list[Trial], Columns]

@@ -14,12 +14,12 @@ from tercet.agents.selection.jobs import RunJob
 from tercet.agents.selection.measures import read_measures
 from tercet.agents.selection.page import write_page
 from tercet.agents.selection.search import most_jobs, walk
+from tercet.agents.selection.selection_file import SelectionFile
 from tercet.agents.selection.space import Candidate, Columns, SearchSpace, candidates_of, trial_job, with_columns
 from tercet.agents.selection.trail import Trail, Trial, pairs, read_trail
 from tercet.agents.statistics.result import statistics_file
 from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.job import TrainingJob
-from tercet.schemas.files.selection import SelectionFile
 from tercet.schemas.files.settings import Settings
 
 Progress = Callable[[Trail, TrainingJob], None]

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
+from tercet.agents.selection.selection_file import SelectionFile
 from tercet.schemas.files.job import TrainingJob
-from tercet.schemas.files.selection import SelectionFile
 
 
 class Candidate(NamedTuple):

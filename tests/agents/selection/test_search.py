@@ -9,9 +9,9 @@ import pytest
 from tercet.agents.selection.filters import filter_columns
 from tercet.agents.selection.measures import Measures
 from tercet.agents.selection.search import most_jobs, walk
+from tercet.agents.selection.selection_file import ColumnFilter, Search
 from tercet.agents.selection.space import Candidate, Columns, SearchSpace
 from tercet.agents.selection.trail import TrailStep, Trial, pairs
-from tercet.schemas.files.selection import ColumnFilter, Search
 
 USE = {"age": 0.3, "limit": 0.1, "noise": 0.0, "delay": 0.4, "late-fee": 0.05, "colour": -0.01}
 OWN, PARTNERS = ("age", "limit", "noise"), ("colour", "delay", "late-fee")

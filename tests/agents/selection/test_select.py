@@ -19,6 +19,7 @@ from tercet.agents.selection.jobs import SelectionStopped, by_agent, trial_of
 from tercet.agents.selection.page import FILE as PAGE
 from tercet.agents.selection.page import render_page
 from tercet.agents.selection.select import ColumnSelection
+from tercet.agents.selection.selection_file import read_selection
 from tercet.agents.selection.trail import FILE, Trail, Trial, read_trail
 from tercet.agents.statistics.result import (
     Axis,
@@ -31,7 +32,6 @@ from tercet.agents.statistics.result import (
 )
 from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.job import TrainingJob
-from tercet.schemas.files.selection import read_selection
 from tercet.schemas.files.settings import read_settings
 from tercet.schemas.messages.kinds import Failure, JobStatus, Status
 from tercet.tables.binning.bins import NumericBins
