@@ -35,8 +35,8 @@ class Forked:
 
     def __init__(self, module: str, arguments: Sequence[str], log: Path, folder: Path = CHECKOUT) -> None:
         log.touch()
-        given = (module, [*arguments], str(log), str(folder), dict(os.environ))
-        self._process = CONTEXT.Process(target=_run, args=given)
+        options = (module, [*arguments], str(log), str(folder), dict(os.environ))
+        self._process = CONTEXT.Process(target=_run, args=options)
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid

@@ -1,4 +1,4 @@
-"""Describes where an agent listens: a socket for people on its machine, and a port for metrics and health.
+"""Describes where an agent listens: for people on its machine, and for metrics and health.
 
 Whoever may write to that socket acts for the party, without its key; SECURITY.md says what that means. Whoever can
 connect to the port learns how many jobs run and fail, never what they are about.
