@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from scipy.stats import ks_2samp
 from sklearn.metrics import roc_auc_score
 
 from tercet.agents.simulation.simulate import bit_exact, summary
+from tercet.agents.statistics.data_party import Counting
 from tercet.agents.statistics.result import OwnColumn, PartnerColumn, StatisticsResult
 from tercet.agents.statistics.tables import bin_rows, column_rows, correlation_rows
 from tercet.mpc.arithmetic.fixed import Floats
@@ -174,7 +176,16 @@ def test_what_is_not_asked_for_is_not_told_and_held_out_rows_are_not_counted(tmp
     bank, card = finished.result("bank"), finished.result("card")
     assert bank.held_out > 0
     assert bank.rows + bank.held_out == len(outcome(finished))
-    assert all(sum(column.rows) == bank.rows for column in (*bank.own, *card.own))
+    assert all(sum(column.rows) == bank.rows for column in card.own)
+    side = finished.simulation.runs["bank"].reached
+    assert isinstance(side, Counting)
+    own = side.columns.own
+    counted = {*own.table.ids.take(pa.array(own.rows[~side.columns.held_out])).to_pylist()}
+    marks = np.array([one in counted for one in common_rows(finished)["bank"][PERSON]])
+    for party, column, texts in each_column(finished):
+        if party == "bank":
+            cells = cells_of(column, [*np.array(texts)[marks]], outcome(finished)[marks])
+            assert cells == [(rows, cell[0]) for rows, cell in zip(column.rows, column.sums or (), strict=True)]
     assert [column.sums for column in card.own] == [None] * 4
     assert [column.power for column in card.own] == [None] * 4
     assert (card.correlations, bank.correlations, card.classes) == (None, None, ())
