@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from markupsafe import Markup
 
 from tercet.agents.reports import charts
 
@@ -35,11 +36,11 @@ def drawers() -> dict[str, Callable[..., Any]]:
 
 @pytest.fixture(autouse=True)
 def charts_once(request: pytest.FixtureRequest, drawers: dict[str, Callable[..., Any]]) -> Iterator[None]:
-    """Leave out what would be drawn again, but in tests that are marked as drawing all."""
-    if request.node.get_closest_marker("draws_all"):
-        yield
-        return
+    """Leave out what would be drawn again, but in tests that are marked as drawing all; or everything."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, draw in drawers.items():
-            patch.setattr(charts, name, draw)
+        if request.node.get_closest_marker("draws_nothing"):
+            patch.setattr(charts, "_figure", lambda *_: Markup('<svg class="chart"></svg>'))
+        elif not request.node.get_closest_marker("draws_all"):
+            for name, draw in drawers.items():
+                patch.setattr(charts, name, draw)
         yield

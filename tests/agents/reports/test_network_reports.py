@@ -18,6 +18,7 @@ from tests.agents.world import CLASSES, HELPER, OUTCOME
 EACH_EPOCH = Evaluation(holdout=0.3, metrics="epoch", loss=True)
 LABEL = "card"
 Runs = tuple[Heard, Heard]
+pytestmark = pytest.mark.draws_nothing
 
 
 @pytest.fixture(scope="module", params=["softmax", "poisson"])

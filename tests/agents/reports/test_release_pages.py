@@ -26,6 +26,7 @@ SAMPLES = {
     "network": mlp(COLUMNS, 6, rows=200, label=1, release="label"),
 }
 Runs = tuple[Heard, Heard]
+pytestmark = pytest.mark.draws_nothing
 
 
 @pytest.fixture(scope="module", params=SAMPLES)

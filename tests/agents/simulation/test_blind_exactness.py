@@ -68,7 +68,7 @@ def test_a_job_that_says_nothing_trains_in_this_way(sample: Sample) -> None:
     assert not heard & {"pre-activation share", "masked activation", "hidden share", "hidden answer"}
 
 
-@settings(max_examples=4, deadline=None, derandomize=True)
+@settings(max_examples=2, deadline=None, derandomize=True)
 @given(st.data())
 def test_any_job_that_ends_has_the_oracles_model(data: st.DataObject) -> None:
     """Or it is refused clearly, where columns are wild or few."""

@@ -40,7 +40,7 @@ SHOWN = Sample(privacy=SCORES, evaluation=FOLDS)
 BLIND = Sample(privacy=NOTHING, label=1, evaluation=FOLDS)
 CLASSES = Sample(model="one-vs-rest", rows=120, evaluation=FOLDS)
 SHARED = Sample(model="poisson", privacy=NOTHING, release="shared", evaluation=FOLDS)
-BOTH = pytest.mark.parametrize("sample", [SHOWN, BLIND], ids=["shown", "blind"])
+BOTH = pytest.mark.parametrize("sample", [replace(SHOWN, epochs=1), replace(BLIND, epochs=1)], ids=["shown", "blind"])
 
 Trainings = dict[int | None, dict[str, Trained]]  # by fold and party
 
@@ -60,12 +60,24 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Trainings:
     return found
 
 
-@pytest.mark.parametrize("sample", [SHOWN, BLIND, CLASSES, SHARED], ids=["shown", "blind", "classes", "shared"])
-async def test_each_model_is_the_oracles(
+SAMPLES = {"shown": SHOWN, "for the label party": replace(BLIND, release="label"), "classes": CLASSES, "shared": SHARED}
+
+
+@pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES)
+async def test_each_model_is_the_oracles_and_a_folds_is_opened_to_nobody(
     tmp_path: Path, sample: Sample, trained: Trainings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    simulation = await run(sample, tmp_path)
+    said: list[tuple[Address, Message]] = []
+
+    def tap(address: Address, message: Message) -> Message:
+        said.append((address, message))
+        return message
+
+    simulation = await run(sample, tmp_path, tap=tap)
     assert simulation.done, simulation.label_run.failure
+    opened = {address.epoch // EPOCHS for address, message in said if message.round == "release"}
+    assert opened == (set() if sample.release == "shared" else {K})
+    assert {address.epoch for address, message in said if isinstance(message, Start)} == {0}
     assert exactness.bit_exact(simulation)
     assert [*trained] == [*range(1, K + 1), None]
     for parties in trained.values():
@@ -103,26 +115,12 @@ async def test_each_row_is_held_out_once_and_scored_by_the_model_of_the_others(
 async def test_jobs_that_name_a_split_have_the_same_folds(tmp_path: Path, trained: Trainings) -> None:
     held_out = []
     for seed, rate in ((1, 0.5), (2, 0.25)):
-        sample = replace(SHOWN, rate=rate, evaluation=Evaluation(folds=K, split="spring"))
+        sample = replace(SHOWN, rate=rate, epochs=1, evaluation=Evaluation(folds=K, split="spring"))
         trained.clear()
         await run(sample, tmp_path, contribute=contributions(seed))
         ids = trained[1]["bank"].own
         held_out.append([set(ids.rows[trained[fold]["bank"].held_out]) for fold in range(1, K + 1)])
     assert held_out[0] == held_out[1]
-
-
-@pytest.mark.parametrize("sample", [SHOWN, SHARED, replace(BLIND, release="label")], ids=["owners", "shared", "label"])
-async def test_a_folds_model_is_opened_to_nobody(tmp_path: Path, sample: Sample) -> None:
-    said: list[tuple[Address, Message]] = []
-
-    def tap(address: Address, message: Message) -> Message:
-        said.append((address, message))
-        return message
-
-    await run(sample, tmp_path, tap=tap)
-    opened = {address.epoch // EPOCHS for address, message in said if message.round == "release"}
-    assert opened == (set() if sample.release == "shared" else {K})
-    assert {address.epoch for address, message in said if isinstance(message, Start)} == {0}
 
 
 # --- no two folds share a mask
@@ -212,7 +210,7 @@ async def test_a_planted_noise_of_two_folds_is_found(
     tmp_path: Path, book: MasksOfFolds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(AlignedTable, "of_fold", lambda own, context: replace(own, context=context))
-    await run(SHOWN, tmp_path)
+    await run(replace(SHOWN, epochs=1), tmp_path)
     assert len({words.tobytes() for words in book.noise.values()}) == 1
 
 

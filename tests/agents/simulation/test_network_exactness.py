@@ -87,7 +87,7 @@ def test_the_network_is_the_oracles_bit_for_bit(sample):
     assert same
 
 
-@settings(max_examples=5, deadline=None, derandomize=True)
+@settings(max_examples=3, deadline=None, derandomize=True)
 @given(samples())
 def test_any_job_of_a_network_that_ends_has_the_oracles(sample):
     """A job ends with that model or, where columns are wild and errors unbounded, with a clear refusal."""
@@ -100,7 +100,7 @@ def test_any_job_of_a_network_that_ends_has_the_oracles(sample):
     assert same
 
 
-@pytest.mark.parametrize("ahead", [1, 3, 64])
+@pytest.mark.parametrize("ahead", [1, 64])
 def test_how_far_ahead_is_sent_changes_nothing(ahead, tmp_path):
     """Nor does it matter that parties do not agree on it, or that messages come in parts."""
     sample = mlp((5, 4, 3), 6, 4, rows=200, batch=40)
@@ -129,8 +129,7 @@ def test_first_weights_differ_from_run_to_run_and_are_known_to_nobody(tmp_path):
 # --- parts
 
 
-@pytest.mark.parametrize("label", [0, 2])
-@pytest.mark.parametrize("release", ["owners", "shared"])
+@pytest.mark.parametrize(("label", "release"), [(2, "owners"), (0, "shared")])
 def test_parts_hold_shares_and_where_the_job_says_so_each_partys_own_block(label, release, tmp_path):
     """With `owners` the label party has what is above the first layer, too; the shares stay with all of them."""
     sample = mlp((4, 5, 4), 6, 3, label=label, l2=0.05, activation="tanh", output="softmax", release=release)

@@ -5,6 +5,7 @@ What of them is shown to whom is looked at in test_disclosure.
 
 import re
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -324,23 +325,29 @@ def decided(run: Heard) -> tuple[int, int]:
     """The best epoch, and how many epochs there are, by the rule on the oracle's values."""
     rule, plan, model = run.sample.early_stopping, run.plan, run.sample.model
     assert rule is not None
-    if rule.on == "held_out_loss":
-        values = [held_out_loss_after(run, epoch) for epoch in range(run.sample.epochs)]
-    elif rule.on == "loss":
-        words = reference.losses(run.xs, run.y, plan, run.order)
-        values = [float(decode(word, plan.loss_bits.total)[0, 0]) / plan.request.rows for word in words]
-    else:
-        last_steps = [(epoch, (epoch + 1) * plan.steps_per_epoch) for epoch in range(run.sample.epochs)]
-        found = [reported(run, scores_after(run, steps, epoch)) for epoch, steps in last_steps]
-        values = [metrics(model, labels_of(run), scores)[rule.on] for scores in found]
-    gains = np.array(values) if METRICS[model].get(rule.on, False) else -np.array(values)
-    best = 0
-    for epoch in range(1, len(gains)):
-        if gains[epoch] - gains[best] > rule.least_gain:
-            best = epoch
+    words = reference.losses(run.xs, run.y, plan, run.order) if rule.on == "loss" else []
+
+    def value(epoch: int) -> float:
+        if rule.on == "held_out_loss":
+            return held_out_loss_after(run, epoch)
+        if rule.on == "loss":
+            return float(decode(words[epoch], plan.loss_bits.total)[0, 0]) / plan.request.rows
+        scores = reported(run, scores_after(run, (epoch + 1) * plan.steps_per_epoch, epoch))
+        return metrics(model, labels_of(run), scores)[rule.on]
+
+    return first_stop(rule, value, sign=1 if METRICS[model].get(rule.on, False) else -1, epochs=run.sample.epochs)
+
+
+def first_stop(rule: EarlyStopping, value: Callable[[int], float], *, sign: int, epochs: int) -> tuple[int, int]:
+    """The best epoch and how many there are, by values of which more are better, or less if the sign says so."""
+    best, most = 0, sign * value(0)
+    for epoch in range(1, epochs):
+        reached = sign * value(epoch)
+        if reached - most > rule.least_gain:
+            best, most = epoch, reached
         elif epoch - best == rule.patience:
             return best, epoch + 1
-    return best, len(gains)
+    return best, epochs
 
 
 def test_early_stopping_on_a_metric_that_the_rows_do_not_define_is_refused():
@@ -419,13 +426,11 @@ def test_every_way_to_match_rows_gives_the_same_model():
             assert np.allclose(one, other, rtol=0, atol=1e-4)
 
 
-@settings(max_examples=2, deadline=None, derandomize=True)
-@given(parties=st.sampled_from([2, 3, 5]), seed=st.integers(0, 100), label=st.integers(0, 4))
-def test_neither_the_rows_order_nor_rows_that_others_lack_change_anything(parties, seed, label):
+def test_neither_the_rows_order_nor_rows_that_others_lack_change_anything():
     """The same rows in the same common order, the same held out, and the same model."""
-    sample = Sample((4, 3, 3, 3, 2)[:parties], rows=100, label=label % parties, evaluation=AT_THE_END, seed=seed)
-    calm, shuffled = heard(sample), heard(sample, rearranged(sample.tables(), seed))
-    for number in range(parties):
+    sample = Sample((4, 3, 3), rows=100, label=2, evaluation=AT_THE_END, seed=7)
+    calm, shuffled = heard(sample), heard(sample, rearranged(sample.tables(), 7))
+    for number in range(3):
         assert ids_of(calm, 0) == ids_of(shuffled, number)
     assert np.array_equal(calm.label.held_out, shuffled.label.held_out)
     for one, other in zip(model_of(calm), model_of(shuffled), strict=True):

@@ -132,8 +132,8 @@ LINEAR = Kind(
     (MaskedInputs, CheckedMasks, MaskedLabels, MaskedWeights, GradientShare, PreactivationShare, MaskedActivation,
      WeightShare, InterceptShare),
     (LossTerms, LossShare, Scores, HeldOutTerms, HeldOutLossShare),  # a network has the others, too
-    Sample((6, 7, 5), rows=66, batch=33, label=1),
-    Sample((6, 7, 5), rows=90, batch=33, label=1, epochs=1, evaluation=EVALUATED),
+    Sample((6, 7, 5), rows=66, batch=33, label=1, epochs=1),
+    Sample((6, 7), rows=90, batch=33, label=1, epochs=1, evaluation=EVALUATED),
     Sample((6, 7, 5), **STOPPING),
     (test_epoch_evaluation.check_losses, test_epoch_evaluation.check_scores),
 )  # fmt: skip
@@ -145,7 +145,7 @@ NETWORK = Kind(
      ScoringHiddenAnswer, *LOST, HeldOutMaskOpenings, HeldOutDealtShares, HeldOutWeightOpening, HeldOutHiddenShare,
      HeldOutHiddenAnswer),
     mlp((6, 7, 5), 5, 4, activation="tanh", output="softmax", rows=66, batch=33, epochs=1, label=1),
-    mlp((6, 7, 5), 5, 4, activation="tanh", rows=90, batch=33, epochs=1, label=1, evaluation=EVALUATED),
+    mlp((6, 7), 5, 4, activation="tanh", rows=90, batch=33, epochs=1, label=1, evaluation=EVALUATED),
     mlp((6, 7, 5), 5, **STOPPING),
     (test_network_evaluation.check_losses, test_network_evaluation.check_scores),
     {WeightOpening: TOP, SlopeOpening: TOP},
@@ -332,8 +332,8 @@ def test_one_flipped_bit_in_any_one_message_is_noticed(kind, data):
 
 
 def count_of_tensors() -> int:
-    """Three data parties, four steps: E, f and what is checked to each other party, y~, g, z and p; the release."""
-    data, steps = 3, 4
+    """Three data parties, two steps: E, f and what is checked to each other party, y~, g, z and p; the release."""
+    data, steps = 3, 2
     return steps * (3 * data * (data - 1) + (data - 1) + 3 * data) + data * (data - 1) + (data - 1)
 
 

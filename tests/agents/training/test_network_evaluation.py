@@ -33,7 +33,7 @@ from tests.agents.networks import (
 from tests.agents.recording import Heard, hear, hear_prediction
 from tests.agents.roles.test_prediction import check_reported, newcomers, people
 from tests.agents.simulation.test_network_exactness import samples
-from tests.agents.training.test_epoch_evaluation import labels_of, reported, unit_of
+from tests.agents.training.test_epoch_evaluation import first_stop, labels_of, reported, unit_of
 from tests.agents.world import Sample
 
 EACH_EPOCH = Evaluation(holdout=0.35, metrics="epoch", loss=True)
@@ -193,22 +193,17 @@ def decided(found: Heard) -> tuple[int, int]:
     """The best epoch, and how many epochs there are, by the rule on the oracle's values."""
     rule, plan, link = found.sample.early_stopping, found.plan, found.sample.link
     assert rule is not None
-    if rule.on == "held_out_loss":
-        values = [held_out_loss_after(found, epoch) for epoch in range(found.sample.epochs)]
-    elif rule.on == "loss":
-        values = [float(decode(word, plan.loss_bits.total)[0, 0]) / plan.request.rows for word in oracle_losses(found)]
-    else:
-        last_steps = [(epoch, (epoch + 1) * plan.steps_per_epoch) for epoch in range(found.sample.epochs)]
-        scores = [reported(found, oracle_scores(found, steps, epoch)) for epoch, steps in last_steps]
-        values = [metrics(link, labels_of(found), one)[rule.on] for one in scores]
-    gains = np.array(values) if METRICS[link].get(rule.on, False) else -np.array(values)
-    best = 0
-    for epoch in range(1, len(gains)):
-        if gains[epoch] - gains[best] > rule.least_gain:
-            best = epoch
-        elif epoch - best == rule.patience:
-            return best, epoch + 1
-    return best, len(gains)
+    words = oracle_losses(found) if rule.on == "loss" else []
+
+    def value(epoch: int) -> float:
+        if rule.on == "held_out_loss":
+            return held_out_loss_after(found, epoch)
+        if rule.on == "loss":
+            return float(decode(words[epoch], plan.loss_bits.total)[0, 0]) / plan.request.rows
+        scores = reported(found, oracle_scores(found, (epoch + 1) * plan.steps_per_epoch, epoch))
+        return metrics(link, labels_of(found), scores)[rule.on]
+
+    return first_stop(rule, value, sign=1 if METRICS[link].get(rule.on, False) else -1, epochs=found.sample.epochs)
 
 
 # --- prediction
