@@ -89,7 +89,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         },
         "machine": {"core"},
         "attempts": {"statistics", "roles", "scoring", "protocol", "session", "policy", "messaging", "core"},
-        "reports": {"roles", "session", "scorecards", "models", "evaluation", "core"},
+        "reports": {"statistics", "roles", "session", "policy", "scorecards", "models", "evaluation", "core"},
         "statistics": {"roles", "alignment", "protocol", "session", "policy", "core"},
         "roles": {
             "training",

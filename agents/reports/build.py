@@ -16,21 +16,27 @@ from tercet.agents.evaluation.metrics import class_probabilities, curves, expect
 from tercet.agents.models import model_part
 from tercet.agents.models.model_part import INTERCEPT, Arrays
 from tercet.agents.models.plain_weights import ARROW, blocks_of, class_names, plain_intercept, weights_by_party
+from tercet.agents.policy.disclosures import revelations
 from tercet.agents.reports.report import ReportData, render
+from tercet.agents.reports.statistics import StatisticsReport, render_statistics
 from tercet.agents.roles.data_party import Trained
 from tercet.agents.roles.helper import Helped
 from tercet.agents.roles.prediction import Scored
 from tercet.agents.scorecards.card import cards_of_part
 from tercet.agents.session.agreed import AgreedContext, ScoringContext, TrainingContext
 from tercet.agents.session.context import JobContext
+from tercet.agents.statistics.data_party import Counting
+from tercet.agents.statistics.helper import Dealing
+from tercet.agents.statistics.result import read_statistics, statistics_file
 from tercet.mpc.arithmetic.fixed import Floats
 
 Result = Trained | Scored | Helped
+Counted = Counting | Dealing
 
 
 async def try_write_report(context: JobContext, result: object, folder: Path | None) -> Path | None:
     """Write a finished job's page if the settings ask for it; a failure does not harm the job."""
-    if not isinstance(result, Result) or not context.settings.report:
+    if not isinstance(result, Result | Counted) or not context.settings.report:
         return None
     try:
         return await context.compute(write_report, result, folder)
@@ -41,13 +47,18 @@ async def try_write_report(context: JobContext, result: object, folder: Path | N
     return None
 
 
-def write_report(result: Result, folder: Path | None) -> Path:
+def write_report(result: Result | Counted, folder: Path | None) -> Path:
     """Write a finished job's page for this user only; `folder` holds its model part.
 
     Raises:
         OSError: the disk cannot be written.
+        Invalid: the file of a statistics job cannot be read.
     """
-    page, context = render(report_data(result, folder)), result.context
+    context = result.context
+    if isinstance(result, Counted):
+        page = render_statistics(statistics_report(result))
+    else:
+        page = render(report_data(result, folder))
     place = context.settings.state / "reports"
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = place / f"{context.job.id}.html"
@@ -60,6 +71,21 @@ def report_data(result: Result, folder: Path | None) -> ReportData:
     context = result.context
     of_kind = _training(context) if isinstance(context, TrainingContext) else _prediction(context)
     return ReportData(**(_common(context) | of_kind | _of_result(result, folder)))
+
+
+def statistics_report(counted: Counted) -> StatisticsReport:
+    """Collect the data of this party's report of a statistics job.
+
+    Raises:
+        Invalid: its file cannot be read.
+    """
+    context = counted.context
+    path = statistics_file(context.settings.state, context.job.id)
+    return StatisticsReport(
+        **_common(context),
+        result=read_statistics(path) if isinstance(counted, Counting) else None,
+        learnt=revelations(context.description, context.findings.facts),
+    )
 
 
 def _common(context: AgreedContext) -> dict[str, Any]:

@@ -28,6 +28,7 @@ Point = tuple[float, float]
 SIZE = (4.6, 3.1)  # inches: letters of 10 units are readable on a telephone
 UNITS = 72  # of an inch in SVG
 MOST_EPOCHS = 400  # that a line shows; nobody could see more
+MOST_CUTS = 5  # whose numbers stand side by side
 FEW = 24  # a line with so many points or fewer marks each of them
 
 STYLE: dict[Any, Any] = {
@@ -134,6 +135,31 @@ def predictions(histogram: Histogram, *, shares: bool) -> Chart:
 
     svg = _figure("predictions", "predicted probability" if shares else "prediction", "rows", paint)
     return Chart("Predictions", f"On average about {text} is predicted.", svg)
+
+
+def by_bin(name: str, cuts: Sequence[float], values: Sequence[float], *, number: int, evidence: bool) -> Chart:
+    """Draw a value for each bin of a numeric column, between its cuts.
+
+    That of missing values is behind them. `evidence` says that values are weights of evidence, not means.
+    `number` tells charts of a page apart.
+    """
+    marked = cuts[:: -(-len(cuts) // MOST_CUTS) or 1]
+    places = [cuts.index(cut) + 0.5 for cut in marked]
+    texts = [_short(cut) for cut in marked]
+    if len(values) > len(cuts) + 1:
+        places, texts = [*places, len(values) - 1], [*texts, "missing"]
+
+    def paint(axes: Any) -> None:
+        axes.bar(range(len(values)), values, width=0.88, color=ACCENT)
+        axes.axhline(0, color=MUTED, linewidth=1)
+        axes.set_xticks(places, texts)
+        _plain_values(axes.yaxis)
+
+    first, last = values[0], values[len(cuts)]
+    verb = "falls" if last < first else "rises" if last > first else "stays"
+    what = "weight of evidence" if evidence else "mean of the label"
+    finding = f"The {what} {verb} from {_short(first)} in the lowest bin to {_short(last)} in the highest."
+    return Chart(name, finding, _figure(f"bins-{number}", "value, in bins", what, paint))
 
 
 def _roc(points: Floats, metrics: Mapping[str, float]) -> Chart:
@@ -301,11 +327,15 @@ def _percent() -> Any:
 
 def _plain(axes: Any) -> None:
     """Label both axes with numbers of any size, few enough to stand side by side."""
+    for axis in (axes.xaxis, axes.yaxis):
+        _plain_values(axis)
+
+
+def _plain_values(axis: Any) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator  # noqa: PLC0415
 
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(5))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+    axis.set_major_locator(MaxNLocator(5))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
 
 
 def _short(value: float) -> str:

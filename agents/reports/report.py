@@ -43,8 +43,8 @@ MOST_CONFUSED = 12  # classes; a larger matrix cannot be read
 
 
 @cache
-def _template() -> Template:
-    """Compile the template once, in a tenth of a second."""
+def template(name: str) -> Template:
+    """Compile a page's template once, in a tenth of a second."""
     environment = template_environment("reports", "", escape=True)
     environment.filters |= {
         "count": "{:,}".format,
@@ -57,14 +57,14 @@ def _template() -> Template:
         "listed": listed,
         "metric": lambda name: NAMES[name],
     }
-    return environment.get_template("report.html.j2")
+    return environment.get_template(f"{name}.html.j2")
 
 
 def render(data: ReportData) -> str:
     """Render the page in about a second, so use a thread; the same data give the same text."""
-    page = _template().render(
+    page = template("report").render(
         d=data,
-        others=[party for party in data.data_parties if party != data.party],
+        others=data.others,
         private=_private(data),
         when=f"{data.when.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
         sort=sort_of(data.model, data.network),

@@ -22,23 +22,71 @@ DATA_PARTY_ONLY = LOSSES | {"weights", "cards", "table_rows", "raw_columns", "pr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ReportData:
-    """Holds one party's view of one job. Empty or None fields are left out of the page.
+class JobCourse:
+    """Holds one party's view of a job's course, whatever the job did.
+
+    Empty or None fields are left out of the page.
+
+    Attributes:
+        when: the end of the job, with the time zone.
+        version: of tercet.
+        alignment: as the job has it: "helper", "ecdh" or "aligned".
+        common_rows: in all tables; `rows`: trained on, counted or scored; `held_out`: the others.
+        columns: encoded columns of each data party.
+        preprocessing, planning: warnings.
+        stage_seconds: of each stage; `round_seconds`: spent waiting for messages of each round.
+        sent_messages, sent_bytes: by kind of message.
+        steps: taken; `seconds_per_step`: the median; `processor_seconds`: of the whole process, while it worked.
+    """
+
+    job: str
+    party: str
+    label_party: str
+    helper: str
+    data_parties: tuple[str, ...]
+    state: str
+    when: datetime
+    version: str
+    alignment: str = ""
+    common_rows: int | None = None
+    rows: int | None = None
+    held_out: int | None = None
+    columns: Mapping[str, int] = field(default_factory=dict)
+    preprocessing: tuple[str, ...] = ()
+    planning: tuple[str, ...] = ()
+    stage_seconds: Mapping[str, float] = field(default_factory=dict)
+    round_seconds: Mapping[str, float] = field(default_factory=dict)
+    sent_messages: Mapping[str, int] = field(default_factory=dict)
+    sent_bytes: Mapping[str, int] = field(default_factory=dict)
+    steps: int | None = None
+    seconds_per_step: float | None = None
+    processor_seconds: float | None = None
+
+    @property
+    def role(self) -> Literal["label party", "data party", "helper"]:
+        """This party's role."""
+        if self.party == self.helper:
+            return "helper"
+        return "label party" if self.party == self.label_party else "data party"
+
+    @property
+    def others(self) -> list[str]:
+        """The other data parties."""
+        return [party for party in self.data_parties if party != self.party]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ReportData(JobCourse):
+    """Holds one party's view of a training or a prediction.
 
     Attributes:
         kind: "training" or "prediction".
         model: as the job has it; `network`: its layers, if it has such.
         release: of the model, "owners", "shared" or "label".
         helper_sees: of a training's scores, or of those that a prediction tells: "nothing" or "scores".
-        when: the end of the job, with the time zone.
-        version: of tercet.
         of: the training job whose model a prediction applies.
         failure: why the job failed; `detail`: what only this party may read about it.
-        alignment: as the job has it: "helper", "ecdh" or "aligned".
         table_rows: of this party's table; `raw_columns`: columns of it that were used.
-        common_rows: in all tables; `rows`: trained on, or scored by a prediction; `held_out`: for metrics only.
-        columns: encoded columns of each data party.
-        preprocessing, planning: warnings.
         losses: mean training loss of each epoch that this party was told; `held_out_losses`: mean loss of the held-out
             rows after each epoch, likewise.
         metrics: of held-out rows, by epoch (from 0) and name.
@@ -56,9 +104,6 @@ class ReportData:
         predicted: rows by predicted class.
         moved: how far scores are from those of the held-out rows of the training; `stability`: each own column from the
             rows that were trained on.
-        stage_seconds: of each stage; `round_seconds`: spent waiting for messages of each round.
-        sent_messages, sent_bytes: by kind of message.
-        steps: taken; `seconds_per_step`: the median; `processor_seconds`: of the whole process, while it worked.
         scored: when held-out rows were scored, "end" or "epoch"; empty if never.
         loss_to: who was told losses of epochs, "label" or "all"; empty if nobody was. `opened_losses`: which.
         fx, f: fractional bits of features, and of activation and label.
@@ -68,31 +113,16 @@ class ReportData:
         ValueError: there is something that this party's role cannot know.
     """
 
-    job: str
     kind: Literal["training", "prediction"]
     model: str
-    party: str
-    label_party: str
-    helper: str
-    data_parties: tuple[str, ...]
     release: Release
-    state: str
-    when: datetime
-    version: str
     helper_sees: Literal["nothing", "scores"] = "scores"
     network: Network | None = None
     of: str = ""
     failure: str = ""
     detail: str = ""
-    alignment: str = ""
     table_rows: int | None = None
     raw_columns: int | None = None
-    common_rows: int | None = None
-    rows: int | None = None
-    held_out: int | None = None
-    columns: Mapping[str, int] = field(default_factory=dict)
-    preprocessing: tuple[str, ...] = ()
-    planning: tuple[str, ...] = ()
     losses: tuple[float, ...] = ()
     held_out_losses: tuple[float, ...] = ()
     metrics: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
@@ -113,13 +143,6 @@ class ReportData:
     predicted: Mapping[str, int] = field(default_factory=dict)
     moved: Stability | None = None
     stability: tuple[Stability, ...] = ()
-    stage_seconds: Mapping[str, float] = field(default_factory=dict)
-    round_seconds: Mapping[str, float] = field(default_factory=dict)
-    sent_messages: Mapping[str, int] = field(default_factory=dict)
-    sent_bytes: Mapping[str, int] = field(default_factory=dict)
-    steps: int | None = None
-    seconds_per_step: float | None = None
-    processor_seconds: float | None = None
     scored: Literal["", "end", "epoch"] = ""
     loss_to: Literal["", "label", "all"] = ""
     opened_losses: tuple[Literal["training", "held-out"], ...] = ("training",)
@@ -140,13 +163,6 @@ class ReportData:
             fields |= DATA_PARTY_ONLY
         unheld = self.release == "shared" or (self.release == "label" and self.role != "label party")
         return fields | {"weights", "intercept", "cards"} if unheld else fields
-
-    @property
-    def role(self) -> Literal["label party", "data party", "helper"]:
-        """This party's role."""
-        if self.party == self.helper:
-            return "helper"
-        return "label party" if self.party == self.label_party else "data party"
 
     @property
     def link(self) -> str:

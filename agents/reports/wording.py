@@ -24,6 +24,13 @@ NAMES = {
     "rmse": "RMSE",
     "mae": "MAE",
 }
+MEASURES = {  # of a column in a statistics job
+    "iv": "IV",
+    "ks": "KS",
+    "gini": "Gini",
+    "explained": "explained",
+    "vif": "VIF",
+}
 SCORE = {  # by link: what a score stands for
     "logistic": "the score (log-odds)",
     "linear": "the score",
