@@ -15,34 +15,30 @@ from tercet.agents.messaging.inbox import Deadline, Inbox
 from tercet.agents.messaging.mailbox import CONTROL
 from tercet.mpc.arithmetic.ring import Words
 from tercet.schemas.files.job import EarlyStopping, Evaluation, Network
+from tercet.schemas.files.policy import PolicySettings
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.kinds import (
-    BinCounts,
-    CellGroups,
-    CellMarks,
-    CellOpening,
-    Cells,
-    CellSums,
-    CellTables,
-    ColumnNames,
-    CorrelationShare,
-    DealtSums,
-    GateOpening,
     HeldOutRows,
-    Inflation,
     Inquiry,
     Job,
-    LabelUnit,
-    MaskedBins,
-    MaskedNumbers,
-    MaskedTargets,
     Message,
     Resumption,
     ScoreBound,
     SentRowDigests,
 )
 from tercet.schemas.messages.message import MODELS
-from tests.agents.scenes import BANK, CARD, PATIENT, job, make_table, party_settings, prediction, scene, three
+from tests.agents.scenes import (
+    BANK,
+    CARD,
+    PATIENT,
+    job,
+    make_table,
+    party_settings,
+    prediction,
+    scene,
+    statistics,
+    three,
+)
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.agents.world import NOTHING
 
@@ -61,6 +57,7 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {  # of a training; a prediction follo
     "network": {"epochs": 2, "evaluation": ALL, **DEEP},
     "blind": BLIND,
     "blind three": BLIND | FOUR,
+    "weighted": BLIND | {"class_weights": "balanced"},
     "blind network": BLIND | DEEP,
     "ecdh": {"epochs": 1, "alignment": "ecdh", "release": "shared"},
     "aligned": {"epochs": 1, "alignment": "aligned", "release": "label"},
@@ -74,24 +71,6 @@ APART = {model for model in MODELS.values() if model.__module__.endswith((".cons
 OTHERS = {*CONTROL, *APART, Job, Inquiry, Resumption}
 OTHERS |= {ScoreBound, SentRowDigests}  # in attempts that go on, which recover in test_recovery and test_blind_recovery
 OTHERS |= {HeldOutRows}  # which alignment/test_held_out_column has
-OTHERS |= {
-    BinCounts,
-    ColumnNames,
-    LabelUnit,
-    MaskedBins,
-    MaskedTargets,
-    MaskedNumbers,
-    DealtSums,
-    CellTables,
-    CellOpening,
-    GateOpening,
-    CellMarks,
-    CellGroups,
-    Cells,
-    CellSums,
-    CorrelationShare,
-    Inflation,
-}  # of statistics jobs
 
 
 class Said(NamedTuple):
@@ -160,6 +139,20 @@ class Book:
         return {said for key, (_, said) in self.tensors.items() if key not in self.checked}
 
 
+async def look(folder: Path, book: Book) -> None:
+    """Run a statistics job that tells all that such jobs can."""
+    allowed = PolicySettings(statistics="woe", correlations="label", column_names=True)
+    settings = {party: party_settings(folder, party, PATIENT, policy=allowed) for party in three(folder)}
+    for seed, party in enumerate((BANK, CARD)):
+        make_table(folder / f"{party}.csv", seed=seed, rows=600, columns=3, label=party == BANK)
+    async with scene(settings, folder) as stage:
+        stage.tap = book.tap
+        for model in ("logistic", "linear"):
+            asked = statistics(woe=True, correlations="label", bins=3).model_copy(update={"model": model})
+            ended = await stage.run(asked)
+            assert {status.state for status in ended.values()} == {"done"}, ended
+
+
 async def undisturbed(shape: Mapping[str, Any], folder: Path, book: Book) -> None:
     """Run a job of this shape, and a prediction by its model."""
     settings = three(folder, PATIENT)
@@ -188,4 +181,9 @@ async def test_every_message_is_waited_for_under_a_named_deadline_and_every_shap
         assert book.said == book.awaited, name
         assert book.unchecked == set(), name
         kinds |= {one.model for one in book.said}
+    book.clear()
+    await look(tmp_path / "statistics", book)
+    assert book.said == book.awaited
+    assert book.unchecked == set()
+    kinds |= {one.model for one in book.said}
     assert {model for model in MODELS.values() if model not in kinds} == OTHERS
