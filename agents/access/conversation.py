@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 POLL_SECONDS: Final = 0.5
 REPORT_SECONDS: Final = 10.0  # that a report may take after a job is done
-PAGELESS: Final = "statistics"  # the kind of jobs that have no report
 
 
 @asynccontextmanager
@@ -108,7 +107,7 @@ async def follow_job(console: ConsoleClient, job: str, *, has_report: bool = Fal
         (found,) = check_answer(await console.query(job)).jobs
         yield found
         if found.state not in TERMINAL:
-            polls_left = round(REPORT_SECONDS / POLL_SECONDS) if has_report and found.kind != PAGELESS else 0
+            polls_left = round(REPORT_SECONDS / POLL_SECONDS) if has_report else 0
         elif found.state != State.DONE or found.report or polls_left == 0:
             return
         else:

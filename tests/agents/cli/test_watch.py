@@ -64,8 +64,3 @@ def test_it_does_not_wait_for_ever() -> None:
 
 def test_where_the_settings_want_no_report_it_waits_for_none() -> None:
     assert watched(RUNNING, DONE, REPORTED, has_report=False) == (DONE, 2)
-
-
-def test_statistics_have_no_report_to_wait_for() -> None:
-    running, done = (one.model_copy(update={"kind": "statistics"}) for one in (RUNNING, DONE))
-    assert watched(running, done) == (done, 2)
