@@ -12,7 +12,7 @@ from tercet.broker.sealing.identity import Forged, Identity, PublicIdentity
 from tests.virtual_time import VirtualLoop
 
 # Where jobs are many and nobody asks what a control message's envelope hides: that is asked in the other folders.
-UNSEALED = {"alignment", "jobs", "policy", "protocol", "reports", "runs", "session", "simulation", "training"}
+UNSEALED = {"alignment", "jobs", "models", "policy", "protocol", "reports", "runs", "session", "simulation", "training"}
 TAG_BYTES = 32
 
 

@@ -6,7 +6,9 @@ Each model is trained and applied by the same agents in one folder; then the lab
 import json
 import stat
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -108,16 +110,22 @@ def quiet():
         yield
 
 
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> Callable[[str], Trained]:
+    """Trains each of them once."""
+    return cache(lambda name: Trained(SAMPLES[name], tmp_path_factory.mktemp("scorer")))
+
+
 @pytest.fixture(scope="module", params=SAMPLES)
-def trained(request, tmp_path_factory) -> Trained:
+def trained(request, models: Callable[[str], Trained]) -> Trained:
     """One model of each link, and networks."""
-    return Trained(SAMPLES[request.param], tmp_path_factory.mktemp("scorer"))
+    return models(request.param)
 
 
 @pytest.fixture(scope="module")
-def classes(tmp_path_factory) -> Trained:
+def classes(models: Callable[[str], Trained]) -> Trained:
     """One of several classes, for what does not depend on the link."""
-    return Trained(SAMPLES["softmax"], tmp_path_factory.mktemp("classes"))
+    return models("softmax")
 
 
 def check_as_predicted(trained: Trained, scorer: Any, table: Any) -> None:

@@ -99,12 +99,13 @@ def test_a_covariance_goes_to_the_label_party_with_its_owners_word_only(tmp_path
     """Columns are whitened as long as their own party alone learns how; its own the label party always whitens."""
     for name in ("label", "owners"):
         (tmp_path / name).mkdir()
-    released = hear(SAMPLE, tmp_path / "label", tables=people(SAMPLE, 170, 1), reading={"whiten": asked})
+    short = replace(SAMPLE, rows=100, epochs=1, evaluation=Evaluation())
+    released = hear(short, tmp_path / "label", tables=people(short, 100, 1), reading={"whiten": asked})
     part, _ = part_of(released.simulation, "card")
     assert {encoding.whitening is not None for encoding in part.encodings.values()} == {asked is True}
     assert part.encoding.whitening is not None
-    owned = replace(SAMPLE, release="owners")
-    stored = hear(owned, tmp_path / "owners", tables=people(owned, 170, 1), reading={"whiten": asked})
+    owned = replace(short, release="owners")
+    stored = hear(owned, tmp_path / "owners", tables=people(owned, 100, 1), reading={"whiten": asked})
     assert all(part_of(stored.simulation, party)[0].encoding.whitening for party in owned.parties)
 
 
