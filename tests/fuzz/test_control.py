@@ -26,7 +26,7 @@ from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, Scene, job, off, scen
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.schemas.strategies import EACH, messages
 
-EXAMPLES = int(os.environ.get("TERCET_FUZZ_EXAMPLES", "3"))
+EXAMPLES = int(os.environ.get("TERCET_FUZZ_EXAMPLES", "2"))
 TOGETHER = 4  # jobs of one example, each with agents of its own
 PARTIES = (BANK, CARD, NOTARY)
 AS_DRAWS = [Phase.explicit, Phase.generate]  # to shrink an example of seconds would take many minutes
