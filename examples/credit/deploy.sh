@@ -44,6 +44,10 @@ if [ -z "$password" ]; then
         mv "$folder/$party.credentials.toml" "$folder/$party/credentials.toml"
     done
 fi
-cp "$here/bank.csv.gz" "$here/bank_new.csv" "$here/job.toml" "$here/mlp.toml" "$here/predict.toml" "$folder/bank/"
-cp "$here/card.parquet" "$here/card_new.parquet" "$here/job.toml" "$here/mlp.toml" "$here/predict.toml" "$folder/card/"
+cp "$here/bank.csv.gz" "$here/bank_new.csv" "$here/select.toml" "$folder/bank/"
+cp "$here/card.parquet" "$here/card_new.parquet" "$folder/card/"
+for job in job mlp predict statistics woe; do
+    cp "$here/$job.toml" "$folder/bank/"
+    cp "$here/$job.toml" "$folder/card/"
+done
 echo "$folder is ready: start each agent with its own $folder/PARTY/PARTY.toml"

@@ -16,8 +16,9 @@ from pyarrow import csv, parquet
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from tercet.agents.evaluation.baselines import auc, sgd
+from tercet.agents.selection.selection_file import read_selection
 from tercet.agents.session.training_defaults import resolve_defaults
-from tercet.schemas.files.job import PredictionJob, TrainingJob, read_job
+from tercet.schemas.files.job import PredictionJob, StatisticsJob, TrainingJob, read_job
 from tercet.schemas.files.settings import read_settings
 
 CREDIT = Path(__file__).parents[2] / "examples" / "credit"
@@ -150,7 +151,29 @@ def test_the_prediction_is_of_this_training():
     assert job.scorings == 1
 
 
-@pytest.mark.parametrize("name", ["job.toml", "predict.toml"])
+def test_scorecard_and_selection_are_of_these_statistics():
+    """They name the id that statistics.toml has as it stands, over the same tables and held-out rows."""
+    counted, woe = read_job(CREDIT / "statistics.toml"), read_job(CREDIT / "woe.toml")
+    selected = read_selection(CREDIT / "select.toml")
+    assert isinstance(counted, StatisticsJob)
+    assert isinstance(woe, TrainingJob)
+    assert selected.filter is not None
+    assert {woe.encoding.woe, selected.job.encoding.woe, selected.filter.statistics} == {counted.id}
+    assert woe.scorecard is not None
+    assert woe.scorecard == selected.job.scorecard
+    for job in (woe, selected.job):
+        assert (job.tables, job.label, job.helper) == (counted.tables, counted.label, counted.helper)
+        assert (job.evaluation.holdout, job.evaluation.split) == (counted.evaluation.holdout, counted.evaluation.split)
+
+
+def test_the_selection_has_all_columns_as_candidates(tables):
+    """A table with another column would leave it out unseen."""
+    candidates = read_selection(CREDIT / "select.toml").columns
+    for party, file in {"bank": "bank.csv.gz", "card": "card.parquet"}.items():
+        assert {*candidates[party]} == {*tables[file].column_names} - {IDS[file], "defaulted"}
+
+
+@pytest.mark.parametrize("name", ["job.toml", "predict.toml", "statistics.toml", "woe.toml"])
 def test_the_settings_fit_the_files(name, tables):
     """Each table of each job has a file with the id, the label and the categories that the settings name."""
     job = read_job(CREDIT / name)
@@ -161,7 +184,7 @@ def test_the_settings_fit_the_files(name, tables):
         assert table.id == IDS[table.path.name]
         assert {table.id, *table.categorical} <= set(columns)
         assert table.label == ("defaulted" if "defaulted" in columns else None)
-        assert (table.label is not None) == (party == job.label and isinstance(job, TrainingJob))
+        assert (table.label is not None) == (party == job.label and not isinstance(job, PredictionJob))
 
 
 def test_together_they_know_more_than_either(tables, ids):
