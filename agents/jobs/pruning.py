@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 
 from tercet.agents.core.problems import JobProblem
+from tercet.agents.core.report_files import report_file, selection_file
 from tercet.agents.core.states import TERMINAL
 from tercet.agents.jobs.records import Record, Records
 from tercet.agents.jobs.registry import Jobs
@@ -65,7 +66,7 @@ def _paths(state: Path, record: Record, *, models: bool) -> list[Path]:
     job = record.job.id
     kinds = ("predictions", "statistics", *(["models"] if models else []))
     folders = [state / kind / job for kind in kinds]
-    return [checkpoint_folder(state, job), state / "reports" / f"{job}.html", *folders]
+    return [checkpoint_folder(state, job), report_file(state, job), selection_file(state, job), *folders]
 
 
 def _size(path: Path) -> int:

@@ -64,6 +64,7 @@ class Page:
             "/stream": views.jobs_stream,
             "/jobs/{job}/stream": views.job_stream,
             "/jobs/{job}/report": views.report,
+            "/jobs/{job}/selection": views.selection,
             "/jobs/{job}": views.job,
             "/tables": views.tables,
             "/tables/stream": views.tables_stream,

@@ -7,12 +7,14 @@ import asyncio
 import re
 from collections.abc import Callable, Coroutine
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from tercet.agents.core.report_files import report_file, selection_file
 from tercet.agents.core.states import APPROVAL, TERMINAL
 from tercet.agents.daemon.agent import Agent
 from tercet.agents.daemon.health import readiness_problems
@@ -109,6 +111,7 @@ class Views:
             run=asked.run.hex(),
             problem=problem,
             is_over=found.state in TERMINAL,
+            selected=selection_file(self._agent.settings.state, job).exists(),
             may_decide=visitor.role.includes(Role.APPROVER),
             may_cancel=visitor.role.includes(Role.OPERATOR),
         )
@@ -126,15 +129,22 @@ class Views:
 
     async def report(self, request: Request, visitor: Visitor) -> Response:
         """Show the report of a finished job, or give it as a file; it may run nothing."""
+        return await self._send_page(request, report_file, "report")
+
+    async def selection(self, request: Request, visitor: Visitor) -> Response:
+        """Show how `tercet select` has chosen a job's columns, likewise."""
+        return await self._send_page(request, selection_file, "selection")
+
+    async def _send_page(self, request: Request, file: Callable[[Path, str], Path], what: str) -> Response:
         job = known_status(self._agent, request.path_params["job"]).job
         request.scope[DEADLINE](DOWNLOAD_SECONDS)
         try:
-            content = await asyncio.to_thread((self._agent.settings.state / "reports" / f"{job}.html").read_bytes)
+            content = await asyncio.to_thread(file(self._agent.settings.state, job).read_bytes)
         except OSError:
-            raise HTTPException(HTTPStatus.NOT_FOUND, "this job has no report") from None
+            raise HTTPException(HTTPStatus.NOT_FOUND, f"this job has no {what}") from None
         headers = {"content-security-policy": REPORT_POLICY}
         if "download" in request.query_params:
-            headers["content-disposition"] = f'attachment; filename="report-{job}.html"'
+            headers["content-disposition"] = f'attachment; filename="{what}-{job}.html"'
         return Response(content, media_type="text/html", headers=headers)
 
     # --- all else

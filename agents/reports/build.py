@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tercet.agents.core.private_file import replace
+from tercet.agents.core.report_files import report_file
 from tercet.agents.core.states import State
 from tercet.agents.evaluation.metrics import class_probabilities, curves, expected, histogram, probabilities
 from tercet.agents.models import model_part
@@ -59,9 +60,8 @@ def write_report(result: Result | Counted, folder: Path | None) -> Path:
         page = render_statistics(statistics_report(result))
     else:
         page = render(report_data(result, folder))
-    place = context.settings.state / "reports"
-    place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = place / f"{context.job.id}.html"
+    path = report_file(context.settings.state, context.job.id)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     replace(path, page.encode())
     return path
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 from jinja2 import Template
 
 from tercet.agents.core.private_file import replace
+from tercet.agents.core.report_files import selection_file
 from tercet.agents.core.templates import template_environment
 from tercet.agents.reports.wording import number
 from tercet.agents.selection.trail import Trail
@@ -40,6 +41,21 @@ def write_page(trail: Trail, folder: Path) -> Path:
     path = folder / FILE
     replace(path, render_page(trail).encode())
     return path
+
+
+def lay_beside(trail: Trail, state: Path) -> None:
+    """Write the page of a finished selection beside the report of its last job.
+
+    There the agent's page finds it.
+
+    Raises:
+        OSError: the disk does not take it.
+    """
+    if trail.final is None:
+        return
+    path = selection_file(state, trail.final.job)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    replace(path, render_page(trail).encode())
 
 
 def render_page(trail: Trail) -> str:

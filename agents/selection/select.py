@@ -12,7 +12,7 @@ from tercet.agents.selection.cost import check_costs, check_jobs, costs
 from tercet.agents.selection.filters import filter_columns
 from tercet.agents.selection.jobs import RunJob
 from tercet.agents.selection.measures import read_measures
-from tercet.agents.selection.page import write_page
+from tercet.agents.selection.page import lay_beside, write_page
 from tercet.agents.selection.search import most_jobs, walk
 from tercet.agents.selection.selection_file import SelectionFile
 from tercet.agents.selection.space import Candidate, Columns, SearchSpace, candidates_of, trial_job, with_columns
@@ -34,12 +34,14 @@ class ColumnSelection:
         folder: of trail and page.
         space: what the filters leave.
         trail: as far as it has come.
+        state: of the label party, whose page leads to the selection.
     """
 
     file: SelectionFile
     folder: Path
     space: SearchSpace
     trail: Trail
+    state: Path
     _known: dict[str, Trial] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -79,7 +81,7 @@ class ColumnSelection:
             left_out=left_out,
             trials=() if earlier is None else earlier.trials,
         )
-        return cls(file, folder, space, trail)
+        return cls(file, folder, space, trail, label.state)
 
     async def run(self, run_job: RunJob, progress: Progress = lambda *_: None) -> Trail:
         """Run all jobs that are not over, and write trail and page after each.
@@ -99,6 +101,7 @@ class ColumnSelection:
         final = with_columns(self.file.job, self.file, selected)
         found = await self._try(final, run_job, progress)
         self._update(selected=pairs(selected), final=found)
+        lay_beside(self.trail, self.state)
         return self.trail
 
     async def _try(self, job: TrainingJob, run_job: RunJob, progress: Progress) -> Trial:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tercet.agents.core.report_files import selection_file
 from tercet.agents.policy.audit_log import entries
 from tercet.schemas.messages.kinds import Status
 from tests.agents.scenes import BANK, CARD, PATIENT, Scene, job, scene, three
@@ -42,14 +43,18 @@ async def test_old_jobs_go_and_what_bounds_others_stays(tmp_path: Path, models: 
             await stage.ended(one, seconds=60)
         age(stage, BANK, old, 40)
         age(stage, BANK, young, 20)
+        for one in (old, young):
+            chosen = selection_file(tmp_path / BANK, one)
+            chosen.parent.mkdir(exist_ok=True)
+            chosen.write_text("how its columns were selected")
         before = left(tmp_path, BANK)
         (reported,) = (await prune(stage, BANK, 30, models=models, remove=False)).pruned
         assert (reported.job, reported.state, round(reported.days)) == (old, "done", 40)
-        assert (reported.bytes > 0) is models
+        assert (reported.bytes > 1000) is models
         assert left(tmp_path, BANK) == before
         assert [one.job for one in (await prune(stage, BANK, 30, models=models)).pruned] == [old]
         gone = before - left(tmp_path, BANK)
-        assert f"jobs/{old}.json" in gone
+        assert {f"jobs/{old}.json", f"reports/{old}-selection.html"} <= gone
         assert all(old in path for path in gone)
         assert any(path.startswith("models/") for path in gone) is models
         assert {"audit.log", "exposure.jsonl"} <= left(tmp_path, BANK)

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from tercet.agents.core.report_files import selection_file
 from tercet.agents.page import stream
 from tercet.agents.page.curves import Curves, draw
 from tercet.agents.page.own_data import AuditPage, TableReader, read_audit
 from tercet.agents.page.rendering import ago, figure, moment
 from tercet.agents.page.users import Role
+from tercet.agents.page.views import REPORT_POLICY
 from tercet.broker.interface.base import BrokerError
 from tercet.broker.interface.dead_letters import DeadLetter
 from tercet.schemas.files.job import Evaluation
@@ -280,6 +282,11 @@ async def test_a_report_is_shown_and_given_under_a_safe_name_and_runs_nothing(tm
         assert (shown.status, "sandbox" in shown.headers["content-security-policy"]) == (200, True)
         file = await web.get(f"/jobs/{job_id}/report?download")
         assert file.headers["content-disposition"] == f'attachment; filename="report-{job_id}.html"'
+        assert (await web.get(f"/jobs/{job_id}/selection")).status == 404
+        assert "/selection" not in (await web.get(f"/jobs/{job_id}")).text
+        selection_file(site.state, job_id).write_text("<h1>selection</h1>")
+        assert (await web.get(f"/jobs/{job_id}/selection")).headers["content-security-policy"] == REPORT_POLICY
+        assert f"/jobs/{job_id}/selection" in (await web.get(f"/jobs/{job_id}")).text
         site.stage.agents[CARD].cancel(job_id)
         await site.stage.ended(job_id)
 

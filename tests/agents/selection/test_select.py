@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import tercet
 from tercet.agents.access.console_client import ConsoleClient
 from tercet.agents.cli.app import app
+from tercet.agents.core.report_files import selection_file
 from tercet.agents.selection.jobs import SelectionStopped, by_agent, trial_of
 from tercet.agents.selection.page import FILE as PAGE
 from tercet.agents.selection.page import render_page
@@ -168,6 +169,9 @@ def test_a_selection_that_was_interrupted_runs_no_job_twice(folder: Path, monkey
 def test_the_page_shows_each_step_and_hides_nothing_of_it(folder: Path) -> None:
     trail = trail_of(folder)
     page = (folder / "select-selection" / PAGE).read_text()
+    final = trail_of(folder).final
+    assert final is not None
+    assert selection_file(folder / "select-selection" / "parties" / BANK, final.job).read_text() == page
     for step in trail.steps:
         assert step.why in page
     assert all(one.job in page for one in trail.trials)
