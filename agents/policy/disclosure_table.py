@@ -451,16 +451,14 @@ DISCLOSURES: tuple[Group, ...] = (
                 "label party", RELEASE, "names of partners' columns", "column_names under [policy]; else numbers"
             ),
             Disclosure("partners", RELEASE, "which of its own bins have fewer than {least} of a class"),
+            Disclosure("partners", RELEASE, "the label of rows by columns that differ in these alone"),
             Disclosure("label party", RELEASE, "how many bins of each partner's column do", "secret order"),
         ),
     ),
     Group(
         "statistics with `woe`",
         lambda case: case.counts(lambda job: job.statistics.woe),
-        (
-            Disclosure("partners", RELEASE, "label by bin of its own columns, hence WOE and IV", _OWN_CELLS),
-            Disclosure("partners", RELEASE, "the label of few rows by two columns that differ in these alone"),
-        ),
+        (Disclosure("partners", RELEASE, "label by bin of its own columns, hence WOE and IV", _OWN_CELLS),),
     ),
     Group(
         'statistics with `correlations = "pairs"`',

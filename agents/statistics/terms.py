@@ -11,13 +11,12 @@ from tercet.agents.policy.known_job import JobFacts
 from tercet.agents.roles.terms import Tables, agree, make_terms, strange_terms
 from tercet.agents.session.agreed import AgreedContext, Session, extend
 from tercet.agents.session.context import JobContext
+from tercet.agents.statistics.limits import check_counted_rows
 from tercet.agents.statistics.own_columns import number_bits
 from tercet.agents.statistics.own_targets import label_bits
 from tercet.mpc.statistics.plan import StatisticsPlan
 from tercet.schemas.files.job import StatisticsJob, canonical_digest
 from tercet.schemas.messages.kinds import BinCounts, Sizes, Terms
-
-ROWS_A_NUMBER = 64  # rows for each number that somebody else correlates: one has 64 bits at most, a row one at least
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +67,7 @@ async def _exchange_counts(context: JobContext, mine: BinCounts | None) -> Mappi
 def _plan(context: JobContext, job: StatisticsJob, rows: int, counts: Mapping[str, BinCounts]) -> StatisticsPlan:
     asked, parties = job.statistics, job.data_parties
     numbers = tuple(len(counts[party].numeric) for party in parties)
-    _check_rows(context, job, rows, numbers)
+    check_counted_rows(context, job, rows, counts)
     try:
         return StatisticsPlan(
             rows=rows,
@@ -84,18 +83,3 @@ def _plan(context: JobContext, job: StatisticsJob, rows: int, counts: Mapping[st
         )
     except ValueError as problem:
         raise JobProblem("job.plan", context.job.submitter, f"the planner refuses the job: {problem}") from None
-
-
-def _check_rows(context: JobContext, job: StatisticsJob, rows: int, numbers: tuple[int, ...]) -> None:
-    """Check that correlations hold less than the columns that they are of.
-
-    Raises:
-        JobProblem: they do not.
-    """
-    if job.statistics.correlations != "none" and rows < ROWS_A_NUMBER * (sum(numbers) - min(numbers)):
-        raise JobProblem(
-            "job.plan",
-            context.job.submitter,
-            f"correlations of so many numeric columns would tell nearly all of a column of so few rows: bring "
-            f'{ROWS_A_NUMBER} rows for each numeric column, name fewer under [columns], or use correlations = "none"',
-        )

@@ -104,7 +104,7 @@ class TablePolicy(TomlModel):
     max_losses: int = Field(default=10_000, ge=0)
     max_alignments: int = Field(default=1000, ge=0)
     max_models: int = Field(default=1000, ge=0)
-    max_statistics: int = Field(default=32, ge=0)
+    max_statistics: int = Field(default=8, ge=0)
     max_profiles: int = Field(default=4, ge=0)
     rescoring: bool = False
     served_rows_a_day: int = Field(default=10_000, ge=0)

@@ -97,3 +97,15 @@ async def test_nothing_is_told_of_few_rows(tmp_path: Path) -> None:
         statuses = await stage.ended(stage.submit(statistics()))
         assert "correlations of so many numeric columns" in off(statuses, "job.plan", BANK)
         assert not any(envelope.kind == "masked bins" for envelope in stage.envelopes)
+
+
+async def test_no_job_has_nearly_as_many_bins_as_rows(tmp_path: Path) -> None:
+    """By two-bin columns of half the rows each a partner could compute all labels, from marks alone too."""
+    async with recovering(tmp_path) as stage:
+        prepare(stage, tmp_path)
+        make_table(tmp_path / f"{CARD}.csv", seed=2, rows=ROWS, columns=13, label=False)
+        await stage.start()
+        job = statistics(statistics=Measures(bins=2), evaluation=Evaluation(holdout=0.2))
+        statuses = await stage.ended(stage.submit(job))
+        assert f"{CARD} has 26 bins" in off(statuses, "job.plan", BANK)
+        assert not any(envelope.kind == "masked bins" for envelope in stage.envelopes)

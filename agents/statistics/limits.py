@@ -1,0 +1,58 @@
+"""Refuses a statistics job that would tell too much of few rows.
+
+It sees counts only; all parties compute the same.
+"""
+
+from collections.abc import Mapping
+
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.session.context import JobContext
+from tercet.schemas.files.job import StatisticsJob
+from tercet.schemas.messages.kinds import BinCounts
+
+ROWS_A_NUMBER = 64  # rows for each number that somebody else correlates: one has 64 bits at most, a row one at least
+
+Counts = Mapping[str, BinCounts]
+
+
+def check_counted_rows(context: JobContext, job: StatisticsJob, rows: int, counts: Counts) -> None:
+    """Check that what is told of columns is far less than their rows hold.
+
+    Raises:
+        JobProblem: it is not.
+    """
+    _check_correlations(context, job, rows, [len(counts[party].numeric) for party in job.data_parties])
+    _check_cells(context, job, rows, counts)
+
+
+def _check_correlations(context: JobContext, job: StatisticsJob, rows: int, numbers: list[int]) -> None:
+    if job.statistics.correlations != "none" and rows < ROWS_A_NUMBER * (sum(numbers) - min(numbers)):
+        raise JobProblem(
+            "job.plan",
+            context.job.submitter,
+            f"correlations of so many numeric columns would tell nearly all of a column of so few rows: bring "
+            f'{ROWS_A_NUMBER} rows for each numeric column, name fewer under [columns], or use correlations = "none"',
+        )
+
+
+def _check_cells(context: JobContext, job: StatisticsJob, rows: int, counts: Counts) -> None:
+    """Check that there are `least` rows for each bin of a partner's columns together.
+
+    A sum for each bin, and a mark too, is an equation in the labels: as many as rows would give all of them away.
+    """
+    party, cells = widest_partner(job, counts)
+    if rows < job.statistics.least * cells:
+        raise JobProblem(
+            "job.plan",
+            context.job.submitter,
+            f"{party} has {cells:,} bins in all its columns, and by so many the labels of so few rows could be "
+            f"computed: bring {job.statistics.least:,} rows for each (`least`), name fewer columns of {party} under "
+            f"[columns], or use fewer bins under [statistics]",
+        )
+
+
+def widest_partner(job: StatisticsJob, counts: Counts) -> tuple[str, int]:
+    """Return the party without the label that has the most bins, and how many those are."""
+    cells = {party: sum(counts[party].bins) for party in job.data_parties if party != job.label}
+    party = max(cells, key=cells.__getitem__)
+    return party, cells[party]
