@@ -17,7 +17,7 @@ from tercet.tables.encoding.offset import ABOVE_0, FROM_0, read_numbers
 
 
 def read_row_weights(
-    job: TrainingJob, own: AlignedTable, classes: Floats, trained_on: NDArray[np.bool_]
+    job: TrainingJob, own: AlignedTable, classes: Floats, trained_on: NDArray[np.bool_], least: int
 ) -> Floats | None:
     """Return the weight of each row in common, (rows,), or None where all count alike.
 
@@ -26,6 +26,7 @@ def read_row_weights(
         own: The table, and its rows in common.
         classes: (rows,), places of labels in the table's classes, where they are classes.
         trained_on: (rows,), which rows are.
+        least: rows that this party trains on no fewer of.
 
     Raises:
         UnfitLabel: the weights do not fit, or the job names other classes than there are.
@@ -44,7 +45,16 @@ def read_row_weights(
     elif training.class_weights is not None:
         weights = weights * _of_classes(dict(training.class_weights), table.classes, classes, table.name)
     _check(weights[trained_on], table.name)
+    _check_many(weights[trained_on], least, table.name)
     return weights
+
+
+def counting_rows(weights: Floats) -> float:
+    """Count the rows that a model of rows so weighed, (rows,), is one of.
+
+    They are (sum w)^2 / sum w^2, which is all of them where all weights are the same.
+    """
+    return float(weights.sum() ** 2 / np.square(weights).sum())
 
 
 def _balanced(classes: Floats, trained_on: NDArray[np.bool_]) -> Floats:
@@ -75,5 +85,17 @@ def _check(weights: Floats, table: str) -> None:
             f"weights of rows of table {table!r} are all 0 where rows are trained on, or one of these is more than 1 / "
             f"{LEAST_ROWS} of their sum",
             "cap weights, or bring more rows",
+            table,
+        )
+
+
+def _check_many(weights: Floats, least: int, table: str) -> None:
+    """Check that weights do not choose fewer rows than this party trains on."""
+    counting = counting_rows(weights)
+    if counting < least:
+        raise UnfitLabel(
+            f"by their weights the rows of table {table!r} that are trained on count for {int(counting):,}, "
+            f"(sum w)^2 / sum w^2, and [limits] min_rows is {least:,}",
+            "cap weights, bring more rows, or lower min_rows",
             table,
         )

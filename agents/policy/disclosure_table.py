@@ -21,6 +21,7 @@ _PSEUDONYMS = "pseudonyms, new in each run"
 _ONE_NUMBER = "a mean over 32 rows or more"
 _ALL_ROWS = "a mean over all rows"
 _SOME_ROWS = "a noised mean of many rows"
+_OWN_BOUND = "its own agent's min_rows"
 _CELLS = "secret order, {least} or more of a class"
 _OWN_CELLS = "{least} or more of a class"
 
@@ -320,6 +321,7 @@ DISCLOSURES: tuple[Group, ...] = (
         (
             Disclosure("nobody", TRAINING, "what {label} adds to a score, beside {label} itself"),
             Disclosure("data parties", TRAINING, "scores with it in the root mean square above", _SOME_ROWS),
+            Disclosure("label party", RELEASE, "a model of few rows, if it chooses these by offsets"),
         ),
     ),
     Group(
@@ -327,6 +329,7 @@ DISCLOSURES: tuple[Group, ...] = (
         lambda case: case.asks(lambda job: job.training.weighs),
         (
             Disclosure("nobody", TRAINING, "how often a row counts, beside {label} itself"),
+            Disclosure("label party", RELEASE, "a model of few rows, if it chooses these by weights", _OWN_BOUND),
             Disclosure(
                 "every party",
                 ALWAYS,

@@ -186,7 +186,7 @@ def fit_labels(
     centred = function.centre(label, 1 if classes is None else len(classes.names))
     rare = [] if classes is None else classes.warnings(label[trained_on])
     rows = RowLabels(function, centred, None if scaled.shift is None else scaled.shift.reshape(-1, 1))
-    counts = read_row_weights(job, own, raw, trained_on)
+    counts = read_row_weights(job, own, raw, trained_on, context.settings.limits.min_rows)
     if counts is not None:
         rows = rows.weighed(counts, trained_on)
     return OwnLabels(

@@ -32,9 +32,13 @@ EVALUATION = Evaluation(holdout=0.3, loss=True, held_out_loss=True)
 
 @dataclass(frozen=True)
 class Weighed(Sample):
-    """A job whose rows have weights, by a column of the label party or by class."""
+    """A job whose rows have weights, by a column of the label party or by class.
+
+    `least` is the rows that the label party trains on no fewer of.
+    """
 
     by: str = "weights"
+    least: int = 1
 
     def description(self) -> TrainingJob:
         """The job, with weights."""
@@ -47,7 +51,8 @@ class Weighed(Sample):
         found = super().settings(folder, limits=limits)
         party, listed = self.parties[self.label], {"weights": (BESIDE,)} if self.by == "weights" else {}
         table = found[party].tables["people"].model_copy(update=listed)
-        return found | {party: found[party].model_copy(update={"tables": {"people": table}})}
+        own = found[party].limits.model_copy(update={"min_rows": self.least})
+        return found | {party: found[party].model_copy(update={"tables": {"people": table}, "limits": own})}
 
     def with_column(self, tables: Tables) -> Tables:
         """The same tables, with the column at the label party if the job names it."""
@@ -167,6 +172,20 @@ def test_no_row_counts_for_all(tmp_path: Path) -> None:
     assert run.failure is not None
     assert run.failure.code == "table.label"
     assert "1 / 32" in (run.detail or "")
+
+
+@pytest.mark.parametrize(("least", "ends_well"), [(100, True), (101, False)])
+def test_rows_count_for_as_many_as_the_label_party_trains_on(least: int, ends_well: bool, tmp_path: Path) -> None:
+    """Half of 200 rows count, so that the model is one of 100."""
+    sample = weighed("logistic", rows=200, evaluation=Evaluation(), epochs=1, least=least)
+    tables = sample.with_column(people(sample, sample.rows, 1))
+    tables[sample.parties[1]][BESIDE][:] = ["1", "0"] * 100
+    run = predict(sample, tmp_path, tables, sample.description()).label_run
+    assert (run.failure is None) == ends_well
+    if run.failure is not None:
+        assert run.failure.code == "table.label"
+        assert "min_rows is 101" in (run.detail or "")
+        assert "100" not in run.failure.reason
 
 
 def test_rows_that_hardly_count_are_no_rows_of_a_loss() -> None:
