@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from tercet.agents.policy.known_job import Case, together
+from tercet.schemas.files.statistics import CLASSES
 
 ALWAYS, ALIGNMENT, TRAINING, SCORING, RELEASE = "always", "alignment", "training", "scoring", "release"  # when
 SERVING = "serving"  # after a job: while customers wait
@@ -22,8 +23,9 @@ _ONE_NUMBER = "a mean over 32 rows or more"
 _ALL_ROWS = "a mean over all rows"
 _SOME_ROWS = "a noised mean of many rows"
 _OWN_BOUND = "its own agent's min_rows"
-_CELLS = "secret order, {least} or more of a class"
-_OWN_CELLS = "{least} or more of a class"
+_CELLS = "secret order, {of_cell}"
+_OWN_CELLS = "{of_cell}"
+_MANY_ROWS = "{least} rows for each bin"
 
 
 class Disclosure(NamedTuple):
@@ -46,6 +48,10 @@ class Group(NamedTuple):
 
 def _helpers_that_see(case: Case) -> Sequence[str]:
     return () if case.trains_blind else case.job.helpers
+
+
+def _counts_amounts(case: Case) -> bool:
+    return case.counts(lambda job: not job.counts_classes)
 
 
 WHO: Mapping[str, Callable[[Case], Sequence[str]]] = {  # the parties of a job that a row's `who` stands for
@@ -298,7 +304,7 @@ DISCLOSURES: tuple[Group, ...] = (
     ),
     Group(
         "`[evaluation] split`",
-        lambda case: case.asks(lambda job: job.evaluation.split is not None),
+        lambda case: case.holds_out(lambda evaluation: evaluation.split is not None),
         (
             Disclosure("data parties", ALIGNMENT, "whether each has the key of the split"),
             Disclosure(
@@ -312,7 +318,7 @@ DISCLOSURES: tuple[Group, ...] = (
     ),
     Group(
         "`[evaluation] holdout_column`",
-        lambda case: case.asks(lambda job: job.evaluation.holdout_column is not None),
+        lambda case: case.holds_out(lambda evaluation: evaluation.holdout_column is not None),
         (Disclosure("partners", ALIGNMENT, "of each row in common whether {label}'s column holds it out"),),
     ),
     Group(
@@ -447,21 +453,70 @@ DISCLOSURES: tuple[Group, ...] = (
         "statistics",
         lambda case: case.counts(),
         (
-            Disclosure("every party", ALIGNMENT, "how many bins and how many numeric columns each party has"),
+            Disclosure("every party", ALIGNMENT, "how many bins each column of each party has"),
+            Disclosure(
+                "every party",
+                ALIGNMENT,
+                "which columns of each party are numeric, by their places",
+                where=lambda case: case.counts(lambda job: job.statistics.correlations != "none"),
+            ),
+            Disclosure(
+                "every party",
+                ALIGNMENT,
+                "how many classes the label has",
+                where=lambda case: case.counts(lambda job: job.model in CLASSES),
+            ),
             Disclosure("label party", RELEASE, "rows and label of each partner's bins", _CELLS),
-            Disclosure("label party", RELEASE, "by these their IV, KS and Gini", _CELLS),
+            Disclosure("label party", RELEASE, "how many bins of each partner's column are too small", "secret order"),
             Disclosure(
                 "label party", RELEASE, "names of partners' columns", "column_names under [policy]; else numbers"
             ),
+            Disclosure("label party", RELEASE, "by two jobs over nearly the same rows, bins of those that differ"),
+        ),
+    ),
+    Group(
+        "statistics of classes",
+        lambda case: case.counts(lambda job: job.counts_classes),
+        (
+            Disclosure("label party", RELEASE, "by these their IV, KS and Gini", _CELLS),
             Disclosure("partners", RELEASE, "which of its own bins have fewer than {least} of a class"),
-            Disclosure("partners", RELEASE, "the label of rows by columns that differ in these alone"),
-            Disclosure("label party", RELEASE, "how many bins of each partner's column do", "secret order"),
+            Disclosure("partners", RELEASE, "the label of rows by columns that differ in these alone", _MANY_ROWS),
+        ),
+    ),
+    Group(
+        "statistics of a count or an amount",
+        _counts_amounts,
+        (
+            Disclosure("label party", RELEASE, "by these what part of the label they explain", _OWN_CELLS),
+            Disclosure(
+                "label party",
+                RELEASE,
+                "by a label that is 0 but in few rows, their bins",
+                "partners' settings",
+            ),
         ),
     ),
     Group(
         "statistics with `woe`",
         lambda case: case.counts(lambda job: job.statistics.woe),
-        (Disclosure("partners", RELEASE, "label by bin of its own columns, hence WOE and IV", _OWN_CELLS),),
+        (
+            Disclosure("partners", RELEASE, "label by bin of its own columns", _OWN_CELLS),
+            Disclosure(
+                "partners",
+                RELEASE,
+                "by these WOE and IV",
+                _OWN_CELLS,
+                lambda case: case.counts(lambda job: job.counts_classes),
+            ),
+            Disclosure("partners", RELEASE, "the label's unit, of a count or an amount", where=_counts_amounts),
+            Disclosure(
+                "partners",
+                RELEASE,
+                "an amount of rows by columns that differ in these alone",
+                _MANY_ROWS,
+                _counts_amounts,
+            ),
+        ),
     ),
     Group(
         'statistics with `correlations = "pairs"`',

@@ -193,6 +193,19 @@ def _check_statistics(job: Job, description: StatisticsJob, settings: Settings) 
         raise _refusal("statistics", job, settings, what, "use woe = false")
 
 
+def _check_amounts(_: Job, description: StatisticsJob, settings: Settings) -> None:
+    me = settings.party
+    partner = me in description.data_parties and me != description.label
+    if partner and not description.counts_classes and not settings.policy.statistics_of_amounts:
+        raise JobProblem(
+            "policy.statistics",
+            me,
+            f"{me} takes part in no statistics of a count or an amount, by which {description.label} could choose few "
+            f"rows and learn their bins: group the label into classes, or ask {me} whether it writes "
+            f"statistics_of_amounts = true under [policy]",
+        )
+
+
 def _check_correlations(job: Job, description: StatisticsJob, settings: Settings) -> None:
     me, asked, allowed = settings.party, description.statistics.correlations, settings.policy.correlations
     if me not in description.helpers and _CORRELATIONS.index(asked) > _CORRELATIONS.index(allowed):
@@ -222,7 +235,7 @@ def _part(of: str, settings: Settings) -> ModelPart | None:
 
 
 _CORRELATIONS: Final = ("none", "pairs", "label")  # each allows those before it
-_STATISTICS: Final = (_check_statistics, _check_correlations, _check_cells)
+_STATISTICS: Final = (_check_statistics, _check_amounts, _check_correlations, _check_cells)
 Check = Callable[[Job, TrainingJob, Settings], None]
 _EVERYBODYS: Final[tuple[Check, ...]] = (_check_model, _check_epochs)
 _DATA_PARTYS: Final[tuple[Check, ...]] = (

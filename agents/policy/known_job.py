@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple, Self
 
+from tercet.schemas.files.evaluation import Evaluation
 from tercet.schemas.files.job import AnyJob, PredictionJob, StatisticsJob, TrainingJob
 from tercet.schemas.messages.kinds import Terms
 
@@ -17,6 +18,7 @@ ANY_JOB = {  # words for the blanks of a row in documents, where no job is known
     "bare": ", if the label party has no columns",
     "if_label": 'with release = "label" ',
     "least": "`least`",
+    "of_cell": "`least` or more of a class",
 }
 
 
@@ -135,6 +137,10 @@ class Case(NamedTuple):
         """Tell whether the job is one of statistics for which the condition holds."""
         return self.statistics is not None and condition(self.statistics)
 
+    def holds_out(self, condition: Callable[[Evaluation], bool]) -> bool:
+        """Tell whether the job leaves out rows by a choice for which the condition holds."""
+        return not isinstance(self.job, PredictionJob) and condition(self.job.evaluation)
+
     def words(self) -> dict[str, str]:
         """Give the words for the blanks of a row."""
         words = ANY_JOB | {"label": self.job.label}
@@ -143,7 +149,9 @@ class Case(NamedTuple):
         if self.bare:
             words["bare"] = ""
         if self.statistics is not None:
-            words["least"] = str(self.statistics.statistics.least)
+            least = words["least"] = str(self.statistics.statistics.least)
+            of_class = self.statistics.counts_classes
+            words["of_cell"] = f"{least} or more of a class" if of_class else f"{least} rows or more"
         if self.training is not None:
             times = "once" if self.training.scorings == 1 else f"up to {self.training.scorings} times"
             evaluation = self.training.evaluation

@@ -31,9 +31,11 @@ class PolicySettings(TomlModel):
         held_out_scores: whether label parties may have the scores of held-out rows as a file, with ids.
         loss: whether the training loss and the held-out loss may be opened.
         helper_sees: "nothing": no helper may compute activations from scores; "scores": it may.
-        statistics: what statistics jobs may tell of this party's table: nothing, "none"; to the label party the
-            information value of its columns, "iv"; and of this party's label to each owner its bins' weight of
-            evidence, "woe".
+        statistics: what statistics jobs may tell of this party's table: nothing, "none"; "cells": to the label party
+            rows and label of each bin of its columns, and to each owner which of its own bins have few rows of a class
+            of this party's label; "woe": to each owner this party's label by bin too.
+        statistics_of_amounts: whether that holds for labels that are counts or amounts too. A label party that chooses
+            powers of two as the labels of few rows learns the bins of each of them.
         correlations: to whom correlations of this party's numeric columns may be told: "none" to nobody, "pairs" to
             the two parties of each, "label" to the label party too.
         column_names: whether label parties may learn in statistics what this party's columns are called.
@@ -52,7 +54,8 @@ class PolicySettings(TomlModel):
     held_out_scores: bool = False
     loss: bool = True
     helper_sees: Literal["nothing", "scores"] = "nothing"
-    statistics: Literal["none", "iv", "woe"] = "iv"
+    statistics: Literal["none", "cells", "woe"] = "cells"
+    statistics_of_amounts: bool = False
     correlations: Correlations = "none"
     column_names: bool = False
     narrow: bool = False

@@ -11,6 +11,7 @@ from tercet.schemas.files.job import EarlyStopping, EncodedColumns, Evaluation, 
 from tests.agents.scenes import BANK, CARD, NOTARY, job, prediction, statistics
 
 SCORED = Evaluation(holdout=0.2, metrics="epoch", split="spring", held_out_scores=True)
+SPLIT = Evaluation(holdout=0.2, split="spring")
 SHOWN = Privacy(helper_sees="scores")
 BY_DATE = Evaluation(holdout_column="applied_on", holdout_from="2026-06-01")
 LOSSES = Evaluation(holdout=0.2, loss=True, held_out_loss=True, loss_to="all")
@@ -43,6 +44,8 @@ CASES: list[tuple[Any, JobFacts]] = [
     (job(start="first-12345678", release="label"), JobFacts()),
     (statistics(woe=True, correlations="pairs"), JobFacts()),
     (statistics(correlations="label"), JobFacts()),
+    (statistics(woe=True).model_copy(update={"model": "linear"}), JobFacts()),
+    (statistics().model_copy(update={"model": "softmax", "evaluation": BY_DATE}), JobFacts()),
     (job(model="poisson", exposure="years", privacy=Privacy()), JobFacts()),
     (job(training=Training(class_weights=(("no", 1.0), ("yes", 4.0))), privacy=Privacy()), JobFacts()),
 ]
@@ -100,6 +103,23 @@ def test_a_prediction_by_a_blind_model_shows_the_helper_no_score(blind: bool, hi
     lines = helpers_lines(prediction("credit-1"), JobFacts(model=AppliedModel("logistic", "shared", hidden, blind)))
     assert any("score" in line for line in lines) != blind
     assert any("elements of hidden layers" in line for line in lines) == (hidden and not blind)
+
+
+def test_statistics_of_an_amount_promise_rows_and_no_class() -> None:
+    """Its minimum is of rows, and the label party may choose few of them by their labels."""
+    lines = [str(one) for one in revelations(statistics(woe=True).model_copy(update={"model": "linear"}))]
+    assert not any("of a class" in line or "WOE" in line or "IV" in line for line in lines)
+    assert any("(protection: secret order, 20 rows or more)" in line for line in lines)
+    assert any("0 but in few rows, their bins" in line and line.startswith(BANK) for line in lines)
+    assert any("the label's unit" in line for line in lines)
+    assert not any("few rows, their bins" in str(one) for one in revelations(statistics()))
+
+
+def test_statistics_tell_partners_which_rows_are_held_out() -> None:
+    """As a training does, by a column and by the key of a split."""
+    for evaluation, words in ((BY_DATE, "'s column holds it out"), (SPLIT, "whether each has the key of the split")):
+        lines = [str(one) for one in revelations(statistics().model_copy(update={"evaluation": evaluation}))]
+        assert any(words in line for line in lines)
 
 
 def helpers_lines(description: Any, known: JobFacts) -> list[str]:

@@ -62,13 +62,13 @@ MAP: Ways = {
     Inflation: {("label", "other")},
 }
 SENTENCES: Mapping[type[Message], str] = {  # by which `tercet job show` lists what is told by a kind
-    BinCounts: "how many bins and how many numeric columns",
+    BinCounts: "how many bins each column of each party has",
     CellMarks: "which of its own bins have fewer than 20",
-    CellGroups: "how many bins of each partner's column do",
+    CellGroups: "how many bins of each partner's column are too small",
     Cells: "rows and label of each partner's bins",
     ColumnNames: "names of partners' columns",
     CellSums: "label by bin of its own columns",
-    LabelUnit: "label by bin of its own columns",
+    LabelUnit: "the label's unit",
     CorrelationShare: "correlations of",
     Inflation: "VIF of its own numeric columns",
 }
@@ -240,7 +240,7 @@ SAYINGS = [
     (
         Measures(woe=True),
         "card",
-        "label by bin of its own columns, hence WOE and IV (protection: 20 or more of a class)",
+        "label by bin of its own columns (protection: 20 or more of a class)",
     ),
     (
         Measures(correlations="pairs"),

@@ -45,9 +45,11 @@ def bounded(party: str, most: int) -> Settings:
     return settings_of(party, tables={"customers": table.model_copy(update={"max_statistics": most})})
 
 
+AMOUNTS = asked().model_copy(update={"model": "poisson"})
 REFUSED: Mapping[str, tuple[Settings, StatisticsJob, str, str]] = {
     "none": (allowing(CARD, statistics="none"), asked(), "policy.statistics", 'statistics = "none"'),
     "no weights": (allowing(BANK), asked(woe=True), "policy.statistics", "use woe = false"),
+    "amounts": (allowing(CARD), AMOUNTS, "policy.statistics", "statistics_of_amounts = true"),
     "pairs": (allowing(CARD), asked(correlations="pairs"), "policy.correlations", 'correlations = "none"'),
     "to the label party": (
         allowing(BANK, correlations="pairs"), asked(correlations="label"), "policy.correlations", "use correlations"
@@ -77,6 +79,9 @@ def test_what_is_allowed_is_taken() -> None:
     ):
         check_policy(job, settings, KEYS[settings.party])
     check_policy(announcing(asked()), settings_of(CARD), KEYS[CARD])
+    amounts = announcing(AMOUNTS)
+    for settings in (allowing(BANK), allowing(CARD, statistics_of_amounts=True), settings_of(NOTARY)):
+        check_policy(amounts, settings, KEYS[settings.party])
 
 
 @pytest.mark.parametrize("party", [BANK, CARD])

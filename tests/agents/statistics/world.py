@@ -33,7 +33,9 @@ from tests.agents.world import (
 )
 
 ROWS, LEAST = 1600, 20
-CONSENTS = PolicySettings(statistics="woe", correlations="label", column_names=True)
+CONSENTS = PolicySettings(
+    statistics="woe", statistics_of_amounts=True, correlations="label", column_names=True
+)  # fmt: skip
 Tables = Mapping[str, Mapping[str, list[str]]]
 
 
