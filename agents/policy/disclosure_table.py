@@ -337,6 +337,13 @@ DISCLOSURES: tuple[Group, ...] = (
             Disclosure("nobody", TRAINING, "how often a row counts, beside {label} itself"),
             Disclosure("label party", RELEASE, "a model of few rows, if it chooses these by weights", _OWN_BOUND),
             Disclosure(
+                "data parties",
+                TRAINING,
+                "scores with log(weight) in that root mean square",
+                _SOME_ROWS,
+                lambda case: case.asks(lambda job: job.link == "poisson"),
+            ),
+            Disclosure(
                 "every party",
                 ALWAYS,
                 "names and weights of the label's classes",

@@ -47,6 +47,7 @@ CASES: list[tuple[Any, JobFacts]] = [
     (statistics(woe=True).model_copy(update={"model": "linear"}), JobFacts()),
     (statistics().model_copy(update={"model": "softmax", "evaluation": BY_DATE}), JobFacts()),
     (job(model="poisson", exposure="years", privacy=Privacy()), JobFacts()),
+    (job(model="poisson", training=Training(weights="sampled"), privacy=Privacy()), JobFacts()),
     (job(training=Training(class_weights=(("no", 1.0), ("yes", 4.0))), privacy=Privacy()), JobFacts()),
 ]
 
