@@ -46,6 +46,7 @@ def read_row_weights(
         weights = weights * _of_classes(dict(training.class_weights), table.classes, classes, table.name)
     _check(weights[trained_on], table.name)
     _check_many(weights[trained_on], least, table.name)
+    _check_held_out(weights[~trained_on], table.name)
     return weights
 
 
@@ -97,5 +98,15 @@ def _check_many(weights: Floats, least: int, table: str) -> None:
             f"by their weights the rows of table {table!r} that are trained on count for {int(counting):,}, "
             f"(sum w)^2 / sum w^2, and [limits] min_rows is {least:,}",
             "cap weights, bring more rows, or lower min_rows",
+            table,
+        )
+
+
+def _check_held_out(weights: Floats, table: str) -> None:
+    """Check that rows that are held out, if any, have a mean weight, by which theirs are divided."""
+    if len(weights) and not weights.any():
+        raise UnfitLabel(
+            f"weights of rows of table {table!r} are all 0 where rows are held out",
+            "give some of these rows a weight above 0, hold out others, or leave out holdout",
             table,
         )

@@ -26,7 +26,7 @@ from tests.agents.roles.test_prediction import people, predict
 from tests.agents.scenes import BANK
 from tests.agents.world import NOTHING, PERSON, Sample
 
-BESIDE = "sampled_one_in"
+BESIDE, HELD_OUT = "sampled_one_in", "later"
 EVALUATION = Evaluation(holdout=0.3, loss=True, held_out_loss=True)
 
 
@@ -50,6 +50,8 @@ class Weighed(Sample):
         """Everybody's; the label party's list the column."""
         found = super().settings(folder, limits=limits)
         party, listed = self.parties[self.label], {"weights": (BESIDE,)} if self.by == "weights" else {}
+        if self.evaluation.holdout_column is not None:
+            listed["holdouts"] = (HELD_OUT,)
         table = found[party].tables["people"].model_copy(update=listed)
         own = found[party].limits.model_copy(update={"min_rows": self.least})
         return found | {party: found[party].model_copy(update={"tables": {"people": table}, "limits": own})}
@@ -186,6 +188,18 @@ def test_rows_count_for_as_many_as_the_label_party_trains_on(least: int, ends_we
         assert run.failure.code == "table.label"
         assert "min_rows is 101" in (run.detail or "")
         assert "100" not in run.failure.reason
+
+
+def test_held_out_rows_that_all_weigh_nothing_are_refused(tmp_path: Path) -> None:
+    """Their weights have no mean to be divided by."""
+    sample = weighed("logistic", rows=200, evaluation=Evaluation(holdout_column=HELD_OUT), epochs=1)
+    tables = sample.with_column(people(sample, sample.rows, 1))
+    tables[sample.parties[1]][BESIDE][:] = ["1", "0"] * 100
+    tables[sample.parties[1]][HELD_OUT] = ["0", "1"] * 100
+    run = predict(sample, tmp_path, tables, sample.description()).label_run
+    assert run.failure is not None
+    assert run.failure.code == "table.label"
+    assert "all 0 where rows are held out" in (run.detail or "")
 
 
 def test_rows_that_hardly_count_are_no_rows_of_a_loss() -> None:
