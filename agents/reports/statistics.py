@@ -6,6 +6,7 @@ The page shows the party's own result, and is for that party alone. The helper h
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC
+from math import inf
 from typing import Any
 
 from tercet.agents.policy.disclosures import Revelation
@@ -63,6 +64,7 @@ def render_statistics(report: StatisticsReport) -> str:
         correlated=None if result is None or result.correlations is None else _choose(result.correlations),
         pairs=[] if result is None else _strongest(result),
         most_pairs=MOST_PAIRS,
+        inf=inf,
     )
     # At the end, so that no name can hide or reorder the text beside it.
     return escape_invisible(page, keep="\n") + "\n"

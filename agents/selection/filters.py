@@ -4,15 +4,14 @@ It does so before anything is trained. A column of which nothing is known stays.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from tercet.agents.selection.measures import Measures
 from tercet.agents.selection.selection_file import ColumnFilter
 from tercet.agents.selection.space import Candidate, Columns
-
-SINGULAR: Final = 1e-12  # of correlations: a column that is a sum of others has no finite VIF
+from tercet.mpc.statistics.measures import inflation_factors
 
 
 class LeftOut(NamedTuple):
@@ -65,7 +64,8 @@ def _leave_correlated(
 def _leave_inflated(rest: Sequence[Candidate], always: Columns, measures: Measures, most: float, leave: Leave) -> None:
     while True:
         factors = _factors(rest, measures)
-        worst = max((one for one in factors if one not in always), key=factors.__getitem__, default=None)
+        free = [one for one in reversed(factors) if one not in always]  # of equal ones the lowest information value
+        worst = max(free, key=factors.__getitem__, default=None)
         if worst is None or factors[worst] <= most:
             return
         leave(worst, f"its VIF is {factors[worst]:.4g}, above {most:g}")
@@ -76,11 +76,10 @@ def _factors(rest: Sequence[Candidate], measures: Measures) -> dict[Candidate, f
 
     Where not all their correlations are known, those that the job told are taken.
     """
-    known = [one for one in rest if any(one == pair[0] for pair in measures.correlations)]
+    correlated = {one for one, _ in measures.correlations}
+    known = [one for one in rest if one in correlated]
     pairs = [(one, other) for one in known for other in known if one != other]
     if len(known) < 2 or any(pair not in measures.correlations for pair in pairs):
         return {one: measures.vif[one] for one in rest if one in measures.vif}
     matrix = np.array([[measures.correlations.get((one, other), 1.0) for other in known] for one in known])
-    values, vectors = np.linalg.eigh(matrix)
-    inverse = np.square(vectors) @ (1.0 / np.maximum(values, SINGULAR))
-    return dict(zip(known, inverse.tolist(), strict=True))
+    return dict(zip(known, inflation_factors(matrix, measures.fx).tolist(), strict=True))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tercet.agents.selection.space import Candidate
+from tercet.agents.statistics.own_columns import MOST_BITS, number_bits
 from tercet.agents.statistics.result import CorrelationMap, read_statistics
 
 
@@ -18,12 +19,14 @@ class Measures:
     Attributes:
         iv: by column.
         vif: by column.
-        correlations: by two columns, both ways.
+        correlations: by two columns, both ways; of one and itself where it is known, 1 but for rounding.
+        fx: fractional bits of the columns that were correlated.
     """
 
     iv: Mapping[Candidate, float] = field(default_factory=dict)
     vif: Mapping[Candidate, float] = field(default_factory=dict)
     correlations: Mapping[tuple[Candidate, Candidate], float] = field(default_factory=dict)
+    fx: int = MOST_BITS
 
 
 def read_measures(path: Path) -> Measures:
@@ -39,6 +42,7 @@ def read_measures(path: Path) -> Measures:
         {column: power.iv for column, power, _ in columns if power is not None and power.iv is not None},
         {column: vif for column, _, vif in columns if vif is not None},
         {} if found.correlations is None else _correlations(found.correlations),
+        number_bits(found.rows),
     )
 
 
@@ -48,5 +52,5 @@ def _correlations(found: CorrelationMap) -> dict[tuple[Candidate, Candidate], fl
         (one, other): value
         for one, row in zip(names, found.matrix, strict=True)
         for other, value in zip(names, row, strict=True)
-        if one is not None and other is not None and one != other and value is not None
+        if one is not None and other is not None and value is not None
     }

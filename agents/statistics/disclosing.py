@@ -101,8 +101,8 @@ def map_correlations(context: StatisticsContext, products: Products, names: Name
 def inflation_of(context: StatisticsContext, products: Products) -> dict[int, Floats]:
     """Compute the variance inflation of all numeric columns at the label party, by party number."""
     axes, matrix = _join(context, products)
-    scale, parties = np.sqrt(matrix.diagonal()), context.description.data_parties
-    factors = inflation_factors(matrix / np.outer(scale, scale)) if axes else np.zeros(0)
+    parties = context.description.data_parties
+    factors = inflation_factors(matrix, context.plan.fx) if axes else np.zeros(0)
     owners = np.array([parties.index(party) for party, _ in axes], np.int64)
     return {number: factors[owners == number] for number in range(len(parties))}
 

@@ -129,7 +129,7 @@ def _factor(context: StatisticsContext, party: str, place: int, learnt: Learnt) 
     if factors is None or place not in numeric:
         return None
     factor = float(factors[numeric.index(place)])
-    return factor if np.isfinite(factor) else None
+    return factor if factor > 0 else None
 
 
 def grouped(groups: Groups) -> list[list[int]]:

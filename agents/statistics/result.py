@@ -3,10 +3,11 @@
 Console, page, report and Python read this, and nothing else. A training may encode columns by it.
 """
 
+from math import inf
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, model_validator
 
 from tercet.schemas.core.strict import JobId, Name, Strict
 from tercet.schemas.files.invalid import Invalid
@@ -17,6 +18,16 @@ from tercet.tables.core.durable import write_durably
 FILE: Final = "statistics.json"
 FOLDER: Final = "statistics"  # of the state folder; a folder of it for each job
 FORMAT: Final = 1
+
+NO_END: Final = "inf"  # in the file, which has no number for it
+
+Factor = Annotated[
+    float,
+    Field(allow_inf_nan=True),
+    BeforeValidator(lambda written: inf if written == NO_END else written),
+    PlainSerializer(lambda factor: NO_END if factor == inf else factor, when_used="json"),
+]
+"""A variance inflation factor; inf of a column that is a sum of others."""
 
 Sums = tuple[tuple[float, ...], ...]
 """For each bin or cell: rows of each class but the first, or the sums of a count or amount and of its square."""
@@ -46,7 +57,7 @@ class OwnColumn(Strict):
         sums: of each bin; None where nothing of the label is known here.
         woe: of each bin, where there are two classes and the sums are known.
         power: where the sums are known.
-        vif: of a numeric column, where it was told; None stands for none, or for one without end.
+        vif: of a numeric column, where it was told.
     """
 
     bins: ColumnBins
@@ -54,7 +65,7 @@ class OwnColumn(Strict):
     sums: Sums | None = None
     woe: tuple[float, ...] | None = None
     power: Power | None = None
-    vif: float | None = None
+    vif: Factor | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -88,7 +99,7 @@ class PartnerColumn(Strict):
     rows: tuple[int, ...] = ()
     sums: Sums = ()
     power: Power | None = None
-    vif: float | None = None
+    vif: Factor | None = None
 
 
 class Axis(Strict):

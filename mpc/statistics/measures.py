@@ -5,10 +5,14 @@ Plain numbers in, plain numbers out.
 Counts are those of opened cells: no bin of them lacks a class, so nothing needs a correction.
 """
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+
+NO_PART: Final = 1e-9  # of a dependence of columns: the square of a column's part that is rounding
 
 
 def weights_of_evidence(positives: Floats, negatives: Floats) -> Floats:
@@ -65,16 +69,22 @@ def bin_moments(rows: Floats, sums: Floats, squares: Floats) -> tuple[Floats, Fl
     return means, np.maximum(squares / rows - means**2, 0.0)
 
 
-def inflation_factors(correlations: Floats) -> Floats:
+def inflation_factors(products: Floats, fx: int) -> Floats:
     """Compute the VIF of each column, the diagonal of the inverse of the correlations.
 
-    (columns,). It is inf for each column of a matrix that has no inverse and takes part in a dependence.
+    (columns,). It is inf for a column that is a sum of others. Columns of `fx` fractional bits move a product of
+    rounded ones by up to 2^(-2 fx) for each of them: no smaller eigenvalue is told from 0.
+
+    Args:
+        products: of standardised columns, over the rows, (columns, columns).
+        fx: fractional bits of the columns.
     """
-    values, vectors = np.linalg.eigh(correlations)
+    scale = np.sqrt(products.diagonal())
+    values, vectors = np.linalg.eigh(products / np.outer(scale, scale))
     weights = vectors**2
-    tiny = values <= len(values) * np.finfo(np.float64).eps * max(1.0, float(values.max(initial=0.0)))
+    tiny = values <= len(values) * 2.0 ** (-2 * fx)
     found: Floats = (weights[:, ~tiny] / values[~tiny]).sum(axis=1)
-    found[(weights[:, tiny] > 1e-12).any(axis=1)] = np.inf
+    found[(weights[:, tiny] > NO_PART).any(axis=1)] = np.inf
     return found
 
 

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tercet.agents.reports.build import Counted, statistics_report, write_report
 from tercet.agents.reports.statistics import MOST_CHARTS, StatisticsReport, render_statistics
 from tercet.agents.reports.wording import number
+from tercet.agents.statistics.result import StatisticsResult
 from tercet.agents.statistics.tables import column_rows
 from tercet.schemas.files.statistics import Measures
 from tests.agents.reports.test_report import EVIL, Page
@@ -43,6 +45,18 @@ def test_the_label_party_reads_all_columns_and_draws_its_own(finished: Finished)
     assert page.count('<svg class="chart"') == min(3, MOST_CHARTS)
     assert all(word in text for word in ("weight of evidence", "VIF", "Gini", "caravan", "card/card_quantity_0"))
     Page(page)
+
+
+def test_a_factor_without_end_is_told_from_one_that_was_not_told(finished: Finished) -> None:
+    """In the file, in the rows and on the page."""
+    report = report_of(finished, "bank")
+    assert report.result is not None
+    assert "VIF of inf" not in render_statistics(report)
+    own = (report.result.own[0].model_copy(update={"vif": inf}), *report.result.own[1:])
+    endless = report.result.model_copy(update={"own": own})
+    assert StatisticsResult.model_validate_json(endless.model_dump_json()) == endless
+    assert {row["vif"] for row in column_rows(endless)} >= {inf, None}
+    assert " inf " in text_of(render_statistics(replace(report, result=endless))).partition("VIF of inf")[2]
 
 
 def test_a_partner_reads_of_its_own_columns_what_it_was_told(finished: Finished) -> None:

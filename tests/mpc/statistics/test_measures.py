@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tercet.mpc.statistics.measures import (
     bin_moments,
@@ -19,6 +20,7 @@ from tercet.mpc.statistics.measures import (
     weights_of_evidence,
 )
 
+Floats = NDArray[np.float64]
 cells = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=1, max_size=6)
 
 
@@ -93,8 +95,30 @@ def test_vif_is_that_of_a_regression_on_all_other_columns() -> None:
         others = np.delete(x, j, axis=1)
         residual = x[:, j] - others @ np.linalg.lstsq(others, x[:, j], rcond=None)[0]
         due.append(1 / (residual @ residual / (x[:, j] @ x[:, j])))
-    np.testing.assert_allclose(inflation_factors(x.T @ x / 300), due, rtol=1e-9)
+    np.testing.assert_allclose(inflation_factors(x.T @ x / 300, 20), due, rtol=1e-9)
     doubled = np.column_stack([x, x[:, 2]])
-    found = inflation_factors(doubled.T @ doubled / 300)
+    found = inflation_factors(doubled.T @ doubled / 300, 20)
     assert np.isinf(found).tolist() == [False, False, True, False, True]
     np.testing.assert_allclose(np.delete(found, [2, 4]), np.delete(due, 2), rtol=1e-9)
+
+
+@pytest.mark.parametrize("fx", [14, 20])
+@pytest.mark.parametrize(("of_a", "of_b"), [(2.54, 0.0), (1.0, 1.0), (1.0, -40.0)])
+def test_a_sum_of_columns_has_no_end_of_inflation_for_all_their_rounding(fx: int, of_a: float, of_b: float) -> None:
+    """And what takes no part in it is as if it were not there; a sum with noise has an end."""
+    rng = np.random.default_rng(2)
+    a, b, other = rng.normal(size=800), rng.binomial(1, 0.3, 800).astype(np.float64), rng.normal(size=800)
+    made = of_a * a + of_b * b
+    found = inflation_factors(rounded_products([a, b, other, made], fx), fx)
+    assert np.isinf(found).tolist() == [True, of_b != 0, False, True]
+    np.testing.assert_allclose(found[2], inflation_factors(rounded_products([a, b, other], fx), fx)[2], rtol=1e-3)
+    noised = made + 2.0 ** (4 - fx) * made.std() * rng.normal(size=800)
+    assert np.isfinite(inflation_factors(rounded_products([a, b, other, noised], fx), fx)).all()
+
+
+def rounded_products(columns: list[Floats], fx: int) -> Floats:
+    """What a job opens of standardised columns, as numbers."""
+    x = np.column_stack([(column - column.mean()) / column.std() for column in columns])
+    x = np.rint(np.ldexp(x, fx))
+    products: Floats = np.ldexp(x.T @ x, -2 * fx) / len(x)
+    return products
