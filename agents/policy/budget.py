@@ -106,6 +106,10 @@ class Budget:
             if bound is not None and amount > had and before + amount > bound + ROUNDING:
                 raise _budget_problem(place, settings, count, before, bound)
 
+    def spent(self, asked: Spending, name: str) -> float:
+        """Return one count of what the asked run has told before."""
+        return self._runs.get((asked.table, asked.label), {}).get(asked.run, {}).get(name, 0)
+
     def spend(self, asked: Spending) -> None:
         """Write to the disk what a run is about to tell in all; what it has told before counts once.
 

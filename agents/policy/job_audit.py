@@ -110,10 +110,16 @@ class JobAudit:
         """Spend the budget on this stage and return its counts; a helper has no budget."""
         job, settings = self._job, self._settings
         self._budget.check(job, settings, terms, self.record_bits)
-        amounts = exposures(job.description, settings, terms).get(stage, {})
+        amounts = dict(exposures(job.description, settings, terms).get(stage, {}))
         place = job.description.table_of(settings.party), job.description.label
+        asked = Spending(job.id, job.run.hex(), *place, amounts)
+        if (
+            "statistics" in amounts
+        ):  # another attempt may count other labels: after its sums the label party has no check
+            amounts["statistics"] += self._budget.spent(asked, "statistics")
+            self._budget.check_spending(asked, settings)
         with self._spending():
-            self._budget.spend(Spending(job.id, job.run.hex(), *place, dict(amounts)))
+            self._budget.spend(asked)
         return {name: amount for name, amount in amounts.items() if amount}
 
     @contextmanager

@@ -71,7 +71,7 @@ async def test_a_party_that_restarts_is_told_and_tells_the_same(tmp_path: Path, 
             assert len(cells) > 1
             assert len({words.tobytes() for words in cells.values()}) == len(cells), "the same shares twice"
         lines = (tmp_path / CARD / "exposure.jsonl").read_text()
-        assert lines.count('"statistics"') == 1, "counted twice"
+        assert (lines.count('"statistics"') > 1) == (kind != "masked bins"), "another attempt opens cells again"
 
 
 async def test_a_standby_helper_deals_anew(tmp_path: Path) -> None:
