@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.session.context import JobContext
+from tercet.schemas.files.evaluation import Evaluation
 from tercet.tables.matching.ids import describe_ids
 
 FEW_MATCHED = 0.5  # of a table's ids: below it the table's party reads how matched and other ids look
@@ -35,14 +36,24 @@ async def check_common(context: JobContext, ids: pa.Array, count: int) -> None:
     )
 
 
-def check_split(context: JobContext, choice: str, trained_on: int, held_out: int) -> None:
-    """Check that rows to train on and held-out rows are as many as this party asks for.
+def check_split(context: JobContext, evaluation: Evaluation, marks: NDArray[np.bool_]) -> None:
+    """Check that rows to train on or to count, and held-out rows, are as many as this party asks for.
+
+    `marks` (rows,) says which of the rows in common are held out.
 
     Raises:
         JobProblem: one kind has too few rows, although enough rows are in common.
     """
-    limits, me = context.settings.limits, context.me
-    common = trained_on + held_out
+    limits, me, choice = context.settings.limits, context.me, evaluation.choice
+    common, held_out = len(marks), int(marks.sum())
+    trained_on = common - held_out
+    if trained_on == 0 or (held_out > 0) != evaluation.holds_out:
+        raise JobProblem(
+            "job.holdout",
+            context.job.submitter,
+            "the rows in common are so few that none is left to train on, or none to evaluate with: change holdout in "
+            "the job, or bring more rows; without a split each run holds out others",
+        )
     if trained_on < limits.min_rows:
         raise JobProblem(
             "job.holdout",

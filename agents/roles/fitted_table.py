@@ -69,7 +69,7 @@ async def fit_table(
         JobProblem: nothing is left to train on or to evaluate with, or columns or labels do not fit.
     """
     held_out = await own.split_rows(job.evaluation)
-    _check_split(context, job, held_out)
+    check_split(context, job.evaluation, held_out)
     try:
         fitted = await context.compute(_fit, context, job, own, held_out, start)
     except (UnfitLabel, LabelProblem) as problem:
@@ -108,18 +108,6 @@ async def measure_sizes(context: JobContext, job: TrainingJob, fitted: FittedTab
         outputs=1 if fitted.labels is None else fitted.labels.outputs,
         model=None if fitted.continued is None else fitted.continued.part.digest,
     )
-
-
-def _check_split(context: JobContext, job: TrainingJob, marks: NDArray[np.bool_]) -> None:
-    rows, held_out = int((~marks).sum()), int(marks.sum())
-    if rows == 0 or (held_out > 0) != job.evaluation.holds_out:
-        raise JobProblem(
-            "job.holdout",
-            context.job.submitter,
-            "the rows in common are so few that none is left to train on, or none to evaluate with: change holdout in "
-            "the job, or bring more rows; without a split each run holds out others",
-        )
-    check_split(context, job.evaluation.choice, rows, held_out)
 
 
 def _fit(

@@ -83,13 +83,11 @@ class StatisticsRole:
         """
         context, job = self._context, self._job
         held_out = await own.split_rows(job.evaluation)
-        count = int((~held_out).sum())
-        if count:
-            check_split(context, job.evaluation.choice, count, int(held_out.sum()))
+        check_split(context, job.evaluation, held_out)
         columns = await bin_columns(context, job, own, held_out)
         targets = await context.compute(fit_targets, context, job, own, held_out)
         counts = columns.counts(0 if targets is None else targets.classes)
-        sizes = Sizes(rows=count, held_out=len(held_out) - count, columns=len(columns.bins))
+        sizes = Sizes(rows=int((~held_out).sum()), held_out=int(held_out.sum()), columns=len(columns.bins))
         agreed = await agree_on_statistics(context, job, session, (counts, sizes))
         await own.confirm_order(agreed, held_out)
         try:
@@ -103,7 +101,7 @@ class StatisticsRole:
 
     async def run_steps(self, counting: Counting) -> Counting:
         """Add up shares of all sums, batch by batch; nothing is opened."""
-        await counting.driver.run_all(counting.context.plan.steps(), counting.party.run_step)
+        await counting.driver.run_pass(counting.party.run_step)
         return counting
 
     async def release(self, counting: Counting) -> None:

@@ -48,10 +48,19 @@ class StatisticsDriver:
         except WrongOpening:
             raise _wrong_opening(self._context) from None
 
-    async def run_all(self, steps: Iterable[Step], script: Callable[[Step], Script[None]]) -> None:
+    async def run_pass(self, script: Callable[[Step], Script[None]]) -> None:
+        """Drive the scripts of the pass, whose steps are the job's progress, as `run_all`."""
+        await self.run_all(self._context.plan.steps(), script, self._context.note_finished_step)
+
+    async def run_all(
+        self,
+        steps: Iterable[Step],
+        script: Callable[[Step], Script[None]],
+        note: Callable[[Step], None] = lambda _: None,
+    ) -> None:
         """Drive the scripts of all steps, some side by side, and the last one alone.
 
-        As many are begun as the settings let go ahead.
+        As many are begun as the settings let go ahead. A finished one is given to `note`.
 
         Raises:
             Overdue, JobProblem: as `run`, in a group.
@@ -61,7 +70,7 @@ class StatisticsDriver:
         async def run_step(step: Step) -> None:
             try:
                 await self.run(script(step), step)
-                self._context.note_finished_step(step)
+                note(step)
             finally:
                 free.release()
 

@@ -47,7 +47,7 @@ class StatisticsHelperRole:
 
     async def run_steps(self, dealing: Dealing) -> Dealing:
         """Deal for all batches."""
-        await dealing.driver.run_all(dealing.context.plan.steps(), dealing.helper.deal_step)
+        await dealing.driver.run_pass(dealing.helper.deal_step)
         return dealing
 
     async def release(self, dealing: Dealing) -> None:

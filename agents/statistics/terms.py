@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.policy.known_job import JobFacts
+from tercet.agents.roles.exposure_profile import LEAST_CLASSES
 from tercet.agents.roles.terms import Tables, agree, make_terms, strange_terms
 from tercet.agents.session.agreed import AgreedContext, Session, extend
 from tercet.agents.session.context import JobContext
@@ -16,6 +17,7 @@ from tercet.agents.statistics.own_columns import number_bits
 from tercet.agents.statistics.own_targets import label_bits
 from tercet.mpc.statistics.plan import StatisticsPlan
 from tercet.schemas.files.job import StatisticsJob, canonical_digest
+from tercet.schemas.files.statistics import TWO_CLASSES
 from tercet.schemas.messages.kinds import BinCounts, Sizes, Terms
 
 
@@ -36,7 +38,7 @@ async def agree_on_statistics(
     Raises:
         JobProblem: sizes or plans differ, or the job asks for what few rows would tell too much by.
     """
-    counts = await _exchange_counts(context, None if mine is None else mine[0])
+    counts = await _exchange_counts(context, job, None if mine is None else mine[0])
 
     async def make(sizes: Sizes | Terms, tables: Tables) -> tuple[Terms, StatisticsPlan]:
         if isinstance(sizes, Terms) and sizes.scoring is not None:
@@ -50,7 +52,7 @@ async def agree_on_statistics(
     return extend(context, StatisticsContext, session=session, terms=terms, plan=plan, counts=counts)
 
 
-async def _exchange_counts(context: JobContext, mine: BinCounts | None) -> Mapping[str, BinCounts]:
+async def _exchange_counts(context: JobContext, job: StatisticsJob, mine: BinCounts | None) -> Mapping[str, BinCounts]:
     """Tell everybody this party's bins, and hear those of all data parties."""
     if mine is not None:
         await context.mailbox.send(mine, context.others, context.deadline("fit"))
@@ -61,7 +63,19 @@ async def _exchange_counts(context: JobContext, mine: BinCounts | None) -> Mappi
     for party, one in counts.items():
         if one.numeric != tuple(sorted(set(one.numeric))) or (one.numeric and one.numeric[-1] >= len(one.bins)):
             raise strange_terms(context, party)
+        if not _fit_label(job, one.classes, is_label=party == job.label):
+            raise strange_terms(context, party)
     return counts
+
+
+def _fit_label(job: StatisticsJob, classes: int, *, is_label: bool) -> bool:
+    """Tell whether announced classes are those of the job's label.
+
+    As an amount a label of classes could choose few rows.
+    """
+    if not is_label or not job.counts_classes:
+        return classes == 0
+    return classes == 2 if job.model == TWO_CLASSES else classes >= LEAST_CLASSES
 
 
 def _plan(context: JobContext, job: StatisticsJob, rows: int, counts: Mapping[str, BinCounts]) -> StatisticsPlan:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pytest
 from scipy.stats import ks_2samp
 from sklearn.metrics import roc_auc_score
 
+from tercet.agents.session.statistics import Statistics
 from tercet.agents.simulation.simulate import bit_exact, summary
 from tercet.agents.statistics.data_party import Counting
 from tercet.agents.statistics.result import OwnColumn, PartnerColumn, StatisticsResult
@@ -17,7 +19,7 @@ from tercet.agents.statistics.tables import bin_rows, column_rows, correlation_r
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.schemas.files.evaluation import Evaluation
 from tercet.schemas.files.statistics import Measures
-from tercet.schemas.messages.kinds import Cells, Message
+from tercet.schemas.messages.kinds import BinCounts, Cells, MaskedBins, Message
 from tercet.tables.binning.bins import NumericBins
 from tests.agents.statistics.world import CONSENTS, LEAST, Finished, finish_job, people, settings_of, statistics_job
 from tests.agents.world import OUTCOME, PERSON
@@ -249,6 +251,43 @@ def test_an_opening_that_cannot_be_ends_the_job(tmp_path: Path) -> None:
     failures = {party: run.status().failure for party, run in finished.simulation.runs.items()}
     assert {(one.code, one.culprit) for one in failures.values() if one} == {("statistics.opened", "undecided")}
     assert [*tmp_path.rglob("statistics.json")] == []
+
+
+@pytest.mark.parametrize(("party", "said", "instead"), [("bank", 2, 0), ("bank", 2, 3), ("card", 0, 2)])
+def test_classes_that_are_not_the_labels_are_refused(tmp_path: Path, party: str, said: int, instead: int) -> None:
+    """As an amount a label of classes could choose few rows and learn their bins."""
+
+    def alter(message: Message) -> Message:
+        known = isinstance(message, BinCounts) and message.classes == said
+        return message.model_copy(update={"classes": instead}) if known else message
+
+    finished = finish_job(statistics_job(2), tmp_path, people(2), alter=alter)
+    failures = {name: run.status().failure for name, run in finished.simulation.runs.items()}
+    assert {(one.code, one.culprit) for one in failures.values() if one} == {("job.terms", party)}
+    assert not any(isinstance(message, MaskedBins) for _, message in finished.ear.said)
+
+
+@pytest.mark.parametrize("flags", [["1"], ["0"]], ids=["all", "none"])
+def test_a_column_must_hold_out_some_rows_and_leave_some(tmp_path: Path, flags: list[str]) -> None:
+    """As in a training; there is nothing to count in none."""
+    job, tables = statistics_job(2, evaluation=Evaluation(holdout_column="test")), people(2)
+    tables["bank"]["test"] = flags * len(tables["bank"][PERSON])
+    settings = settings_of(job, tmp_path)
+    table = settings["bank"].tables["people"].model_copy(update={"holdouts": ("test",)})
+    settings["bank"] = settings["bank"].model_copy(update={"tables": {"people": table}})
+    finished = finish_job(job, tmp_path, tables, settings)
+    failure = finished.simulation.label_run.failure
+    assert failure is not None
+    assert (failure.code, failure.culprit) == ("job.holdout", finished.simulation.label_run.job.submitter)
+
+
+def test_the_pass_alone_is_progress(tmp_path: Path) -> None:
+    """The check after it counts cells, from 0 again."""
+    with mock.patch.object(Statistics, "note_step", autospec=True) as noted:
+        finished = finish_job(statistics_job(2), tmp_path, people(2))
+    side = finished.simulation.runs["bank"].reached
+    assert isinstance(side, Counting)
+    assert noted.call_count == len(finished.job.parties) * sum(1 for _ in side.context.plan.steps())
 
 
 def test_a_label_party_without_columns_learns_of_its_partners(tmp_path: Path) -> None:
