@@ -21,6 +21,8 @@ from tercet.tables.encoding.two_classes import two_classes
 
 WHOLE = "poisson"  # the label's model whose labels are whole numbers, so that their sums are exact as they are
 
+AMOUNTS = "tweedie"  # the one whose labels are amounts from 0 on
+
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
 class OwnTargets:
@@ -68,8 +70,24 @@ def _fit_targets(context: JobContext, job: StatisticsJob, own: AlignedTable, raw
         return OwnTargets(labels, len(classes.names), classes.names)
     if job.model in SCALINGS:
         SCALINGS[job.model](raw, table.name)  # which refuses labels that are none of that kind
+    if job.model == AMOUNTS:
+        _check_amounts(raw, table.name)
     exponent = 0 if job.model == WHOLE else int(np.frexp(np.abs(raw).max())[1])
     return OwnTargets(np.ldexp(raw, -exponent), 0, (), exponent)
+
+
+def _check_amounts(raw: Floats, name: str) -> None:
+    """Check amounts that may be 0.
+
+    Raises:
+        UnfitLabel: some are below 0, or all are 0.
+    """
+    wrong = int((raw < 0).sum())
+    if wrong:
+        what = f"the label of table {name!r} is below 0 in {wrong:,} of {len(raw):,} rows"
+        raise UnfitLabel(what, 'leave these rows out, or use model = "linear"', name)
+    if not raw.any():
+        raise UnfitLabel(f"all labels of table {name!r} are 0", "give rows with amounts above 0, too", name)
 
 
 def label_bits(job: StatisticsJob, rows: int) -> int:

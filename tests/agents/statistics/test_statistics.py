@@ -14,6 +14,7 @@ from sklearn.metrics import roc_auc_score
 from tercet.agents.session.statistics import Statistics
 from tercet.agents.simulation.simulate import bit_exact, summary
 from tercet.agents.statistics.data_party import Counting
+from tercet.agents.statistics.own_columns import OwnColumns
 from tercet.agents.statistics.result import OwnColumn, PartnerColumn, StatisticsResult
 from tercet.agents.statistics.tables import bin_rows, column_rows, correlation_rows
 from tercet.mpc.arithmetic.fixed import Floats
@@ -257,14 +258,27 @@ def test_an_opening_that_cannot_be_ends_the_job(tmp_path: Path) -> None:
 def test_classes_that_are_not_the_labels_are_refused(tmp_path: Path, party: str, said: int, instead: int) -> None:
     """As an amount a label of classes could choose few rows and learn their bins."""
 
-    def alter(message: Message) -> Message:
-        known = isinstance(message, BinCounts) and message.classes == said
-        return message.model_copy(update={"classes": instead}) if known else message
+    counts = OwnColumns.counts
 
-    finished = finish_job(statistics_job(2), tmp_path, people(2), alter=alter)
+    def announce(columns: OwnColumns, classes: int) -> BinCounts:
+        return counts(columns, instead if classes == said else classes)
+
+    with mock.patch.object(OwnColumns, "counts", announce):
+        finished = finish_job(statistics_job(2), tmp_path, people(2))
     failures = {name: run.status().failure for name, run in finished.simulation.runs.items()}
     assert {(one.code, one.culprit) for one in failures.values() if one} == {("job.terms", party)}
     assert not any(isinstance(message, MaskedBins) for _, message in finished.ear.said)
+
+
+@pytest.mark.parametrize("change", [-1.0, 0.0])
+def test_labels_that_are_no_amounts_are_refused(tmp_path: Path, change: float) -> None:
+    """A training of such a model would refuse them too."""
+    tables = people(2, model="gamma")
+    tables["bank"][OUTCOME] = [repr(change * float(text)) for text in tables["bank"][OUTCOME]]
+    finished = finish_job(statistics_job(2, model="tweedie"), tmp_path, tables)
+    failure = finished.simulation.label_run.failure
+    assert failure is not None
+    assert (failure.code, failure.culprit) == ("table.label", "bank")
 
 
 @pytest.mark.parametrize("flags", [["1"], ["0"]], ids=["all", "none"])
