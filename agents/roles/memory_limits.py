@@ -43,6 +43,16 @@ def check_scoring_memory(context: JobContext, forward: BlindNumbers, rows: int) 
         raise _memory_problem(context, f"to score {rows} rows", "score fewer rows")
 
 
+def check_message_memory(context: JobContext, words: int, why: str, remedy: str) -> None:
+    """Check that a message of so many words fits likewise.
+
+    Raises:
+        JobProblem: it does not.
+    """
+    if not _fits(context, words):
+        raise _memory_problem(context, why, remedy)
+
+
 def _fits(context: JobContext, words: int) -> bool:
     return 2 * 8 * words <= context.settings.limits.message_mib * 2**20
 

@@ -1,4 +1,4 @@
-"""Refuses a statistics job that would tell too much of few rows.
+"""Refuses a statistics job that would tell too much of few rows, or send too much.
 
 It sees counts only; all parties compute the same.
 """
@@ -6,11 +6,14 @@ It sees counts only; all parties compute the same.
 from collections.abc import Mapping
 
 from tercet.agents.core.problems import JobProblem
+from tercet.agents.roles.memory_limits import check_message_memory
 from tercet.agents.session.context import JobContext
+from tercet.mpc.statistics.plan import StatisticsPlan
 from tercet.schemas.files.job import StatisticsJob
 from tercet.schemas.messages.kinds import BinCounts
 
 ROWS_A_NUMBER = 64  # rows for each number that somebody else correlates: one has 64 bits at most, a row one at least
+MOST_BITS = 2**43  # 1 TiB: that one partner sends of its bins, or is dealt to check them
 
 Counts = Mapping[str, BinCounts]
 
@@ -40,7 +43,7 @@ def _check_cells(context: JobContext, job: StatisticsJob, rows: int, counts: Cou
 
     A sum for each bin, and a mark too, is an equation in the labels: as many as rows would give all of them away.
     """
-    party, cells = widest_partner(job, counts)
+    party, cells = _widest_partner(job, counts)
     if rows < job.statistics.least * cells:
         raise JobProblem(
             "job.plan",
@@ -51,7 +54,25 @@ def _check_cells(context: JobContext, job: StatisticsJob, rows: int, counts: Cou
         )
 
 
-def widest_partner(job: StatisticsJob, counts: Counts) -> tuple[str, int]:
+def check_size(context: JobContext, job: StatisticsJob, plan: StatisticsPlan, counts: Counts) -> None:
+    """Check that what is sent is bounded, and that each message fits into this party's memory.
+
+    Raises:
+        JobProblem: it does not.
+    """
+    party, cells = _widest_partner(job, counts)
+    remedy = f"name fewer columns of {party} under [columns], or use fewer bins under [statistics]"
+    if cells * max(plan.rows * plan.word_bits, plan.tests * plan.table) > MOST_BITS:
+        raise JobProblem(
+            "job.plan",
+            context.job.submitter,
+            f"{party} has {cells:,} bins in all its columns, and to count so many rows by them is more than a job may "
+            f"send: {remedy}, or bring fewer rows",
+        )
+    check_message_memory(context, plan.largest_message, f"by {cells:,} bins of {party}", remedy)
+
+
+def _widest_partner(job: StatisticsJob, counts: Counts) -> tuple[str, int]:
     """Return the party without the label that has the most bins, and how many those are."""
     cells = {party: sum(counts[party].bins) for party in job.data_parties if party != job.label}
     party = max(cells, key=cells.__getitem__)

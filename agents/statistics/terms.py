@@ -12,7 +12,7 @@ from tercet.agents.roles.exposure_profile import LEAST_CLASSES
 from tercet.agents.roles.terms import Tables, agree, make_terms, strange_terms
 from tercet.agents.session.agreed import AgreedContext, Session, extend
 from tercet.agents.session.context import JobContext
-from tercet.agents.statistics.limits import check_counted_rows
+from tercet.agents.statistics.limits import check_counted_rows, check_size
 from tercet.agents.statistics.own_columns import number_bits
 from tercet.agents.statistics.own_targets import label_bits
 from tercet.mpc.statistics.plan import StatisticsPlan
@@ -83,7 +83,7 @@ def _plan(context: JobContext, job: StatisticsJob, rows: int, counts: Mapping[st
     numbers = tuple(len(counts[party].numeric) for party in parties)
     check_counted_rows(context, job, rows, counts)
     try:
-        return StatisticsPlan(
+        plan = StatisticsPlan(
             rows=rows,
             label=context.number(job.label),
             bins=tuple(counts[party].bins for party in parties),
@@ -97,3 +97,5 @@ def _plan(context: JobContext, job: StatisticsJob, rows: int, counts: Mapping[st
         )
     except ValueError as problem:
         raise JobProblem("job.plan", context.job.submitter, f"the planner refuses the job: {problem}") from None
+    check_size(context, job, plan, counts)
+    return plan

@@ -77,8 +77,7 @@ class StatisticsPlan:
         wrong = [what for what, holds in checks.items() if not holds]
         if wrong:
             raise ValueError(f"a statistics job needs {', '.join(wrong)}")
-        width = max(1, *(self.masked_words(j) for j in self.partners), *self.numbers)
-        object.__setattr__(self, "batch", int(np.clip(self.message_words // width, 1, MOST_BATCH)))
+        object.__setattr__(self, "batch", int(np.clip(self.message_words // self._width, 1, MOST_BATCH)))
 
     # --- who has what
 
@@ -132,6 +131,18 @@ class StatisticsPlan:
         Two cells share one in a ring of 32 bits.
         """
         return -(-self.cells(j) * self.word_bits // 64)
+
+    @property
+    def _width(self) -> int:
+        """The most words of one row in a message."""
+        return max(1, *(self.masked_words(j) for j in self.partners), *self.numbers)
+
+    @property
+    def largest_message(self) -> int:
+        """The most words of one message: masked rows of a batch, truth tables of a step, or dealt sums."""
+        cells, numbers = (max(counts) for counts in ([*map(self.cells, self.partners)], self.correlated))
+        tables = max((step.stop - step.start for step in self.check_steps()), default=0) * self.tests * self.table // 64
+        return max(min(self.batch, self.rows) * self._width, tables, cells * self.targets, numbers**2)
 
     # --- steps
 

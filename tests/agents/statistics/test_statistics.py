@@ -19,6 +19,7 @@ from tercet.agents.statistics.result import OwnColumn, PartnerColumn, Statistics
 from tercet.agents.statistics.tables import bin_rows, column_rows, correlation_rows
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.schemas.files.evaluation import Evaluation
+from tercet.schemas.files.settings import Limits
 from tercet.schemas.files.statistics import Measures
 from tercet.schemas.messages.kinds import BinCounts, Cells, MaskedBins, Message
 from tercet.tables.binning.bins import NumericBins
@@ -293,6 +294,19 @@ def test_a_column_must_hold_out_some_rows_and_leave_some(tmp_path: Path, flags: 
     failure = finished.simulation.label_run.failure
     assert failure is not None
     assert (failure.code, failure.culprit) == ("job.holdout", finished.simulation.label_run.job.submitter)
+
+
+def test_a_job_that_sends_too_much_is_refused(tmp_path: Path) -> None:
+    """The refusal names the party that can use fewer bins; then again, a message may be too large for one party."""
+    with mock.patch("tercet.agents.statistics.limits.MOST_BITS", 1000):
+        failure = finish_job(statistics_job(2), tmp_path, people(2)).simulation.label_run.failure
+    assert failure is not None
+    assert (failure.code, "card has 35 bins" in failure.reason) == ("job.plan", True)
+    job = statistics_job(2, statistics=Measures(bins=100, least=1))
+    settings = settings_of(job, tmp_path, limits=Limits(min_rows=1, min_cell=1, message_mib=1))
+    failure = finish_job(job, tmp_path, people(2), settings).simulation.label_run.failure
+    assert failure is not None
+    assert (failure.code, "bins of card" in failure.reason) == ("job.batch", True)
 
 
 def test_the_pass_alone_is_progress(tmp_path: Path) -> None:
