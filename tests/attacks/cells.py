@@ -10,7 +10,7 @@ from unittest import mock
 
 import numpy as np
 
-from tercet.mpc.statistics.plan import StatisticsPlan
+from tercet.mpc.statistics.plan import DEFAULT_LEAST, StatisticsPlan
 from tests.mpc.statistics.world import StatisticsJob, StatisticsWorld
 
 LABEL, OWNER = 0, 1
@@ -76,3 +76,43 @@ def from_two_columns() -> bool:
     """Whether the difference of two columns' sums gives away the one row that they differ in, whatever is checked."""
     halves, moved = done(protected=True).results["cells"][OWNER][0][2:]
     return bool(halves.sums[0, 0] - moved.sums[0, 0] == scene().y[0])
+
+
+# --- what the arithmetic does not protect from: agents bound bins by rows, and ask partners about amounts
+
+
+def from_marks() -> tuple[float, float]:
+    """The part of the chosen rows whose label their owner reads in marks of two jobs without WOE, and a guess.
+
+    The first has growing cells, up to where they begin to have enough of a class: the row that made it so is of that
+    class. The second has the cell before it and one more row each.
+    """
+    y, row = scene().y, np.arange(ROWS)
+    passing = _passes([row < size for size in range(DEFAULT_LEAST, 5 * DEFAULT_LEAST)], y)
+    last = DEFAULT_LEAST + passing.index(True) - 1
+    chosen = row[last : last + CHOSEN]
+    same = np.array(_passes([(row < last) | (row == one) for one in chosen], y))
+    return float(np.mean(same == (y[chosen] == y[last]))), max(y[chosen].mean(), 1 - y[chosen].mean())
+
+
+def _passes(cells: list[np.ndarray], y: np.ndarray) -> list[bool]:
+    """Tell of each cell, in a column of its own beside all other rows, whether it has enough of each class."""
+    bins = np.column_stack(cells).astype(np.int64)
+    plan = StatisticsPlan(ROWS, LABEL, ((), (2,) * len(cells)))
+    nothing, numbers = np.zeros((ROWS, 0), np.int64), [np.zeros((ROWS, 0), np.uint64)] * 2
+    own = StatisticsWorld(StatisticsJob(plan, [nothing, bins], numbers, y)).run().results["cells"][OWNER][0]
+    assert all(column.sums is None for column in own)
+    return [len({*column.groups}) == 2 for column in own]
+
+
+def from_powers() -> float:
+    """The part of pairs of chosen rows of which the label party reads in sums whether they share a bin."""
+    few, bins = 25, np.random.default_rng(5).integers(0, 5, (ROWS, 1))
+    y = np.zeros(ROWS)
+    y[:few] = 2.0 ** np.arange(few)
+    plan = StatisticsPlan(ROWS, LABEL, ((), (5,)), classes=0)
+    nothing, numbers = np.zeros((ROWS, 0), np.int64), [np.zeros((ROWS, 0), np.uint64)] * 2
+    done = StatisticsWorld(StatisticsJob(plan, [nothing, bins], numbers, y)).run()
+    sums = done.results["cells"][LABEL][1][OWNER][0][:, 1]
+    found = [next(cell for cell, total in enumerate(sums) if int(total) >> row & 1) for row in range(few)]
+    return float(np.mean([(found[i] == found[j]) == (bins[i, 0] == bins[j, 0]) for i in range(few) for j in range(i)]))

@@ -1,6 +1,6 @@
 """Cells below the minimum tell nobody anything; what the minimum does not protect from is said and shown."""
 
-from tests.attacks.cells import from_two_columns, guessed, rare_levels, single_rows
+from tests.attacks.cells import from_marks, from_powers, from_two_columns, guessed, rare_levels, single_rows
 
 
 def test_bins_of_single_rows_give_their_labels_away_and_merged_ones_do_not() -> None:
@@ -16,5 +16,17 @@ def test_the_label_party_counts_rare_levels_only_without_the_check() -> None:
 
 
 def test_the_difference_of_two_columns_of_one_owner_still_tells_a_label() -> None:
-    """So an owner learns its WOE only where the label party allows it: docs/protocol.md says so."""
+    """As docs/protocol.md says; agents ask for many rows for each bin."""
     assert from_two_columns()
+
+
+def test_marks_alone_tell_labels_where_bins_are_as_many_as_rows() -> None:
+    """Agents refuse such a job."""
+    read, guess = from_marks()
+    assert read == 1.0
+    assert guess < 0.8
+
+
+def test_an_amount_of_powers_of_two_tells_the_bins_of_chosen_rows() -> None:
+    """Partners allow amounts by a word of their own."""
+    assert from_powers() == 1.0
