@@ -37,7 +37,7 @@ async def check_common(context: JobContext, ids: pa.Array, count: int) -> None:
 
 
 def check_split(context: JobContext, evaluation: Evaluation, marks: NDArray[np.bool_]) -> None:
-    """Check that rows to train on or to count, and held-out rows, are as many as this party asks for.
+    """Check that rows to use and held-out rows are as many as this party asks for.
 
     `marks` (rows,) says which of the rows in common are held out.
 

@@ -139,7 +139,10 @@ class StatisticsPlan:
 
     @property
     def largest_message(self) -> int:
-        """The most words of one message: masked rows of a batch, truth tables of a step, or dealt sums."""
+        """The most words of one message.
+
+        It has masked rows of a batch, truth tables of a step, or dealt sums.
+        """
         cells, numbers = (max(counts) for counts in ([*map(self.cells, self.partners)], self.correlated))
         tables = max((step.stop - step.start for step in self.check_steps()), default=0) * self.tests * self.table // 64
         return max(min(self.batch, self.rows) * self._width, tables, cells * self.targets, numbers**2)

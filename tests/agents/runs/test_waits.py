@@ -141,7 +141,9 @@ class Book:
 
 async def look(folder: Path, book: Book) -> None:
     """Run a statistics job that tells all that such jobs can."""
-    allowed = PolicySettings(statistics="woe", correlations="label", column_names=True)
+    allowed = PolicySettings(
+        statistics="woe", statistics_of_amounts=True, correlations="label", column_names=True
+    )  # fmt: skip
     settings = {party: party_settings(folder, party, PATIENT, policy=allowed) for party in three(folder)}
     for seed, party in enumerate((BANK, CARD)):
         make_table(folder / f"{party}.csv", seed=seed, rows=600, columns=3, label=party == BANK)

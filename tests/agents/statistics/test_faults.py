@@ -55,11 +55,18 @@ async def test_a_party_that_restarts_is_told_and_tells_the_same(tmp_path: Path, 
     async with recovering(tmp_path) as stage:
         prepare(stage, tmp_path)
         hit: list[bool] = []
-        on(stage, lambda envelope: envelope.kind == kind, lambda: hit.append(True))
+
+        def stop() -> None:  # at once, before others are done
+            stage.hang(CARD)
+            hit.append(True)
+
+        on(stage, lambda envelope: envelope.kind == kind, stop)
         await stage.start()
         name = stage.submit(job)
         await stage.until(lambda: bool(hit))
-        await stage.restart(CARD)
+        await stage.crash(CARD)
+        stage.wake()
+        await stage.start(CARD)
         assert states(await stage.ended(name, seconds=30)) == {"done"}
         runs = {party: stage.runs[party, name] for party in THREE}
         assert runs[BANK].attempts.number > 1

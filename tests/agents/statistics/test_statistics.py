@@ -311,11 +311,11 @@ def test_a_job_that_sends_too_much_is_refused(tmp_path: Path) -> None:
 
 def test_the_pass_alone_is_progress(tmp_path: Path) -> None:
     """The check after it counts cells, from 0 again."""
-    with mock.patch.object(Statistics, "note_step", autospec=True) as noted:
+    with mock.patch.object(Statistics, "note_step", autospec=True) as counted:
         finished = finish_job(statistics_job(2), tmp_path, people(2))
     side = finished.simulation.runs["bank"].reached
     assert isinstance(side, Counting)
-    assert noted.call_count == len(finished.job.parties) * sum(1 for _ in side.context.plan.steps())
+    assert counted.call_count == len(finished.job.parties) * sum(1 for _ in side.context.plan.steps())
 
 
 def test_a_label_party_without_columns_learns_of_its_partners(tmp_path: Path) -> None:
