@@ -103,7 +103,7 @@ def _check_many(weights: Floats, least: int, table: str) -> None:
 
 
 def _check_held_out(weights: Floats, table: str) -> None:
-    """Check that rows that are held out, if any, have a mean weight, by which theirs are divided."""
+    """Check that held-out rows, if any, have a mean weight, by which theirs are divided."""
     if len(weights) and not weights.any():
         raise UnfitLabel(
             f"weights of rows of table {table!r} are all 0 where rows are held out",
