@@ -26,7 +26,8 @@ def resolve_defaults(job: TrainingJob, rows: int, spreads: Sequence[float], colu
     rate = training.rate
     if isinstance(rate, str):
         crowding = sum(columns) / min(batch, max(1, rows))
-        rate = auto_rate(job.link, spreads, columns_per_row=crowding, hidden=job.network is not None)
+        hidden, weighs = job.network is not None, training.weighs
+        rate = auto_rate(job.link, spreads, columns_per_row=crowding, hidden=hidden, weighs=weighs)
     return training.model_copy(update={"batch": batch, "rate": rate})
 
 

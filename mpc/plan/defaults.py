@@ -5,7 +5,9 @@ It sees the job's public numbers only; every party computes the same. docs/bench
 Whitened columns of one party have variance 1 in each direction, so those of P parties and the intercept together have
 at most P + 1 in any. A batch of B rows adds k / B, of k columns. With c the curvature of the loss, descent diverges
 above 2 / (c (P + 1 + k / B)). Three quarters of that suit links whose errors are bounded. Others, whose errors grow
-with the score, get a quarter, and three times as many epochs.
+with the score, get a quarter, and three times as many epochs. Weights of rows can raise the variance in a direction,
+and raise what a batch adds. Who does not know them cannot tell how much, so that all jobs with weights get a quarter of
+the rate.
 """
 
 import math
@@ -17,6 +19,7 @@ from tercet.mpc.plan.schedule import LEAST_ROWS
 BATCHES = 16  # an epoch: twice what hides rows across epochs
 USUAL_ROWS = 512  # of a batch at most, so that there are steps enough,
 MOST_BATCHES, MOST_ROWS = 256, 2**14  # unless there are more than enough: large tables take no more steps than that
+WEIGHED = 0.25  # of the rate, where rows have weights
 
 
 def auto_batch(rows: int) -> int:
@@ -27,7 +30,9 @@ def auto_batch(rows: int) -> int:
     return max(LEAST_ROWS, min(USUAL_ROWS, rows // BATCHES), min(MOST_ROWS, rows // MOST_BATCHES))
 
 
-def auto_rate(model: str, spreads: Sequence[float], *, columns_per_row: float, hidden: bool) -> float:
+def auto_rate(
+    model: str, spreads: Sequence[float], *, columns_per_row: float, hidden: bool, weighs: bool = False
+) -> float:
     """Choose the rate of the first step.
 
     Args:
@@ -36,9 +41,10 @@ def auto_rate(model: str, spreads: Sequence[float], *, columns_per_row: float, h
         columns_per_row: Encoded columns of all parties, by rows of a batch.
         hidden: Whether there are hidden layers. No bound holds for these, and a quarter of it does well without the
             columns, and as if all parties whitened.
+        weighs: Whether rows count differently.
     """
     link = LINKS[model]
     if hidden:
         return 1.0 / (2.0 * link.curvature * (len(spreads) + 1.0))
-    part = 1.5 if math.isinf(link.reach(2.0)) else 0.5
+    part = (1.5 if math.isinf(link.reach(2.0)) else 0.5) * (WEIGHED if weighs else 1.0)
     return part / (link.curvature * (sum(spreads) + 1.0 + columns_per_row))

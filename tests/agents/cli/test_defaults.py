@@ -7,6 +7,7 @@ import pytest
 from sklearn.datasets import load_breast_cancer, load_diabetes
 
 from benchmarks.rates import Data, measure
+from tercet.agents.evaluation.baselines import sgd
 from tercet.agents.session.training_defaults import resolve_defaults
 from tercet.schemas.files.job import Training, TrainingJob
 from tercet.tables.core.table import Table
@@ -47,6 +48,24 @@ def test_counts_of_any_size_are_learned_as_well() -> None:
         assert found.found.metrics["d2"] > found.best.metrics["d2"] - 0.02, mean
 
 
+def test_rows_of_one_kind_may_count_fifty_times() -> None:
+    """By the rate of a job without weights the training diverged; they are a hundredth of all."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(5000, 20))
+    x[:, 0] = rng.random(len(x)) < 0.01
+    y, counts = x @ rng.normal(size=20) + rng.normal(size=len(x)), np.where(x[:, 0] == 1.0, 50.0, 1.0)
+    counts /= counts.mean()
+    x = (x - x.mean(axis=0)) @ np.linalg.cholesky(np.linalg.inv(np.cov(x.T)))
+    y = (y - y.mean()) / y.std()
+    tables = {"tables": (("bank", "customers"), ("card", "customers")), "label": "bank", "helper": "notary"}
+    job = TrainingJob(name="credit", model="linear", training=Training(weights="sampled"), **tables)  # type: ignore[arg-type]
+    training = resolve_defaults(job, len(x), (1.0, 1.0), (10, 10))
+    found = sgd(x, y, training, link="linear", counts=counts.reshape(-1, 1))
+    root = np.sqrt(counts)[:, None]
+    due = np.linalg.lstsq(np.hstack([x, np.ones_like(root)]) * root, y * root[:, 0], rcond=None)[0]
+    np.testing.assert_allclose(np.append(found.weights, found.intercept), due, atol=0.05)
+
+
 def test_what_is_said_counts_and_the_rest_follows_from_model_parties_and_rows() -> None:
     """Each word by itself."""
     tables = {"tables": (("bank", "customers"), ("card", "customers")), "label": "bank", "helper": "notary"}
@@ -60,6 +79,8 @@ def test_what_is_said_counts_and_the_rest_follows_from_model_parties_and_rows() 
     }  # fmt: skip
     said = job.model_copy(update={"training": Training(batch=250)})
     assert (resolve(said).batch, resolve(said).rate) == (250, 1 / 10)
+    said = job.model_copy(update={"training": Training(weights="sampled")})
+    assert (resolve(said).batch, resolve(said).rate) == (500, 1 / 32)
     said = job.model_copy(update={"training": Training(rate=0.25)})
     assert (resolve(said).batch, resolve(said).rate) == (500, 0.25)
     assert said.training.schedule == "constant"
