@@ -11,6 +11,7 @@ from tercet.agents.session.context import JobContext
 from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.job import TrainingJob
 from tercet.schemas.files.settings import TableSettings
+from tercet.schemas.files.statistics import CountedRows
 from tercet.tables.core.problem import SHOWN, join_names
 from tercet.tables.encoding.woe import NO_WOE, WoeByColumn
 
@@ -19,19 +20,53 @@ def own_woe(context: JobContext) -> WoeByColumn:
     """Read the weights of evidence that the job names; none where it names none.
 
     Raises:
-        JobProblem: this party has no such; it is named.
+        JobProblem: this party has no such, and is named. Or they are of another table or label, or of rows that the job
+            holds out; whoever wrote the job can mend it.
     """
     job, me = context.description, context.me
     if not isinstance(job, TrainingJob) or job.encoding.woe is None:
         return NO_WOE
     try:
-        return context.read_woe(context.settings.state, job.encoding.woe, job.label)
+        woe, counted = context.read_woe(context.settings.state, job.encoding.woe, job.label)
     except Invalid as problem:
         reason = (
             f"{me} has no weights of evidence from {job.encoding.woe}: run that statistics job with woe = true, and "
             f"name its id; or leave out [encoding] woe"
         )
         raise JobProblem("encoding.woe", me, reason, str(problem)) from None
+    _check_tables(context, job, counted)
+    _check_held_out(context, job, counted)
+    return woe
+
+
+def _check_tables(context: JobContext, job: TrainingJob, counted: CountedRows) -> None:
+    """Check that the statistics are of this party's table and of the job's label."""
+    tables, label = dict(counted.tables), context.settings.tables[job.table_of(context.me)].label
+    other = [party for party in (context.me, job.label) if tables.get(party) != job.table_of(party)]
+    if other or (context.is_label_party and counted.label_column != label):
+        what = "another table" if other else "another column of labels"
+        raise JobProblem(
+            "encoding.woe",
+            context.job.submitter,
+            f"{job.encoding.woe} counted {what} of {(*other, job.label)[0]} than this job trains on: run statistics of "
+            f"the tables and label of this job, and name their id",
+        )
+
+
+def _check_held_out(context: JobContext, job: TrainingJob, counted: CountedRows) -> None:
+    """Check that no held-out row was counted, as weights of evidence tell its label."""
+    mine, parties = job.evaluation, {party for party, _ in counted.tables}
+    if not mine.holds_out:
+        return
+    alike = mine.is_lasting and mine.chosen_rows == counted.evaluation.chosen_rows
+    if not alike or (mine.split is not None and parties != {*job.data_parties}):
+        raise JobProblem(
+            "encoding.woe",
+            context.job.submitter,
+            f"{job.encoding.woe} counted rows that this job holds out, so that their labels would be in its columns: "
+            f"write the same holdout and split, or the same holdout_column, under [evaluation] of both jobs, with the "
+            f"same data parties, and run statistics anew; or hold no rows out",
+        )
 
 
 def job_table(context: JobContext, beside: tuple[str, ...] = ()) -> TableSettings:

@@ -30,6 +30,7 @@ from tercet.mpc.plan.schedule import Step
 from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.job import AnyJob, TrainingJob
 from tercet.schemas.files.settings import Settings
+from tercet.schemas.files.statistics import CountedRows
 from tercet.schemas.messages.kinds import LOWEST_VERSION, PROTOCOL_VERSION, Job
 from tercet.tables.encoding.woe import WoeByColumn
 
@@ -39,8 +40,10 @@ T = TypeVar("T")
 LIGHT_WORDS = 2**18  # of features in a batch, all parties together: the longest call takes about 1 ms
 HANDOVER_ROUNDS = 3  # rounds of the event loop until a message that was sent is in the hands of the operating system
 
+Evidence = tuple[WoeByColumn, CountedRows]
 
-def no_statistics(_state: Path, job: str, _label: str) -> WoeByColumn:
+
+def no_statistics(_state: Path, job: str, _label: str) -> Evidence:
     """Refuse to read weights of evidence where no job has left any."""
     raise Invalid(f"no statistics of {job} are here")
 
@@ -67,7 +70,7 @@ class JobContext:
     approval: Approval
     audit: JobAudit
     snapshots: SnapshotStore  # of this party, as the run's first attempt found it
-    read_woe: Callable[[Path, str, str], WoeByColumn] = no_statistics  # by state folder, statistics job, label party
+    read_woe: Callable[[Path, str, str], Evidence] = no_statistics  # by state folder, statistics job, label party
     versions: tuple[int, int] = (LOWEST_VERSION, PROTOCOL_VERSION)  # of the protocol that this agent speaks
     fold: int | None = None  # which is held out, from 1; None where the model is the job's
     statistics: Statistics = field(default_factory=Statistics)

@@ -9,13 +9,15 @@ from pathlib import Path
 
 from tercet.agents.statistics.result import read_statistics, statistics_file
 from tercet.schemas.files.invalid import Invalid
+from tercet.schemas.files.statistics import CountedRows
 from tercet.tables.encoding.woe import BinnedWoe, WoeByColumn
 
 
-def read_woe(state: Path, job: str, label: str) -> WoeByColumn:
-    """Read bins and weights of evidence of this party's columns, at least of one.
+def read_woe(state: Path, job: str, label: str) -> tuple[WoeByColumn, CountedRows]:
+    """Read bins and weights of evidence of this party's columns, and which rows they are of.
 
-    Columns of which nothing was told are left out, since no bin of theirs had enough rows of both classes.
+    Columns of which nothing was told are left out, since no bin of theirs had enough rows of both classes. At least one
+    is there.
 
     Args:
         state: this party's state folder.
@@ -34,4 +36,4 @@ def read_woe(state: Path, job: str, label: str) -> WoeByColumn:
             f"{found.party} was told no weight of evidence in {job}: submit it with woe = true under [statistics] and "
             f"a label of two classes; {label} has to allow it, and some bins need enough rows of both classes"
         )
-    return woe
+    return woe, found.counted

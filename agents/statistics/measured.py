@@ -29,6 +29,7 @@ from tercet.mpc.statistics.data_party import decode_sums
 from tercet.mpc.statistics.merging import Groups, merge_bins
 from tercet.mpc.statistics.opening import OwnCells, PartnerCells
 from tercet.mpc.statistics.plan import StatisticsPlan
+from tercet.schemas.files.statistics import CountedRows
 
 
 class Learnt(NamedTuple):
@@ -57,13 +58,19 @@ def make_result(
     """Put together what this party has learnt."""
     job, parties = context.description, context.description.data_parties
     own = tuple(_own_column(context, columns, place, learnt) for place in range(len(columns.bins)))
-    if context.settings.tables[job.table_of(context.me)].monotone:
+    table = context.settings.tables[job.table_of(context.me)]
+    if table.monotone:
         own = tuple(map(make_monotone, own))
     return StatisticsResult(
         job=context.job.id,
         run=context.job.run.hex(),
         party=context.me,
         label_party=job.label,
+        counted=CountedRows(
+            tables=job.tables,
+            label_column=table.label if context.is_label_party else None,
+            evaluation=job.evaluation,
+        ),
         rows=context.terms.rows,
         held_out=context.terms.held_out,
         label=job.model,

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, m
 
 from tercet.schemas.core.strict import JobId, Name, Strict
 from tercet.schemas.files.invalid import Invalid
-from tercet.schemas.files.statistics import CLASSES, TWO_CLASSES, LabelModel
+from tercet.schemas.files.statistics import CLASSES, TWO_CLASSES, CountedRows, LabelModel
 from tercet.tables.binning.bins import ColumnBins
 from tercet.tables.core.durable import write_durably
 
@@ -126,6 +126,7 @@ class StatisticsResult(Strict):
     """Holds what one party has learnt in a statistics job.
 
     Attributes:
+        counted: which rows and which label they are of.
         rows: that were counted.
         held_out: that were not.
         label: what kind of label there is, by its model.
@@ -139,6 +140,7 @@ class StatisticsResult(Strict):
     run: str
     party: Name
     label_party: Name
+    counted: CountedRows
     rows: int
     held_out: int
     label: LabelModel

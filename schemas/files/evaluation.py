@@ -71,6 +71,19 @@ class Evaluation(OmitUnset):
         by_chance = f"folds = {self.folds}" if self.folds else f"holdout = {self.holdout:g}"
         return by_chance if column is None else f'holdout_column = "{column}"'
 
+    @property
+    def chosen_rows(self) -> tuple[float | str | None, ...]:
+        """All that says which rows are held out.
+
+        Jobs of the same data parties that agree in it hold out the same, if `is_lasting`.
+        """
+        return self.holdout, self.folds, self.split, self.holdout_column, self.holdout_from
+
+    @property
+    def is_lasting(self) -> bool:
+        """Tell whether each job of the same data parties holds out the same rows."""
+        return self.split is not None or self.holdout_column is not None
+
     @model_validator(mode="after")
     def _one_choice_of_rows(self) -> Self:
         if self.holdout_column is not None and (self.holdout > 0 or self.split is not None):

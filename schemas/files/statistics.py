@@ -7,7 +7,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from tercet.schemas.files.description import JobDescription, NamedColumns, OmitUnset, check_columns
+from tercet.schemas.core.strict import Name, Strict
+from tercet.schemas.files.description import ColumnName, JobDescription, NamedColumns, OmitUnset, check_columns
 from tercet.schemas.files.evaluation import Evaluation
 
 LabelModel = Literal["logistic", "linear", "softmax", "one-vs-rest", "poisson", "gamma", "tweedie"]
@@ -34,6 +35,20 @@ class Measures(OmitUnset):
     least: int = Field(default=20, ge=1, le=1_000_000)
     woe: bool = False
     correlations: Correlations = "none"
+
+
+class CountedRows(Strict):
+    """Says which rows and which label a statistics job counted, as far as one party knows.
+
+    Attributes:
+        tables: for each data party, as the job named them.
+        label_column: of the label party's table, where that party is this one.
+        evaluation: which rows were held out, and so not counted.
+    """
+
+    tables: tuple[tuple[Name, Name], ...]
+    label_column: ColumnName | None = None
+    evaluation: Evaluation = Evaluation()
 
 
 class StatisticsJob(JobDescription):

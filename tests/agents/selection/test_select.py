@@ -34,6 +34,7 @@ from tercet.agents.statistics.result import (
 from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.job import TrainingJob
 from tercet.schemas.files.settings import read_settings
+from tercet.schemas.files.statistics import CountedRows
 from tercet.schemas.messages.kinds import Failure, JobStatus, Status
 from tercet.tables.binning.bins import NumericBins
 from tests.agents.scenes import BANK, CARD, NOTARY
@@ -250,6 +251,7 @@ def test_filters_read_what_a_statistics_job_has_left(folder: Path, tmp_path: Pat
         run="00",
         party=BANK,
         label_party=BANK,
+        counted=CountedRows(tables=((BANK, "people"), (CARD, "people"))),
         rows=9,
         held_out=0,
         label="logistic",

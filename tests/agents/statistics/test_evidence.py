@@ -14,6 +14,7 @@ from tercet.agents.simulation.simulate import bit_exact, data_roles, simulate_jo
 from tercet.agents.statistics.result import OwnColumn, StatisticsResult, statistics_file
 from tercet.schemas.files.job import EncodedColumns, Evaluation, Training, TrainingJob
 from tercet.schemas.files.policy import PolicySettings
+from tercet.schemas.files.statistics import CountedRows
 from tercet.tables.binning.bins import NumericBins
 from tercet.tables.binning.fit import Binning, fit_bins
 from tercet.tables.encoding.woe import WoeColumn
@@ -45,13 +46,21 @@ class WoeSample(Sample):
         return people(self, self.rows, 1)
 
 
+LEFT_OUT = Evaluation(holdout=0.2, split="spring")
 SAMPLE = WoeSample((3, 2), rows=200, label=1, batch=64, epochs=3, rate=0.3, release="label",
-                   evaluation=Evaluation(holdout=0.2, loss=True))  # fmt: skip
+                   evaluation=LEFT_OUT.model_copy(update={"loss": True}))  # fmt: skip
 TABLES = SAMPLE.tables()
 
 
-def counted(party: str, label_party: str = CARD, silent: tuple[str, ...] = ()) -> StatisticsResult:
-    """What a statistics job has left at a party, counted in plaintext; nothing of `silent` columns."""
+def counted(
+    party: str, label_party: str = CARD, silent: tuple[str, ...] = (), of: dict[str, Any] | None = None
+) -> StatisticsResult:
+    """What a statistics job has left at a party, counted in plaintext; nothing of `silent` columns.
+
+    `of` changes what it says of its rows, which it counts with those that are held out.
+    """
+    column = OUTCOME if party == label_party else None
+    rows = {"tables": SAMPLE.description().tables, "label_column": column, "evaluation": LEFT_OUT} | (of or {})
     numeric: dict[str, Any] = {}
     categorical: dict[str, Any] = {}
     for name, texts in TABLES[party].items():
@@ -59,17 +68,17 @@ def counted(party: str, label_party: str = CARD, silent: tuple[str, ...] = ()) -
             numeric[name] = [float(text or "nan") for text in texts]
         elif name not in {PERSON, OUTCOME}:
             categorical[name] = [text or None for text in texts]
-    rows, labels = made_up(numeric, categorical), np.array(list(map(int, TABLES[CARD][OUTCOME])))
+    read, labels = made_up(numeric, categorical), np.array(list(map(int, TABLES[CARD][OUTCOME])))
     own = []
-    for bins in fit_bins([rows], Binning(count=4)):
-        places = bins.find_bins(rows)
+    for bins in fit_bins([read], Binning(count=4)):
+        places = bins.find_bins(read)
         counts, events = (np.bincount(some, minlength=bins.count) for some in (places, places[labels == 1]))
         woe = np.log((events / events.sum()) / ((counts - events) / (counts - events).sum()))
         known: dict[str, Any] = {"sums": tuple((float(one),) for one in events), "woe": tuple(woe.tolist())}
         own.append(OwnColumn(bins=bins, rows=tuple(counts.tolist()), **({} if bins.name in silent else known)))
     return StatisticsResult(
         job=COUNTS, run="00", party=party, label_party=label_party, rows=len(labels), held_out=0, label="logistic",
-        own=tuple(own),
+        own=tuple(own), counted=CountedRows.model_validate(rows),
     )  # fmt: skip
 
 
@@ -128,6 +137,8 @@ def test_prediction_scorer_and_onnx_say_the_same_of_new_rows(heard: Heard, folde
 
 
 NAMED = replace(SAMPLE, named=((BANK, ("bank_quantity_1", "bank_housing")),))
+UNNAMED = replace(SAMPLE, evaluation=Evaluation(holdout=0.2))  # each run holds out others
+OTHER_TABLE = {"tables": ((BANK, "clients"), (CARD, "people"))}
 ALL_OF_BANK = ("bank_quantity_0", "bank_quantity_1", "bank_quantity_2", "bank_housing")
 
 
@@ -138,9 +149,13 @@ ALL_OF_BANK = ("bank_quantity_0", "bank_quantity_1", "bank_quantity_2", "bank_ho
         (SAMPLE, CARD, "card has no weights of evidence", {"label_party": BANK}),
         (SAMPLE, BANK, "bank has no weights of evidence", {"silent": ALL_OF_BANK}),
         (NAMED, CARD, "no weight of evidence of column 'bank_quantity_1'", {"silent": ("bank_quantity_1",)}),
+        (SAMPLE, CARD, "counted another table of bank", {"of": OTHER_TABLE}),
+        (SAMPLE, CARD, "counted another column of labels of card", {"of": {"label_column": "paid"}}),
+        (SAMPLE, CARD, "counted rows that this job holds out", {"of": {"evaluation": Evaluation()}}),
+        (UNNAMED, CARD, "write the same holdout and split", {"of": {"evaluation": UNNAMED.evaluation}}),
     ],
 )  # fmt: skip
-async def test_who_was_told_none_refuses_before_anything_of_a_row_leaves(sample, culprit, words, how, tmp_path) -> None:
+async def test_weights_that_do_not_fit_are_refused_before_a_row_leaves(sample, culprit, words, how, tmp_path) -> None:
     leave_statistics(tmp_path, **how)
     said: list[str] = []
 
@@ -157,7 +172,8 @@ async def test_who_was_told_none_refuses_before_anything_of_a_row_leaves(sample,
 
 def test_a_training_after_a_statistics_job_encodes_by_what_that_has_left(tmp_path: Path) -> None:
     """The same tables and settings; bins of numbers are monotone where a party's settings say so."""
-    job, tables = world.statistics_job(statistics={"bins": 8, "woe": True}), world.people(2)
+    counting = {"bins": 8, "woe": True}
+    job, tables = world.statistics_job(statistics=counting, evaluation=LEFT_OUT), world.people(2)
     settings = world.settings_of(job, tmp_path, policy=CONSENTS)
     asked = {name: table.model_copy(update={"monotone": True}) for name, table in settings[CARD].tables.items()}
     settings[CARD] = settings[CARD].model_copy(update={"tables": asked})
@@ -168,6 +184,7 @@ def test_a_training_after_a_statistics_job_encodes_by_what_that_has_left(tmp_pat
     training = TrainingJob(
         name="model", model="logistic", label=job.label, helper=job.helper, tables=job.tables,
         training=Training(epochs=1), encoding=EncodedColumns(woe=job.id),
+        evaluation=LEFT_OUT.model_copy(update={"metrics": "none"}),
     )  # fmt: skip
     simulation = virtual_time.run(simulate_job(training, settings, tmp_path))
     assert bit_exact(simulation)
