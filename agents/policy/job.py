@@ -10,6 +10,7 @@ from tercet.agents.core.problems import JobProblem, collect_problem
 from tercet.agents.models.model_part import ModelPart, ModelPartProblem, manifest
 from tercet.mpc.plan.exposure import score_less_often
 from tercet.schemas.files.job import BLIND_MODELS, PredictionJob, StatisticsJob, TrainingJob
+from tercet.schemas.files.policy import PolicySettings
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.kinds import Job
 
@@ -34,9 +35,13 @@ def accepts_exposure(job: Job, settings: Settings) -> bool:
     return asked and (settings.policy.narrow or mine)
 
 
-def _refusal(code: str, job: Job, settings: Settings, what: str, mend: str) -> JobProblem:
-    """Make a refusal that the submitter, or this party's operator, can mend."""
-    return JobProblem(f"policy.{code}", job.submitter, f"{settings.party} {what}: {mend}, or ask {settings.party}")
+def _refusal(code: str, job: Job, settings: Settings, what: str, mend: str, writes: str = "") -> JobProblem:  # noqa: PLR0917
+    """Make a refusal that the submitter, or this party's operator, can mend.
+
+    The operator `writes` something into its settings.
+    """
+    asked = f"{settings.party} whether it writes {writes}" if writes else settings.party
+    return JobProblem(f"policy.{code}", job.submitter, f"{settings.party} {what}: {mend}, or ask {asked}")
 
 
 def _check_model(job: Job, description: TrainingJob, settings: Settings) -> None:
@@ -187,10 +192,12 @@ def _check_statistics(job: Job, description: StatisticsJob, settings: Settings) 
         return
     if settings.policy.statistics == "none":
         what = f'takes part in no statistics ([policy] statistics = "none" at {me})'
-        raise _refusal("statistics", job, settings, what, f"leave {me} out")
+        mend = f"leave {me} out" if me != description.label else "train without statistics"
+        value = "woe" if asked.woe and me == description.label else PolicySettings().statistics
+        raise _refusal("statistics", job, settings, what, mend, f'statistics = "{value}" under [policy]')
     if asked.woe and me == description.label and settings.policy.statistics != "woe":
         what = f"lets no party learn the weight of evidence of its columns ([policy] statistics at {me})"
-        raise _refusal("statistics", job, settings, what, "use woe = false")
+        raise _refusal("statistics", job, settings, what, "use woe = false", 'statistics = "woe" under [policy]')
 
 
 def _check_amounts(_: Job, description: StatisticsJob, settings: Settings) -> None:
@@ -210,14 +217,16 @@ def _check_correlations(job: Job, description: StatisticsJob, settings: Settings
     me, asked, allowed = settings.party, description.statistics.correlations, settings.policy.correlations
     if me not in description.helpers and _CORRELATIONS.index(asked) > _CORRELATIONS.index(allowed):
         what = f'lets no correlations be told as the job asks ([policy] correlations = "{allowed}" at {me})'
-        raise _refusal("correlations", job, settings, what, f'use correlations = "{allowed}"')
+        mend, writes = f'use correlations = "{allowed}"', f'correlations = "{asked}" under [policy]'
+        raise _refusal("correlations", job, settings, what, mend, writes)
 
 
 def _check_cells(job: Job, description: StatisticsJob, settings: Settings) -> None:
     me, least = settings.party, settings.limits.min_cell
     if me not in description.helpers and description.statistics.least < least:
         what = f"lets nothing be told of a bin of fewer than {least} ([limits] min_cell at {me})"
-        raise _refusal("cells", job, settings, what, f"use least = {least} or more")
+        writes = f"min_cell = {description.statistics.least} under [limits]"
+        raise _refusal("cells", job, settings, what, f"use least = {least} or more", writes)
 
 
 def _is_held(of: str, settings: Settings) -> bool:

@@ -47,14 +47,14 @@ def bounded(party: str, most: int) -> Settings:
 
 AMOUNTS = asked().model_copy(update={"model": "poisson"})
 REFUSED: Mapping[str, tuple[Settings, StatisticsJob, str, str]] = {
-    "none": (allowing(CARD, statistics="none"), asked(), "policy.statistics", 'statistics = "none"'),
-    "no weights": (allowing(BANK), asked(woe=True), "policy.statistics", "use woe = false"),
+    "none": (allowing(CARD, statistics="none"), asked(), "policy.statistics", "writes statistics = "),
+    "no weights": (allowing(BANK), asked(woe=True), "policy.statistics", 'statistics = "woe" under'),
     "amounts": (allowing(CARD), AMOUNTS, "policy.statistics", "statistics_of_amounts = true"),
-    "pairs": (allowing(CARD), asked(correlations="pairs"), "policy.correlations", 'correlations = "none"'),
+    "pairs": (allowing(CARD), asked(correlations="pairs"), "policy.correlations", 'writes correlations = "pairs"'),
     "to the label party": (
-        allowing(BANK, correlations="pairs"), asked(correlations="label"), "policy.correlations", "use correlations"
+        allowing(BANK, correlations="pairs"), asked(correlations="label"), "policy.correlations", '= "label" under'
     ),
-    "cells": (allowing(CARD, min_cell=50), asked(least=49), "policy.cells", "use least = 50 or more"),
+    "cells": (allowing(CARD, min_cell=50), asked(least=49), "policy.cells", "writes min_cell = 49"),
     "budget": (bounded(CARD, 0), asked(), "policy.exposure", "max_statistics"),
 }  # fmt: skip
 
