@@ -31,16 +31,24 @@ class SelectionStopped(TercetError):
 
 
 def by_agent(console: ConsoleClient, label: str, watch: Watch = lambda _: None) -> RunJob:
-    """Run jobs through the label party's agent; one that has failed is taken up again."""
+    """Run jobs through the label party's agent.
 
-    async def run(job: TrainingJob) -> Trial:
+    Of earlier calls one that has failed is taken up again, and in place of one that was cancelled another runs.
+    """
+
+    async def run(asked: TrainingJob) -> Trial:
+        job = asked
         (status,) = check_answer(await console.submit(job, own_account())).jobs
+        while status.state == State.CANCELLED:
+            job = job.model_copy(update={"again": job.id[-8:]})  # the same in each call, which so finds it
+            (status,) = check_answer(await console.submit(job, own_account())).jobs
         if status.state == State.FAILED and not _is_worthless(status):  # in an earlier call
             check_answer(await console.resume(status.job))
         async for found in follow_job(console, status.job):
             watch(found)
             status = found
-        return trial_of(job, status, label)
+        trial = trial_of(job, status, label)
+        return trial if job is asked else trial.model_copy(update={"asked": asked.id})
 
     return run
 
@@ -65,10 +73,10 @@ def trial_of(job: TrainingJob, status: JobStatus, label: str) -> Trial:
     if _is_worthless(status):
         return Trial(job=status.job, columns=columns, loss=None)
     if status.state != State.DONE:
-        why = "was cancelled" if status.failure is None else f"has failed: {status.failure.reason}"
-        raise SelectionStopped(
-            f"{status.job} {why}. Mend that and repeat the command: it takes this job up again, and runs no other twice"
-        )
+        why, then = "was cancelled. Repeat", "runs another in its place"
+        if status.failure is not None:
+            why, then = f"has failed: {status.failure.reason}. Mend that and repeat", "takes this job up again"
+        raise SelectionStopped(f"{status.job} {why} the command: it {then}, and runs no other twice")
     weights = _weights(status, label) if job.release != "shared" else {}
     return Trial(job=status.job, columns=columns, loss=_held_out_loss(status), weights=weights)
 

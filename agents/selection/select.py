@@ -46,7 +46,7 @@ class ColumnSelection:
 
     def __post_init__(self) -> None:
         """Take over the trials of earlier calls."""
-        self._known = {one.job: one for one in self.trail.trials}
+        self._known = {one.asked or one.job: one for one in self.trail.trials}
 
     @classmethod
     def prepare(cls, file: SelectionFile, parties: Sequence[Settings], folder: Path) -> Self:

@@ -24,11 +24,13 @@ class Trial(Strict):
 
     Attributes:
         columns: the candidates in it.
+        asked: the job that the search asks for, where that was cancelled and this ran in its place.
         loss: of the held-out rows under the released model; None where no epoch was better than a constant.
         weights: of "refit": the size of each own column's standardised weights.
     """
 
     job: JobId
+    asked: JobId | None = None
     columns: tuple[Pair, ...]
     loss: float | None
     weights: dict[str, float] = {}

@@ -289,32 +289,42 @@ def test_a_running_agent_runs_the_jobs_by_its_socket(folder: Path, tmp_path: Pat
         assert again.trail["trials"] == found.trail["trials"]
         assert len(bank.list()) == jobs
         status, file = bank.status(found.job), read_selection(tmp_path / "select.toml")
-        console = Failing(status.model_copy(update={"state": "failed"}), status)
+        console = Earlier("failed", status)
         trial: Trial = asyncio.run(by_agent(cast("ConsoleClient", console), BANK)(file.job))
         assert (trial.job, console.resumed) == (found.job, [found.job])
-        with pytest.raises(SelectionStopped, match="was cancelled"):
+        console = Earlier("cancelled", status)
+        run = by_agent(cast("ConsoleClient", console), BANK)
+        tried = [asyncio.run(run(file.job)) for _ in range(2)]  # the same one stands in its place in each call
+        assert tried[0] == tried[1]
+        assert tried[0].asked == file.job.id != tried[0].job
+        assert console.submitted == [file.job.id, tried[0].job] * 2
+        with pytest.raises(SelectionStopped, match=r"was cancelled\. Repeat .* another in its place"):
             trial_of(file.job, status.model_copy(update={"state": "cancelled"}), BANK)
         failed = Failure(code="training.worthless", stage="training", culprit=BANK, reason="none is better")
         assert trial_of(file.job, status.model_copy(update={"failure": failed}), BANK).loss is None
 
 
-class Failing:
-    """A console of an agent at which a job has failed in an earlier call, and succeeds when it is taken up again."""
+class Earlier:
+    """A console of an agent at which an earlier call's job has ended badly, and what is begun now succeeds."""
 
-    def __init__(self, before: JobStatus, after: JobStatus) -> None:
-        self._status, self._after = before, after
+    def __init__(self, state: str, after: JobStatus) -> None:
+        self._state, self._after = state, after
+        self._jobs: dict[str, JobStatus] = {}
+        self.submitted: list[str] = []
         self.resumed: list[str] = []
 
-    async def submit(self, _: TrainingJob, __: str) -> Status:
-        """As a console does."""
-        return Status(jobs=(self._status,))
+    async def submit(self, job: TrainingJob, _: str) -> Status:
+        """As a console does; the first job is the earlier call's."""
+        self.submitted.append(job.id)
+        known = {"job": self._after.job, "state": self._state} if not self._jobs else {"job": job.id}
+        return Status(jobs=(self._jobs.setdefault(job.id, self._after.model_copy(update=known)),))
 
     async def resume(self, job: str) -> Status:
         """As a console does."""
         self.resumed.append(job)
-        self._status = self._after
-        return Status(jobs=(self._status,))
+        self._jobs = dict.fromkeys(self._jobs, self._after)
+        return Status(jobs=(self._after,))
 
-    async def query(self, _: str) -> Status:
+    async def query(self, job: str) -> Status:
         """As a console does."""
-        return Status(jobs=(self._status,))
+        return Status(jobs=(next(one for one in self._jobs.values() if one.job == job),))
