@@ -40,22 +40,31 @@ def costs(selection: SelectionFile, settings: Settings, most: int) -> dict[str, 
 
 
 def check_costs(selection: SelectionFile, parties: Iterable[Settings], most: int) -> None:
-    """Check the budgets of the parties whose settings and states are here.
+    """Check that the budgets of parties whose settings are here bear so many jobs more.
 
     Raises:
-        Invalid: all jobs together would tell more than one of them allows; it names the setting.
+        Invalid: all together would tell more than one of them allows, and it names the setting; or a budget cannot be
+            read.
     """
     job = selection.job
-    for settings in parties:
+    for settings in parties if most > 0 else ():
         if settings.party not in job.data_parties or job.table_of(settings.party) not in settings.tables:
             continue
-        spent = budget_file.read(settings.state / budget_file.FILE) or []
+        spent = _spent(settings)
         counts = costs(selection, settings, most)
         asked = Spending(job.id, "a selection", job.table_of(settings.party), job.label, counts)
         try:
             Budget.from_spendings(spent).check_spending(asked, settings)
         except JobProblem as problem:
-            raise Invalid(f"the selection may take {most} jobs: {problem.reason}") from None
+            raise Invalid(f"the selection may take {most} jobs more: {problem.reason}") from None
+
+
+def _spent(settings: Settings) -> list[Spending]:
+    path = settings.state / budget_file.FILE
+    try:
+        return budget_file.read(path) or []
+    except OSError as error:
+        raise Invalid(f"{path}: {error.strerror}; run this as the user of {settings.party}'s agent") from None
 
 
 def _amounts(job: TrainingJob, settings: Settings) -> Mapping[str, float]:

@@ -68,8 +68,9 @@ class ColumnSelection:
         most = most_jobs(space, file.search)
         check_jobs(most, file, space)
         earlier = read_trail(folder, file.digest)
-        if earlier is None:
-            check_costs(file, parties, most)
+        if earlier is None or earlier.final is None:
+            begun = 0 if earlier is None else len(earlier.trials) + 1  # one more may be under way, and is counted
+            check_costs(file, parties, most - begun)
         trail = Trail(
             selection=file.digest,
             name=file.job.name,

@@ -16,6 +16,8 @@ import tercet
 from tercet.agents.access.console_client import ConsoleClient
 from tercet.agents.cli.app import app
 from tercet.agents.core.report_files import selection_file
+from tercet.agents.policy.budget_file import FILE as BUDGET
+from tercet.agents.policy.budget_file import BudgetFile, Spending
 from tercet.agents.selection.jobs import SelectionStopped, by_agent, trial_of
 from tercet.agents.selection.page import FILE as PAGE
 from tercet.agents.selection.page import render_page
@@ -239,6 +241,22 @@ def test_a_budget_that_all_jobs_would_pass_is_refused_before_the_first(folder: P
     for parties in ([small[0], settings[1]], [settings[0], small[1]]):
         with pytest.raises(Invalid, match=r"may take 8 jobs.*max_models"):
             ColumnSelection.prepare(file, parties, tmp_path / "out")
+    done = trail_of(folder)
+    assert ColumnSelection.prepare(file, small, folder / "select-selection").trail.trials == done.trials
+    half = done.model_copy(update={"trials": done.trials[:3], "steps": (), "selected": None, "final": None})
+    half.save(tmp_path / "half")
+    ColumnSelection.prepare(file, small, tmp_path / "half")
+    spent = {"models": 5.0}
+    BudgetFile(small[1].state / BUDGET).start_with([Spending("credit-1", "00", "customers", BANK, spent)])
+    with pytest.raises(Invalid, match=r"may take 4 jobs more.*max_models"):
+        ColumnSelection.prepare(file, small, tmp_path / "half")
+
+
+def test_a_budget_that_cannot_be_read_is_told(folder: Path, tmp_path: Path) -> None:
+    own = read_settings(folder / "bank.toml").model_copy(update={"state": tmp_path})
+    (tmp_path / BUDGET).mkdir()
+    with pytest.raises(Invalid, match=r"exposure\.jsonl: Is a directory; run this as the user of bank's agent"):
+        ColumnSelection.prepare(read_selection(folder / "select.toml"), [own], tmp_path / "out")
 
 
 def test_filters_read_what_a_statistics_job_has_left(folder: Path, tmp_path: Path) -> None:
