@@ -109,6 +109,8 @@ def _progress(trail: Trail, job: TrainingJob) -> None:
 def _show(trail: Trail, folder: Path, *, planned: bool) -> None:
     for party, column, why in trail.left_out:
         rendering.out.print(rendering.fit(f"left out: {column} of {party}: {why}"), soft_wrap=True)
+    for party, column, limits in trail.unjudged:
+        rendering.out.print(rendering.fit(f"not wholly judged: {column} of {party}: by {limits}"), soft_wrap=True)
     if planned:
         return
     for step in trail.steps:

@@ -3,8 +3,8 @@
 It does so before anything is trained. A column of which nothing is known stays.
 """
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Sequence
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -12,10 +12,18 @@ from tercet.agents.selection.measures import Measures
 from tercet.agents.selection.selection_file import ColumnFilter
 from tercet.agents.selection.space import Candidate, Columns
 from tercet.mpc.statistics.measures import inflation_factors
+from tercet.schemas.files.invalid import Invalid
+
+MISSING: Final = {  # by limit: what a statistics job must tell for it
+    "min_iv": "no IV of any candidate: leave min_iv out, or run one over a label of classes",
+    "max_correlation": "no correlation of two candidates: leave max_correlation out, or run one with "
+    'correlations = "label" or "pairs" under [statistics]',
+    "max_vif": 'no VIF of any candidate: leave max_vif out, or run one with correlations = "label" under [statistics]',
+}
 
 
 class LeftOut(NamedTuple):
-    """Names a column that is left out, and says why."""
+    """Names a column that is left out, or that no filter judges, and says why."""
 
     column: Candidate
     why: str
@@ -46,6 +54,30 @@ def filter_columns(
     if limits.max_vif is not None:
         _leave_inflated(rest, always, measures, limits.max_vif, leave)
     return rest, gone
+
+
+def find_unjudged(
+    candidates: Sequence[Candidate], always: Columns, measures: Measures, limits: ColumnFilter
+) -> list[LeftOut]:
+    """List candidates that a limit does not judge, or not by all others.
+
+    Raises:
+        Invalid: the job told nothing that a limit needs.
+    """
+    known = {(one, other) for one, other in measures.correlations if {one, other} <= {*candidates} and one != other}
+    correlated = {one for one, _ in known}
+    judged: dict[str, Collection[Candidate]] = {
+        "min_iv": measures.iv.keys() & {*candidates},
+        "max_correlation": [one for one in correlated if all((one, other) in known for other in correlated - {one})],
+        "max_vif": _factors(candidates, measures).keys(),
+    }
+    asked = [name for name in judged if getattr(limits, name) is not None]
+    for name in asked:
+        if not (correlated if name == "max_correlation" else judged[name]):
+            partners = "a partner's columns have names where it writes column_names = true under [policy]"
+            raise Invalid(f"[filter] {name}: {limits.statistics} told {MISSING[name]}; {partners}")
+    missed = {one: [name for name in asked if one not in judged[name]] for one in candidates if one not in always}
+    return [LeftOut(one, ", ".join(names)) for one, names in missed.items() if names]
 
 
 def _leave_correlated(

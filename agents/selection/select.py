@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Self
 
 from tercet.agents.selection.cost import check_costs, check_jobs, costs
-from tercet.agents.selection.filters import filter_columns
+from tercet.agents.selection.filters import LeftOut, filter_columns, find_unjudged
 from tercet.agents.selection.jobs import RunJob
 from tercet.agents.selection.measures import read_measures
 from tercet.agents.selection.page import lay_beside, write_page
 from tercet.agents.selection.search import most_jobs, walk
 from tercet.agents.selection.selection_file import SelectionFile
 from tercet.agents.selection.space import Candidate, Columns, SearchSpace, candidates_of, trial_job, with_columns
-from tercet.agents.selection.trail import Trail, Trial, pairs, read_trail
+from tercet.agents.selection.trail import Reasons, Trail, Trial, pairs, read_trail
 from tercet.agents.statistics.result import statistics_file
 from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.job import TrainingJob
@@ -62,7 +62,7 @@ class ColumnSelection:
                 may cost more than is allowed.
         """
         label = next(own for own in parties if own.party == file.job.label)
-        candidates, left_out = _filtered(file, label.state)
+        candidates, left_out, unjudged = _filtered(file, label.state)
         space = SearchSpace.of(file, candidates)
         _check_left(file, space)
         most = most_jobs(space, file.search)
@@ -80,6 +80,7 @@ class ColumnSelection:
             costs=costs(file, label, most),
             candidates=pairs(tuple(candidates)),
             left_out=left_out,
+            unjudged=unjudged,
             trials=() if earlier is None else earlier.trials,
         )
         return cls(file, folder, space, trail, label.state)
@@ -121,14 +122,20 @@ class ColumnSelection:
         write_page(self.trail, self.folder)
 
 
-def _filtered(file: SelectionFile, state: Path) -> tuple[list[Candidate], tuple[tuple[str, str, str], ...]]:
+def _filtered(file: SelectionFile, state: Path) -> tuple[list[Candidate], Reasons, Reasons]:
+    """Filter candidates; return what is left, what is left out, and what was not judged."""
     candidates = candidates_of(file)
     if file.filter is None:
-        return candidates, ()
+        return candidates, (), ()
     measures = read_measures(statistics_file(state, file.filter.statistics))
     always = SearchSpace.of(file, candidates).always
+    unjudged = find_unjudged(candidates, always, measures, file.filter)
     rest, gone = filter_columns(candidates, always, measures, file.filter)
-    return rest, tuple((one.column.party, one.column.column, one.why) for one in gone)
+    return rest, _reasons(gone), _reasons(unjudged)
+
+
+def _reasons(columns: Sequence[LeftOut]) -> Reasons:
+    return tuple((one.column.party, one.column.column, one.why) for one in columns)
 
 
 def _check_left(file: SelectionFile, space: SearchSpace) -> None:

@@ -17,6 +17,7 @@ FILE: Final = "trail.json"
 FORMAT: Final = 1
 
 Pair = tuple[str, str]  # a party and its column
+Reasons = tuple[tuple[str, str, str], ...]  # with why
 
 
 class Trial(Strict):
@@ -74,6 +75,7 @@ class Trail(Strict):
         costs: by count of a party's budget, what all of them may take.
         trials: all jobs that are over.
         left_out: by filters: party, column and why.
+        unjudged: of whom the statistics told too little: party, column, and the limits that do not judge it.
         final: the job over the selected columns, with the release that the file asks for.
     """
 
@@ -85,7 +87,8 @@ class Trail(Strict):
     most_jobs: int
     costs: dict[str, float] = {}
     candidates: tuple[Pair, ...]
-    left_out: tuple[tuple[str, str, str], ...] = ()
+    left_out: Reasons = ()
+    unjudged: Reasons = ()
     trials: tuple[Trial, ...] = ()
     steps: tuple[TrailStep, ...] = ()
     selected: tuple[Pair, ...] | None = None

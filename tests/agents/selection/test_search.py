@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tercet.agents.selection.filters import filter_columns
+from tercet.agents.selection.filters import filter_columns, find_unjudged
 from tercet.agents.selection.measures import Measures
 from tercet.agents.selection.search import most_jobs, walk
 from tercet.agents.selection.selection_file import ColumnFilter, Search
 from tercet.agents.selection.space import Candidate, Columns, SearchSpace
 from tercet.agents.selection.trail import TrailStep, Trial, pairs
+from tercet.schemas.files.invalid import Invalid
 
 USE = {"age": 0.3, "limit": 0.1, "noise": 0.0, "delay": 0.4, "late-fee": 0.05, "colour": -0.01}
 OWN, PARTNERS = ("age", "limit", "noise"), ("colour", "delay", "late-fee")
@@ -92,6 +93,34 @@ def test_a_forward_search_that_stops_at_nothing_takes_all_that_were_counted() ->
     """But for the steps whose best column gains nothing: so the count is no idle bound."""
     found = Searched("forward", always=frozenset({CANDIDATES[0]}), max_steps=2)
     assert len(found.jobs) + 1 == most_jobs(found.space, found.search)
+
+
+@pytest.mark.parametrize(
+    ("measures", "limit"),
+    [
+        (Measures(), {"min_iv": 0.0}),
+        (Measures({Candidate("card", "unnamed"): 0.2}), {"min_iv": 0.0}),
+        (Measures(), {"max_correlation": 1.0}),
+        (Measures({}, {}, {(CANDIDATES[0], CANDIDATES[0]): 1.0}), {"max_correlation": 0.5}),
+        (Measures({}, {}, {(CANDIDATES[i], CANDIDATES[j]): 0.9 for i, j in [(0, 4), (0, 5)]}), {"max_vif": 2.0}),
+    ],
+)
+def test_a_limit_that_nothing_is_known_for_is_refused(measures: Measures, limit: dict[str, Any]) -> None:
+    """Rather than pass over in silence."""
+    limits = ColumnFilter.model_validate({"statistics": "s"} | limit)
+    with pytest.raises(Invalid, match=f"{min(limit)}: s told no .*leave {min(limit)} out"):
+        find_unjudged(CANDIDATES, frozenset(), measures, limits)
+
+
+def test_columns_that_a_limit_does_not_judge_are_listed() -> None:
+    """As partners' among one another, where each correlation goes to its own two parties."""
+    bank, card, shop, colour = CANDIDATES[0], CANDIDATES[4], Candidate("shop", "visits"), CANDIDATES[3]
+    known = {pair: 0.5 for one in (card, shop) for pair in ((bank, one), (one, bank))}
+    limits = ColumnFilter(statistics="s", min_iv=0.1, max_correlation=0.9)
+    found = find_unjudged(
+        (bank, card, shop, colour), frozenset({shop}), Measures({bank: 0.2, card: 1.0}, {}, known), limits
+    )
+    assert found == [(card, "max_correlation"), (colour, "min_iv, max_correlation")]
 
 
 def test_filters_leave_out_by_value_correlation_and_inflation() -> None:
