@@ -7,17 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tercet.agents.statistics.disclosing import Names
 from tercet.agents.statistics.monotone import make_monotone
 from tercet.agents.statistics.own_columns import OwnColumns
 from tercet.agents.statistics.own_targets import OwnTargets
+from tercet.agents.statistics.power import power_of
 from tercet.agents.statistics.result import (
     CorrelationMap,
     OwnColumn,
     PartnerColumn,
-    Power,
     StatisticsResult,
     Sums,
 )
@@ -159,19 +158,3 @@ def _evidence(plan: StatisticsPlan, rows: Signed, sums: Floats) -> tuple[float, 
     if plan.classes != 2:
         return None
     return tuple(measures.weights_of_evidence(sums[:, 0], rows - sums[:, 0]).tolist())
-
-
-def power_of(classes: int, rows: NDArray[np.int64], sums: Floats) -> Power:
-    """Measure a column by its cells: (cells,) rows and (cells, targets) sums.
-
-    `classes` is 0 of a count or an amount.
-    """
-    counts = rows.astype(np.float64)
-    if not classes:
-        return Power(explained=measures.variance_share(counts, sums[:, 0], sums[:, 1]))
-    by_class = list(sums.T) if classes == 2 else [counts - sums.sum(axis=1), *sums.T]
-    return Power(
-        iv=max(measures.information_value(each, counts - each) for each in by_class),
-        ks=max(measures.kolmogorov_smirnov(each, counts - each) for each in by_class),
-        gini=max(measures.gini(each, counts - each) for each in by_class),
-    )

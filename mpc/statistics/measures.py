@@ -63,12 +63,6 @@ def variance_share(rows: Floats, sums: Floats, squares: Floats) -> float:
     return float((sums**2 / rows).sum() - rows.sum() * mean**2) / float(whole) if whole > 0 else 0.0
 
 
-def bin_moments(rows: Floats, sums: Floats, squares: Floats) -> tuple[Floats, Floats]:
-    """Compute mean and population variance of a count or an amount in each bin, (bins,)."""
-    means = sums / rows
-    return means, np.maximum(squares / rows - means**2, 0.0)
-
-
 def inflation_factors(products: Floats, fx: int) -> Floats:
     """Compute the VIF of each column, the diagonal of the inverse of the correlations.
 

@@ -3,40 +3,40 @@
 It sees counts by bin alone, never a row.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
-Counts = NDArray[np.int64]
+Counts = NDArray[np.float64]
 
 
-def monotone_groups(positives: Counts, negatives: Counts) -> list[list[int]]:
+def monotone_groups(
+    positives: Counts, negatives: Counts, information: Callable[[Counts, Counts], float]
+) -> list[list[int]]:
     """Group bins by isotonic regression of the rate, weighted by rows.
 
-    Of both directions the one with more information value counts.
+    Of both directions the one with more information counts.
 
     Args:
         positives: (bins,) rows of the positive class, at least one in each, in the order of the bins.
         negatives: (bins,) likewise of the other.
+        information: value of bins, by both.
 
     Returns:
         Neighbours that become one, in their order, as `NumericBins.merged` takes them.
     """
     borders = max(
         (_blocks(positives, negatives, increasing=increasing) for increasing in (True, False)),
-        key=lambda blocks: _information(np.add.reduceat(positives, blocks), np.add.reduceat(negatives, blocks)),
+        key=lambda blocks: information(np.add.reduceat(positives, blocks), np.add.reduceat(negatives, blocks)),
     )
     return [group.tolist() for group in np.split(np.arange(len(positives)), borders[1:])]
 
 
-def _blocks(positives: Counts, negatives: Counts, *, increasing: bool) -> Counts:
+def _blocks(positives: Counts, negatives: Counts, *, increasing: bool) -> NDArray[np.int64]:
     """Return the first bin of each block of equal fitted rates."""
     from scipy.optimize import isotonic_regression  # noqa: PLC0415 - a third of a second, which few commands need
 
     rows = positives + negatives
-    found: Counts = isotonic_regression(positives / rows, weights=rows, increasing=increasing).blocks[:-1]
+    found: NDArray[np.int64] = isotonic_regression(positives / rows, weights=rows, increasing=increasing).blocks[:-1]
     return found
-
-
-def _information(positives: Counts, negatives: Counts) -> float:
-    shares = positives / positives.sum(), negatives / negatives.sum()
-    return float(((shares[0] - shares[1]) * np.log(shares[0] / shares[1])).sum())

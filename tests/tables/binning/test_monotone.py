@@ -34,7 +34,7 @@ def every_grouping(count: int):
 @given(counts=COUNTS)
 def test_the_rate_goes_one_way_with_the_most_information_that_any_merging_leaves(counts) -> None:
     positives, negatives = np.array(counts).T
-    groups = monotone_groups(positives, negatives)
+    groups = monotone_groups(positives, negatives, information_value)
     found = merged(counts, groups)
     assert is_monotone(found)
     ways = [merged(counts, grouping) for grouping in every_grouping(len(counts))]
@@ -45,5 +45,5 @@ def test_the_rate_goes_one_way_with_the_most_information_that_any_merging_leaves
 
 
 def test_bins_that_go_one_way_stay() -> None:
-    assert monotone_groups(np.array([1, 2, 3]), np.array([9, 8, 7])) == [[0], [1], [2]]
-    assert monotone_groups(np.array([3, 2, 5, 1]), np.array([7, 8, 5, 9])) == [[0, 1, 2], [3]]
+    assert monotone_groups(np.array([1, 2, 3]), np.array([9, 8, 7]), information_value) == [[0], [1], [2]]
+    assert monotone_groups(np.array([3, 2, 5, 1]), np.array([7, 8, 5, 9]), information_value) == [[0, 1, 2], [3]]
