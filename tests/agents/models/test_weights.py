@@ -194,7 +194,7 @@ def test_held_out_rows_that_all_weigh_nothing_are_refused(tmp_path: Path) -> Non
     """Their weights have no mean to be divided by."""
     sample = weighed("logistic", rows=200, evaluation=Evaluation(holdout_column=HELD_OUT), epochs=1)
     tables = sample.with_column(people(sample, sample.rows, 1))
-    own = {**tables[sample.parties[1]], BESIDE: ["1", "0"] * 100, HELD_OUT: ["0", "1"] * 100}
+    own: dict[str, list[str]] = {**tables[sample.parties[1]], BESIDE: ["1", "0"] * 100, HELD_OUT: ["0", "1"] * 100}
     tables = {**tables, sample.parties[1]: own}
     run = predict(sample, tmp_path, tables, sample.description()).label_run
     assert run.failure is not None
