@@ -18,7 +18,7 @@ from pamqp.body import ContentBody
 import tercet.agents.access.table
 import tercet.agents.alignment.own_table
 from tercet.agents.core import logs
-from tercet.agents.core.library_log import LibraryLogHandler
+from tercet.agents.core.library_log import TALKATIVE, LibraryLogHandler
 from tercet.schemas.files.recovery import Recovery
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, QUICK, Scene, job, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
@@ -31,13 +31,16 @@ SECRET = "a value of a row"
 def log() -> Iterator[StringIO]:
     """What agents log, as a daemon has it, down to the last detail."""
     before, stream = structlog.get_config(), StringIO()
-    root = logging.getLogger()
-    handlers, root.handlers = root.handlers, []
+    loggers = list(map(logging.getLogger, (None, *TALKATIVE)))  # a program that imports tercet has handlers of its own
+    had = [(logger.handlers, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.handlers, logger.propagate = [], True
     logs.configure("debug")
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(stream), cache_logger_on_first_use=False)
     yield stream
     structlog.configure(**before)
-    root.handlers = handlers
+    for logger, (handlers, propagate) in zip(loggers, had, strict=True):
+        logger.handlers, logger.propagate = handlers, propagate
 
 
 @pytest.fixture

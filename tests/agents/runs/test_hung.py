@@ -175,7 +175,7 @@ class Slow:
         real = JobContext.compute
 
         async def compute(context: JobContext, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-            if context.settings.state in parties and function.__name__ == name:
+            if context.settings.state in parties and getattr(function, "func", function).__name__ == name:
                 await asyncio.sleep(seconds)
             return await real(context, function, *args, **kwargs)
 
