@@ -20,7 +20,7 @@ from tercet.mpc.interface.script import Receive, Script, Send, received_words
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.masks import Masks
 from tercet.mpc.statistics.dealt import Part
-from tercet.mpc.statistics.order import BinIndexes, SecretOrder
+from tercet.mpc.statistics.order import RowBins, SecretOrder
 from tercet.mpc.statistics.packing import indicators, masked_indicators, unpack_words
 from tercet.mpc.statistics.plan import StatisticsPlan
 
@@ -36,7 +36,7 @@ class OwnerSums:
         masks: Shared with the helper.
     """
 
-    def __init__(self, me: int, plan: StatisticsPlan, bins: BinIndexes, order: SecretOrder, masks: Masks) -> None:
+    def __init__(self, me: int, plan: StatisticsPlan, bins: RowBins, order: SecretOrder, masks: Masks) -> None:
         self._me, self._plan, self._bins, self._order, self._masks = me, plan, bins, order, masks
         self.share: Words = np.zeros((plan.cells(me), plan.targets), np.uint64)
 

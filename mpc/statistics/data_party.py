@@ -18,7 +18,7 @@ from tercet.mpc.statistics.checks import CellChecks, class_shares
 from tercet.mpc.statistics.dealt import receive_dealt
 from tercet.mpc.statistics.merging import merge_bins
 from tercet.mpc.statistics.opening import OwnCells, PartnerCells, open_own, open_partner
-from tercet.mpc.statistics.order import BinIndexes, SecretOrder
+from tercet.mpc.statistics.order import RowBins, SecretOrder
 from tercet.mpc.statistics.pair_sums import Pair, PairSums, open_pairs
 from tercet.mpc.statistics.plan import StatisticsPlan
 
@@ -51,7 +51,7 @@ class StatisticsParty:
         self,
         me: int,
         plan: StatisticsPlan,
-        bins: BinIndexes,
+        bins: RowBins,
         ordered: tuple[int, ...],
         *,
         masks: Masks,
@@ -212,7 +212,7 @@ def decode_correlations(plan: StatisticsPlan, products: Words) -> Floats:
 def _check_inputs(
     me: int,
     plan: StatisticsPlan,
-    bins: BinIndexes,
+    bins: RowBins,
     ordered: tuple[int, ...],
     *,
     targets: Words | None,

@@ -12,7 +12,7 @@ from tercet.mpc.arithmetic.ring import Signed, Words, from_signed
 from tercet.mpc.randomness.masks import Keystream
 from tercet.mpc.randomness.secret_order import derive_subkey
 
-BinIndexes = NDArray[np.int16] | NDArray[np.int64]
+RowBins = NDArray[np.int16] | NDArray[np.int64]
 """The bin of each row in each column, (rows, columns)."""
 
 
@@ -34,12 +34,12 @@ class SecretOrder:
         """Of each bin, columns one after another, the number of its cell."""
         self.cells[np.concatenate([np.zeros(0, np.int64), *orders])] = np.arange(len(words))
 
-    def number(self, bins: BinIndexes) -> Signed:
+    def number(self, bins: RowBins) -> Signed:
         """Number the cells of some rows, (rows, columns), by their bins."""
         cells: Signed = self.cells[bins + self.starts]
         return cells
 
-    def count(self, bins: BinIndexes) -> Words:
+    def count(self, bins: RowBins) -> Words:
         """Count the rows of each cell, (cells,)."""
         counts = np.zeros(len(self.cells), np.int64)
         for start, of_column in zip(self.starts, bins.T, strict=True):
