@@ -110,17 +110,17 @@ class JobAudit:
         """Spend the budget on this stage and return its counts; a helper has no budget."""
         job, settings = self._job, self._settings
         self._budget.check(job, settings, terms, self.record_bits)
-        amounts = dict(exposures(job.description, settings, terms).get(stage, {}))
+        amounts = exposures(job.description, settings, terms).get(stage, {})
         place = job.description.table_of(settings.party), job.description.label
-        asked = Spending(job.id, job.run.hex(), *place, amounts)
-        if (
-            "statistics" in amounts
-        ):  # another attempt may count other labels: after its sums the label party has no check
-            amounts["statistics"] += self._budget.spent(asked, "statistics")
+        asked = Spending(job.id, job.run.hex(), *place, dict(amounts))
+        if "statistics" in amounts:
+            # Another attempt may count other labels: after its sums the label party has no check.
+            earlier = self._budget.spent(asked, "statistics")
+            asked = asked._replace(counts={**amounts, "statistics": amounts["statistics"] + earlier})
             self._budget.check_spending(asked, settings)
         with self._spending():
             self._budget.spend(asked)
-        return {name: amount for name, amount in amounts.items() if amount}
+        return {name: amount for name, amount in asked.counts.items() if amount}
 
     @contextmanager
     def _spending(self) -> Iterator[None]:
