@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -23,6 +24,7 @@ from tercet.agents.policy.job_audit import JobAudit
 from tercet.agents.roles.release import discard, hidden_folder
 from tercet.agents.runs.control_sender import position
 from tercet.agents.runs.run_log import RunLog
+from tercet.agents.runs.run_work import RunWork
 from tercet.agents.runs.shell import Shell
 from tercet.agents.runs.status import job_status
 from tercet.agents.session.checkpoint_store import discard_checkpoints
@@ -85,28 +87,23 @@ class JobRun:
         )
         self.audit = JobAudit(job, settings, services.budget, services.log)
         self._snapshots = SnapshotStore(job, settings)
-        self._shell = Shell(
-            job,
-            services,
-            self._machine,
-            approval=self.approval,
-            audit=self.audit,
-            snapshots=self._snapshots,
-            life=self.life,
-            observers=(self._log, self._record),
-        )
+        work = partial(
+            RunWork, job, services, self._machine,
+            approval=self.approval, audit=self.audit, snapshots=self._snapshots,
+        )  # fmt: skip
+        self._shell = Shell(self._machine, work, life=self.life, observers=(self._log, self._record))
 
     # --- what it tells
 
     @property
     def context(self) -> JobContext:
         """Of the attempt that counts."""
-        return self._shell.attempt.context
+        return self._shell.work.attempt.context
 
     @property
     def reached(self) -> object:
         """The result of the last phase, in the attempt that counts."""
-        return self._shell.attempt.reached
+        return self._shell.work.attempt.reached
 
     @property
     def state(self) -> State:
@@ -126,22 +123,22 @@ class JobRun:
     @property
     def model_part(self) -> Path | None:
         """Folder of what a training has given this party."""
-        return self._shell.results.model_part
+        return self._shell.work.results.model_part
 
     @property
     def scores(self) -> Path | None:
         """File of what a prediction has given this party, or a training of held-out rows."""
-        return self._shell.results.scores
+        return self._shell.work.results.scores
 
     @property
     def statistics(self) -> Path | None:
         """File of what a statistics job has told this party."""
-        return self._shell.results.statistics
+        return self._shell.work.results.statistics
 
     @property
     def report(self) -> Path | None:
         """Page about the job, once it is written."""
-        return self._shell.results.report
+        return self._shell.work.results.report
 
     @property
     def attempts(self) -> Attempts:
@@ -156,13 +153,13 @@ class JobRun:
     @property
     def in_flight(self) -> dict[str, int]:
         """Bytes that are sent and not yet confirmed, by lane."""
-        return self._shell.attempt.outbox.in_flight
+        return self._shell.work.attempt.outbox.in_flight
 
     @property
     def seconds_unconsumed(self) -> float:
         """Seconds for which nothing has come in from the job's queues though the broker was there."""
         over = self.is_suspended or self.state in TERMINAL
-        return 0.0 if over else self._shell.queues.seconds_unconsumed
+        return 0.0 if over else self._shell.work.queues.seconds_unconsumed
 
     @property
     def may_yield(self) -> bool:
@@ -178,7 +175,7 @@ class JobRun:
 
     def status(self) -> JobStatus:
         """Give this party's view of the job."""
-        results, machine = self._shell.results, self._machine
+        results, machine = self._shell.work.results, self._machine
         fields = {
             "submitted": self.submitted,
             "approval": APPROVAL if self.approval.is_waiting else self.approval.approved_by,
@@ -197,7 +194,7 @@ class JobRun:
             "statistics": results.statistics and str(results.statistics),
             "report": results.report and str(results.report),
         }
-        own_progress = loop_time(), make_heartbeat(machine, position(self._shell.attempt))
+        own_progress = loop_time(), make_heartbeat(machine, position(self._shell.work.attempt))
         last_progress = {self.context.me: own_progress, **machine.peers.last_progress}
         if self.released and self._released_status is not None:  # a later attempt does not know these results
             fields |= {name: getattr(self._released_status, name) for name in RESULT_FIELDS}

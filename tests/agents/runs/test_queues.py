@@ -268,10 +268,10 @@ async def test_a_job_whose_consumers_are_gone_opens_its_queues_again_and_hears_t
         name = stage.submit(job_of(epochs=100_000))
         await stage.until(lambda: stage.state(CARD, name) == "training")
         (run,), connection = stage.agents[CARD].runs, stage.connection(CARD)
-        consumers = run._shell.queues._consumers
+        consumers = run._shell.work.queues._consumers
         for consumer in consumers:
             await consumer.cancel()
-        assert not run._shell.queues.are_consumed
+        assert not run._shell.work.queues.are_consumed
         await stage.until(lambda: bool(health.health_problems(stage.agents[CARD], connection)))
         assert health.count_unconsumed(stage.agents[CARD]) == 1
         assert "a running job's queues are not consumed" in health.readiness_problems(stage.agents[CARD], connection)
