@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-from tercet.agents.core.states import TERMINAL, State
+from tercet.agents.core.states import TERMINAL
 from tercet.broker.interface.base import CONNECT_SECONDS
 from tercet.broker.sealing.key_problem import KeyProblem
 from tercet.schemas.files.invalid import Invalid
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from tercet.schemas.messages.console import JobStatus, Status
 
 POLL_SECONDS: Final = 0.5
-REPORT_SECONDS: Final = 10.0  # that a report may take after a job is done
 
 
 @asynccontextmanager
@@ -89,30 +88,29 @@ def check_answer(status: Status) -> Status:
     return status
 
 
-async def follow_job(console: ConsoleClient, job: str, *, has_report: bool = False) -> AsyncIterator[JobStatus]:
-    """Yield a job's status twice a second to its end, and then for a while to its report.
+async def follow_job(console: ConsoleClient, job: str) -> AsyncIterator[JobStatus]:
+    """Yield a job's status twice a second to its end, and then until its report is written.
 
     Args:
         console: of the agent that is asked.
         job: an id.
-        has_report: whether the agent's settings ask for one; there is none to wait for of a job that was over before.
 
     Raises:
         Invalid: the agent knows no such job.
     """
     import asyncio  # noqa: PLC0415 - a tenth of a second
 
-    polls_left = 0  # after the end: none for a job that was over before
     while True:
         (found,) = check_answer(await console.query(job)).jobs
         yield found
-        if found.state not in TERMINAL:
-            polls_left = round(REPORT_SECONDS / POLL_SECONDS) if has_report else 0
-        elif found.state != State.DONE or found.report or polls_left == 0:
+        if is_over(found):
             return
-        else:
-            polls_left -= 1
         await asyncio.sleep(POLL_SECONDS)
+
+
+def is_over(status: JobStatus) -> bool:
+    """Tell whether a job has ended, and has its report if it gets one."""
+    return status.state in TERMINAL and not status.report_due
 
 
 async def cancel_job(console: ConsoleClient, job: str) -> JobStatus:

@@ -16,6 +16,7 @@ from tercet.agents.access.conversation import (
     cancel_job,
     check_answer,
     follow_job,
+    is_over,
     open_conversation,
     own_account,
 )
@@ -23,7 +24,6 @@ from tercet.agents.api.errors import WorthlessModel, raise_if_failed
 from tercet.agents.api.jobs import Job, Prediction, Statistics
 from tercet.agents.api.logs import quieten_logs
 from tercet.agents.core.event_loop import background_loop
-from tercet.agents.core.states import TERMINAL
 from tercet.schemas.files.settings import Settings, read_settings
 from tercet.schemas.messages.console import JobStatus, Status
 
@@ -124,7 +124,7 @@ class Party:
         from tercet.agents.api.result import result_of_status  # noqa: PLC0415 - scikit-learn, which takes a second
 
         status = self.status(job)
-        if status.state not in TERMINAL:
+        if not is_over(status):
             *_, status = self.watch(job)
         raise_if_failed(status)
         if status.worthless:
@@ -198,7 +198,7 @@ class Watch:
 
     async def __aiter__(self) -> AsyncIterator[JobStatus]:
         async with _conversation(self._settings) as console:
-            async for status in follow_job(console, self._job, has_report=self._settings.report):
+            async for status in follow_job(console, self._job):
                 yield status
 
     def __iter__(self) -> Iterator[JobStatus]:

@@ -23,7 +23,6 @@ from tercet.agents.cli.runner import (
     FormatOption,
     checked,
     job_of,
-    settings_of,
 )
 from tercet.agents.cli.timeline import timeline
 from tercet.agents.core.states import State
@@ -76,8 +75,7 @@ def submit(
 @jobs.command()
 def watch(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """Follow a job to its end: epoch, step, steps per second, and whom it waits for."""
-    has_report = settings_of(settings).report
-    last = talk_to_agent(settings, lambda console: _watch(console, job, has_report=has_report))
+    last = talk_to_agent(settings, lambda console: _watch(console, job))
     _show(last, format)
     if last.state != State.DONE:
         raise typer.Exit(JOB_FAILED)
@@ -223,9 +221,9 @@ def _print_revelations(status: Status) -> tuple[str, ...]:
     return status.reveals
 
 
-async def _watch(console: ConsoleClient, job: str, *, has_report: bool = False) -> JobStatus:
+async def _watch(console: ConsoleClient, job: str) -> JobStatus:
     with rendering.Bar(job) as bar:
-        async for found in follow_job(console, job, has_report=has_report):
+        async for found in follow_job(console, job):
             bar.show(found)
     return found
 

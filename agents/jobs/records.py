@@ -43,7 +43,7 @@ class Record(Strict):
         attempts = run.attempts
         return cls(
             job=run.job,
-            status=run.status(),
+            status=run.status().model_copy(update={"report_due": False}),  # a later life writes none
             cleared=run.queues_deleted,
             approved=run.approval.approved_by,
             page_approvers=run.approval.page_approvers,

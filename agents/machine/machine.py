@@ -10,7 +10,7 @@ from tercet.agents.core.states import State, move
 from tercet.agents.machine import actions, events
 from tercet.agents.machine.agreement import Agreement
 from tercet.agents.machine.blame import Report
-from tercet.agents.machine.conclusion import Conclusion
+from tercet.agents.machine.conclusion import Conclusion, ConclusionStep
 from tercet.agents.machine.control_reader import read_control
 from tercet.agents.machine.modes import (
     BEGUN,
@@ -106,6 +106,12 @@ class RunMachine:
     def cancelled_by(self) -> str:
         """The party that has cancelled the run, if one has and is known."""
         return self._conclusion.cancelled_by if isinstance(self._conclusion, Agreement) else ""
+
+    @property
+    def is_report_due(self) -> bool:
+        """Tell whether the job is done here, and its page is being written."""
+        conclusion = self._conclusion
+        return isinstance(conclusion, Conclusion) and conclusion.step == ConclusionStep.REPORTING
 
     @property
     def wait(self) -> Report:

@@ -193,6 +193,7 @@ class JobRun:
             "scores": results.scores and str(results.scores),
             "statistics": results.statistics and str(results.statistics),
             "report": results.report and str(results.report),
+            "report_due": machine.is_report_due,
         }
         own_progress = loop_time(), make_heartbeat(machine, position(self._shell.work.attempt))
         last_progress = {self.context.me: own_progress, **machine.peers.last_progress}

@@ -157,6 +157,7 @@ class JobStatus(Strict):
     description: AnyJob | None = None  # what was asked for; not in a list of jobs
     model_part: str | None = None
     report: str | None = None
+    report_due: bool = False  # the job is done, and its page is being written
     scores: str | None = None
     statistics: str | None = None
 

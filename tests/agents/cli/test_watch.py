@@ -5,7 +5,6 @@ from typing import Any, cast
 import pytest
 
 from tercet.agents.access.console_client import ConsoleClient
-from tercet.agents.access.conversation import POLL_SECONDS, REPORT_SECONDS
 from tercet.agents.cli import job
 from tercet.schemas.messages.kinds import JobStatus, Status
 from tests import virtual_time
@@ -13,8 +12,9 @@ from tests import virtual_time
 FIELDS = dict.fromkeys(("job", "kind", "model", "label", "helper", "submitted"), "x")
 
 
-def status(state: str, report: str | None = None) -> JobStatus:
-    return JobStatus.model_validate(FIELDS | {"parties": (), "state": state, "report": report})
+def status(state: str, *, report_due: bool = False, report: str | None = None) -> JobStatus:
+    fields = {"parties": (), "state": state, "report_due": report_due, "report": report}
+    return JobStatus.model_validate(FIELDS | fields)
 
 
 class Agent:
@@ -30,37 +30,27 @@ class Agent:
         return Status(jobs=(self._states[min(self.asked, len(self._states)) - 1],))
 
 
-def watched(*states: JobStatus, has_report: bool = True) -> tuple[JobStatus, int]:
+def watched(*states: JobStatus) -> tuple[JobStatus, int]:
     """The state that the command ends with, and how often it asked."""
     agent = Agent(*states)
     console = cast(ConsoleClient, agent)
-    found: Any = virtual_time.run(job._watch(console, "a-01234567", has_report=has_report))
+    found: Any = virtual_time.run(job._watch(console, "a-01234567"))
     return found, agent.asked
 
 
-RUNNING, DONE, REPORTED = status("training"), status("done"), status("done", "state/reports/x.html")
+RUNNING, WRITING, DONE = status("training"), status("done", report_due=True), status("done", report="x.html")
 
 
 @pytest.mark.parametrize(
     ("states", "asked"),
     [
-        ((RUNNING, DONE, DONE, REPORTED), 4),
-        ((RUNNING, REPORTED), 2),
+        ((RUNNING, WRITING, WRITING, DONE), 4),
+        ((WRITING, DONE), 2),
+        ((RUNNING, status("done")), 2),  # the settings want no report, or it could not be written
         ((RUNNING, status("failed")), 2),
         ((RUNNING, status("cancelled")), 2),
-        ((DONE,), 1),  # over before: it has none, and gets none
+        ((DONE,), 1),
     ],
 )
-def test_it_waits_for_the_report_of_a_job_that_it_has_seen_run(states: tuple[JobStatus, ...], asked: int) -> None:
+def test_it_waits_for_the_report_that_is_being_written(states: tuple[JobStatus, ...], asked: int) -> None:
     assert watched(*states) == (states[-1], asked)
-
-
-def test_it_does_not_wait_for_ever() -> None:
-    """The page could not be written, say."""
-    found, asked = watched(RUNNING, DONE)
-    assert found == DONE
-    assert asked == 2 + REPORT_SECONDS / POLL_SECONDS
-
-
-def test_where_the_settings_want_no_report_it_waits_for_none() -> None:
-    assert watched(RUNNING, DONE, REPORTED, has_report=False) == (DONE, 2)

@@ -28,7 +28,7 @@ from tests.agents.world import NOTHING
 FOLDS = Evaluation(folds=3)
 SHOWN = long_job(evaluation=FOLDS)
 BLIND = long_job(evaluation=FOLDS, privacy=NOTHING, epochs=6, batch=16)
-BRISK = {"heartbeat": 0.01}  # a fold is short, and its checkpoints wait for word of the others
+BRISK = 0.01  # seconds between heartbeats: a fold is short, and its checkpoints wait for word of the others
 OF_STEPS = (PreactivationShare, ScoreOpening)
 
 
@@ -48,7 +48,7 @@ async def in_fold(stage: Recovering, description: TrainingJob, fold: int) -> str
 @pytest.mark.parametrize("party", [BANK, NOTARY])
 async def test_a_job_goes_on_in_its_fold(tmp_path: Path, party: str) -> None:
     before = undisturbed(SHOWN)
-    async with recovering(tmp_path, **BRISK) as stage:
+    async with recovering(tmp_path, heartbeat=BRISK) as stage:
         name = await in_fold(stage, SHOWN, 2)
         await stage.restart(party)
         assert states(await stage.ended(name, seconds=20)) == {"done"}
@@ -63,7 +63,7 @@ async def test_a_job_goes_on_in_its_fold(tmp_path: Path, party: str) -> None:
 
 
 async def test_a_job_goes_on_in_its_fold_where_the_helper_sees_nothing(tmp_path: Path) -> None:
-    async with recovering(tmp_path, **BRISK) as stage:
+    async with recovering(tmp_path, heartbeat=BRISK) as stage:
         name = await in_fold(stage, BLIND, 2)
         await stage.restart(CARD)
         assert states(await stage.ended(name, seconds=20)) == {"done"}

@@ -14,6 +14,8 @@ import pytest
 
 import tercet.agents.access.table
 from tercet.agents.alignment.aligned_table import AlignedTable
+from tercet.agents.jobs.records import Record
+from tercet.agents.reports import build
 from tercet.broker.interface.base import Envelope
 from tercet.schemas.files.job import Evaluation
 from tercet.schemas.messages.address import parse_address
@@ -237,6 +239,24 @@ async def test_every_party_finds_a_page_about_the_job_where_its_status_says(tmp_
                 assert ended[party].job in page.read_text(encoding="utf-8")
         assert {status.report for status in failed.values()} == {None}
         assert all(len(files(tmp_path / party / "reports")) == 2 for party in PARTIES)
+
+
+async def test_the_status_says_while_a_page_is_being_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So whoever waits for a job waits for its page; a record says that none is to come."""
+    due: list[tuple[bool, bool]] = []
+    write = build.write_report
+    async with scene(three(tmp_path), tmp_path) as stage:
+
+        def noting(result: build.Result, folder: Path | None) -> Path:
+            run = next(run for run in stage.agents[BANK].runs)
+            due.append((run.status().report_due, Record.of(run).status.report_due))
+            return write(result, folder)
+
+        monkeypatch.setattr(build, "write_report", noting)
+        stage.change(BANK, report=True)
+        ended = await stage.run(job())
+        assert due == [(True, False)]
+        assert {status.report_due for status in ended.values()} == {False}
 
 
 async def test_a_page_that_cannot_be_written_costs_nobody_the_model(tmp_path: Path) -> None:
