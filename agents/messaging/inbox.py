@@ -5,7 +5,7 @@ It sees neither seals nor the broker, and bounds the bytes that each sender may 
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -24,6 +24,7 @@ Key = tuple[type[Message], str, int, int]
 Latest = dict[tuple[type[Message], str], tuple[int, int]]
 
 NOTHING = (-1, -1)  # before the first epoch and step
+REMEMBERED = 1024  # messages of a kind and sender; far more than steps that run side by side can have
 ENVELOPE_BYTES = 1024  # what a message that waits is counted as beside its body: many small ones take room as well
 PART_BYTES = 128  # and a part of one
 SMALLEST_PART = 1024  # what [limits] part_bytes allows
@@ -37,6 +38,29 @@ class Deadline:
     seconds: float
 
 
+class _Used:
+    """Remembers which messages of one kind and sender were used, if not too long ago.
+
+    A later step's may be used before an earlier one has come: large messages of steps that run side by side overtake
+    each other, and what a broker has lost is sent again.
+    """
+
+    def __init__(self) -> None:
+        self._places: dict[tuple[int, int], None] = {}  # in the order of use
+        self._forgotten = NOTHING
+
+    def __contains__(self, place: tuple[int, int]) -> bool:
+        return place <= self._forgotten or place in self._places
+
+    def add(self, place: tuple[int, int]) -> None:
+        """Remember one more; whatever is not after a forgotten one counts as used."""
+        self._places[place] = None
+        if len(self._places) > REMEMBERED:
+            oldest = next(iter(self._places))
+            del self._places[oldest]
+            self._forgotten = max(self._forgotten, oldest)
+
+
 @dataclass(slots=True, eq=False)
 class _Wait:
     stage: str
@@ -45,7 +69,7 @@ class _Wait:
 
 
 class Inbox:
-    """Holds messages by sender, kind, epoch and step, for one use each, in order of steps.
+    """Holds messages by sender, kind, epoch and step, for one use each.
 
     Repeats are dropped.
     """
@@ -54,7 +78,7 @@ class Inbox:
         self._me, self._limits = me, limits
         self._parts: dict[Address, dict[int, bytes]] = {}
         self._messages: dict[Key, tuple[Any, int]] = {}  # each of its key's model, with the size of the body
-        self._consumed: Latest = {}
+        self._used: defaultdict[tuple[type[Message], str], _Used] = defaultdict(_Used)
         self._latest: Latest = {} if latest is None else latest  # of control messages, in all attempts
         self._held_bytes: dict[str, int] = dict.fromkeys(senders, 0)
         self._waits: list[_Wait] = []
@@ -87,8 +111,7 @@ class Inbox:
     def _is_known(self, address: Address, kind: str) -> bool:
         """Tell whether the message at this address is here, or has been used."""
         model, place = MODELS.get((kind, address.item), Message), (address.epoch, address.step)
-        used = self._consumed.get((model, address.sender), NOTHING)
-        return place <= used or (model, address.sender, *place) in self._messages
+        return place in self._used[model, address.sender] or (model, address.sender, *place) in self._messages
 
     def _join_part(self, address: Address, chunk: bytes) -> bytes | None:
         parts = self._parts.setdefault(address.whole, {})
@@ -105,7 +128,7 @@ class Inbox:
 
     def _store_message(self, address: Address, message: Message, size: int) -> None:
         place = (address.epoch, address.step)
-        if place <= self._consumed.get((type(message), address.sender), NOTHING):
+        if place in self._used[type(message), address.sender]:
             return  # a repeat of something used already
         key = (type(message), address.sender, *place)
         if key in self._messages:
@@ -133,7 +156,7 @@ class Inbox:
     async def receive(
         self, model: type[M], senders: Iterable[str], deadline: Deadline, *, epoch: int = 0, step: int = 0
     ) -> dict[str, M]:
-        """Receive one message of this model from each sender; each only once, in step order.
+        """Receive one message of this model from each sender; each only once.
 
         Raises:
             Overdue: not all came in time; it names the parties this agent waits for.
@@ -165,7 +188,7 @@ class Inbox:
         message: M
         message, size = self._messages.pop(key)
         _, sender, epoch, step = key
-        self._consumed[model, sender] = (epoch, step)
+        self._used[model, sender].add((epoch, step))
         self._held_bytes[sender] -= size
         return message
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from tercet.agents.core.problems import DeadlinePassed, JobProblem
-from tercet.agents.messaging.inbox import ENVELOPE_BYTES, PART_BYTES, Deadline
+from tercet.agents.messaging.inbox import ENVELOPE_BYTES, PART_BYTES, REMEMBERED, Deadline
 from tercet.agents.messaging.mailbox import Mailbox
 from tercet.broker.interface.base import Answer, Envelope
 from tercet.broker.interface.dead_letters import BURST
@@ -154,6 +154,30 @@ def test_whatever_the_order_and_the_repeats_each_letter_is_read_once(data: st.Da
         assert bank.problems == []
 
     in_loop(example)
+
+
+async def test_a_step_that_a_later_one_has_overtaken_is_read_all_the_same() -> None:
+    """Large letters of steps side by side are packed in threads, and one that failed leaves again: neither is lost."""
+    bank, card = await pair()
+    first, second = [await card.says(MaskedInputs(words=words(90, step)), step) for step in range(2)]
+    await bank.hears(*second)
+    await bank.mailbox.receive(MaskedInputs, ["card"], SOON, step=1)
+    await bank.hears(*first, *first, *second)
+    letter = (await bank.mailbox.receive(MaskedInputs, ["card"], SOON))["card"]
+    assert np.array_equal(letter.words, words(90, 0))
+    assert bank.mailbox._held_bytes["card"] == 0
+
+
+async def test_of_what_was_used_long_ago_nothing_is_remembered_and_repeats_are_dropped() -> None:
+    """A job of many steps takes no more room for it."""
+    bank, card = await pair()
+    first = await card.says(MaskedInputs(words=words(1)))
+    for step in range(REMEMBERED + 2):
+        await bank.hears(*await card.says(MaskedInputs(words=words(1)), step))
+        await bank.mailbox.receive(MaskedInputs, ["card"], SOON, step=step)
+    assert len(bank.mailbox._used[MaskedInputs, "card"]._places) == REMEMBERED
+    await bank.hears(*first)
+    assert bank.mailbox._held_bytes["card"] == 0
 
 
 async def test_what_comes_before_the_keys_is_opened_when_they_are_there() -> None:
