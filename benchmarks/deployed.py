@@ -40,18 +40,23 @@ class Parties:
 
     def run(self, job: TrainingJob) -> tuple[dict[str, dict[str, Any]], float | None]:
         """A job to its end: each party's last status, and the broker's processor seconds where they can be known."""
+        return self.run_file(job.label, job_toml(job))
+
+    def run_file(self, label: str, text: str) -> tuple[dict[str, dict[str, Any]], float | None]:
+        """The same of a job as its file has it, submitted by the label party."""
         folder = self.deployment.folder
-        path = folder / f"{job.name}.toml"
-        path.write_text(job_toml(job))
+        path = folder / "job.toml"
+        path.write_text(text)
         before = self.broker.seconds
-        asked = self.deployment.tercet("job", "submit", str(path), "--format", "json", party=job.label)
+        asked = self.deployment.tercet("job", "submit", str(path), "--format", "json", party=label)
         if asked.returncode != 0:
             sys.exit(asked.stderr)
-        records = {party: folder / party / "jobs" / f"{job.id}.json" for party in self.deployment.parties}
+        job = json.loads(asked.stdout)["job"]
+        records = {party: folder / party / "jobs" / f"{job}.json" for party in self.deployment.parties}
         statuses = {party: _ended(record) for party, record in records.items()}
         after = self.broker.seconds
         if any(status["state"] != "done" for status in statuses.values()):
-            sys.exit(f"the job failed: {statuses[job.label]['failure']} {[s['detail'] for s in statuses.values()]}")
+            sys.exit(f"the job failed: {statuses[label]['failure']} {[s['detail'] for s in statuses.values()]}")
         return statuses, None if before is None or after is None else after - before
 
     def show_traces(self, job: TrainingJob) -> None:

@@ -1,15 +1,24 @@
 """`python -m benchmarks.statistics`: what a statistics job costs, in processor time by role and in bytes by kind.
 
-All roles run in one process on one thread, without messages or a broker: the mathematics alone. The table is made up.
+Over memory all roles run in one process on one thread, without messages or a broker: the mathematics alone. Over
+RabbitMQ there is a process for each party, and a table to read. Tables are made up.
 """
 
 import argparse
 import json
+import os
 import platform
 import sys
+import tempfile
 import time
 from collections import defaultdict
+from pathlib import Path
+from typing import Any
 
+from benchmarks.alignment import HELPER as NOTARY
+from benchmarks.alignment import PARTIES
+from benchmarks.deployed import parties
+from benchmarks.memory import write
 from tercet.mpc.arithmetic import ring
 from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.interface.script import HELPER
@@ -17,6 +26,7 @@ from tercet.mpc.statistics.plan import StatisticsPlan
 from tests.mpc.driver import Task
 from tests.mpc.statistics.world import StatisticsWorld, make_statistics_job
 
+SETTINGS = '[policy]\nstatistics = "woe"\nstatistics_of_amounts = true\ncorrelations = "label"\n'
 ROLES = {0: "label party", 1: "partner", HELPER: "helper"}
 
 
@@ -47,8 +57,24 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--columns", type=int, default=50, help="of each party")
     parser.add_argument("--bins", type=int, default=10)
-    parser.add_argument("--classes", type=int, default=2, help="0 of a count or an amount")
+    parser.add_argument("--classes", type=int, choices=(0, 2), default=2, help="0 of a count or an amount")
+    parser.add_argument("--over", nargs="*", choices=("memory", "rabbitmq"), default=("memory", "rabbitmq"))
+    parser.add_argument("--url", help="a RabbitMQ to use instead of a private node")
     arguments = parser.parse_args()
+    result: dict[str, Any] = {
+        "machine": f"{os.cpu_count()} processors, {platform.machine()}, Python {platform.python_version()}",
+        "table": f"{arguments.rows} rows, 2 x {arguments.columns} columns, {arguments.bins} bins, correlations",
+    }
+    if "memory" in arguments.over:
+        result["mathematics"] = mathematics(arguments)
+    if "rabbitmq" in arguments.over:
+        result["rabbitmq"] = over_rabbitmq(arguments)
+    json.dump(result, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+def mathematics(arguments: argparse.Namespace) -> dict[str, Any]:
+    """All roles on one thread."""
     ring.warm_up()
     columns = (arguments.bins,) * arguments.columns
     plan = StatisticsPlan(
@@ -60,14 +86,37 @@ def main() -> None:
     world = Measured(job)
     making = time.process_time() - began
     world.run()
-    result = {
-        "machine": f"{platform.machine()}, Python {platform.python_version()}",
-        "table": f"{arguments.rows} rows, 2 x {arguments.columns} columns, {arguments.bins} bins, correlations",
-        "seconds": {"beginning": making, **world.seconds},
-        "bytes": dict(world.bytes),
+    return {"processor_seconds": {"beginning": making, **world.seconds}, "bytes": dict(world.bytes)}
+
+
+def over_rabbitmq(arguments: argparse.Namespace) -> dict[str, Any]:
+    """A process for each party: from the command that submits the job until all have its end on their disks."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        tables = {party: write(folder, party, arguments.rows, arguments.columns) for party in PARTIES}
+        with parties(folder, tables, NOTARY, url=arguments.url, extra=SETTINGS) as around:
+            began = time.perf_counter()
+            statuses, broker = around.run_file(PARTIES[0], job_text(arguments))
+            seconds = time.perf_counter() - began
+            peaks = {party: around.peak_mib(party) for party in around.deployment.parties}
+    return {
+        "seconds": round(seconds, 1),
+        "attempts": statuses[PARTIES[0]]["attempt"],
+        "stage_seconds": {party: status["stage_seconds"] for party, status in statuses.items()},
+        "broker_processor_seconds": None if broker is None else round(broker, 1),
+        "sent_bytes": {party: sum(status["sent_bytes"].values()) for party, status in statuses.items()},
+        "peak_mib": peaks,
     }
-    json.dump(result, sys.stdout, indent=2)
-    sys.stdout.write("\n")
+
+
+def job_text(arguments: argparse.Namespace) -> str:
+    """The job of a label with two classes, or of an amount, where all is told that can be."""
+    model = "logistic" if arguments.classes else "linear"
+    tables = "".join(f'{party} = "table"\n' for party in PARTIES)
+    return (
+        f'kind = "statistics"\nname = "statistics"\nmodel = "{model}"\nlabel = "{PARTIES[0]}"\nhelper = "{NOTARY}"\n'
+        f'[tables]\n{tables}[statistics]\nbins = {arguments.bins}\nwoe = true\ncorrelations = "label"\n'
+    )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from benchmarks import serve, step
+from benchmarks import serve, statistics, step
 from benchmarks.cases import CASES, Digits
 from benchmarks.deployed import Parties
 from tests.deployment import Deployment
@@ -81,6 +81,21 @@ def test_a_customer_is_served_over_rabbitmq_and_it_is_said_how_long_that_took(
         assert 0 < result[name]["p50_ms"] <= result[name]["p99_ms"] <= result[name]["most_ms"]
         assert result[name]["processor_ms_per_request"].keys() == {"bank", "card", "serve"}
     assert result["requests"] == 10
+
+
+def test_a_statistics_job_is_measured_over_rabbitmq_to_its_end(
+    amqp_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the id that the command gives it, whatever its file says."""
+    small = ["--rows", "600", "--columns", "2", "--bins", "4", "--over", "rabbitmq", "--url", amqp_url]
+    monkeypatch.setattr(sys, "argv", ["statistics", *small])
+    statistics.main()
+    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert "mathematics" not in result
+    measured = result["rabbitmq"]
+    assert measured["attempts"] == 1
+    assert measured["seconds"] > measured["stage_seconds"]["bank"]["counting"] > 0
+    assert all(count > 0 for count in measured["sent_bytes"].values())
 
 
 @possible
