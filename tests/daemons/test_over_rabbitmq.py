@@ -9,12 +9,14 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import numpy as np
 import pytest
 from pyarrow import csv
 
+from tercet.agents.jobs.records import Record
 from tercet.agents.models import model_part
 from tercet.agents.simulation.exactness import label_party
 from tercet.agents.simulation.simulate import Simulation, bit_exact, joint_words, network_words, simulate_job
@@ -69,15 +71,16 @@ def write_tables(folder: Path) -> dict[str, str]:
     x, ids = random.normal(size=(ROWS, 24)), np.arange(ROWS)
     label = (x @ random.normal(size=24) > 0).astype(int)
     bank = "\n".join(
-        f"c{i},{','.join(map(repr, row[:12].tolist()))},{y}" for i, row, y in zip(ids, x, label, strict=True)
+        f"c{i},{','.join(map(repr, row[:12].tolist()))},{1 + i % 4},{y}"
+        for i, row, y in zip(ids, x, label, strict=True)
     )
     others = [f"stranger-{i}{',0.5' * 12}" for i in range(30)]
     theirs = [f"c{i},{','.join(map(repr, row[12:].tolist()))}" for i, row in zip(ids, x, strict=True)]
     card = "\n".join(reversed(others + theirs))
-    (folder / "bank.csv").write_text(f"id,{','.join(f'a{j}' for j in range(12))},label\n{bank}\n")
+    (folder / "bank.csv").write_text(f"id,{','.join(f'a{j}' for j in range(12))},times,label\n{bank}\n")
     (folder / "card.csv").write_text(f"id,{','.join(f'b{j}' for j in range(12))}\n{card}\n")
     return {
-        "bank": '[tables.customers]\npath = "bank.csv"\nid = "id"\nlabel = "label"\n',
+        "bank": '[tables.customers]\npath = "bank.csv"\nid = "id"\nlabel = "label"\nweights = ["times"]\n',
         "card": '[tables.delays]\npath = "card.csv"\nid = "id"\nrescoring = true\n',  # of held-out rows
     }
 
@@ -228,6 +231,76 @@ def test_three_daemons_tell_the_statistics_that_the_simulator_tells(deployment, 
         "WOE and IV" in one for one in reported(deployment.asked("job", "show", job, "--format", "json"))["reveals"]
     )
     assert queues_of(job) == []
+
+
+WEIGHED = JOB.replace("l2 = 0.001", 'weights = "times"').replace('"scores"', '"nothing"')
+SELECTION = """
+[columns]
+bank = ["a0", "a1"]
+card = ["b0"]
+[always]
+card = ["b0"]
+[job.evaluation]
+holdout = 0.25
+split = "selection"
+held_out_loss = true
+"""
+
+
+def test_daemons_weigh_rows_as_the_simulator_does_but_for_roundings(deployment, queues_of):
+    """Truncations round by what is dealt anew in each run, here of features with 9 fractional bits."""
+    path = deployment.folder / "weighed.toml"
+    path.write_text(WEIGHED.format(name="weighed", epochs=3, model="logistic"))
+    job = submit(deployment, path)
+    until(deployment, "bank", job, "done")
+    until(deployment, "card", job, "done")
+    simulation = simulated(deployment, read_job(path))
+    assert bit_exact(simulation)
+    bits = label_party(simulation)[0].context.plan.fw
+    (bank, card), _ = joint_words(simulation)
+    got = words_of(deployment, job)
+    for ours, same in ((got["bank weight_words"], bank), (got["card weight_words"], card)):
+        assert np.allclose(decode(ours, bits), decode(same, bits), rtol=0, atol=1e-3)
+        assert np.abs(decode(same, bits)).max() > 0.1
+    assert queues_of(job) == []
+
+
+def test_daemons_go_on_from_an_earlier_model_to_the_words_that_the_simulator_reaches(deployment, queues_of):
+    """With another rate."""
+    first = job_file(deployment, "start")
+    job = submit(deployment, first)
+    until(deployment, "bank", job, "done")
+    until(deployment, "card", job, "done")
+    simulated(deployment, read_job(first))
+    path = deployment.folder / "continued.toml"
+    again = JOB.format(name="continued", epochs=2, model="logistic").replace("rate = 0.3", "rate = 0.1")
+    path.write_text(f'start = "{job}"\n{again}')
+    continued = submit(deployment, path)
+    until(deployment, "bank", continued, "done")
+    until(deployment, "card", continued, "done")
+    same_words(deployment, continued, simulated(deployment, read_job(path)))
+    one, other = (words_of(deployment, each)["bank weight_words"] for each in (job, continued))
+    assert not np.array_equal(one, other)
+    assert queues_of(continued) == []
+
+
+def test_a_selection_by_daemons_ends_in_the_model_that_the_simulator_trains(deployment, queues_of):
+    """In two steps; with the same held-out rows, for which the simulator has the parties' keys."""
+    head, _, rest = JOB.partition("[tables]")
+    text = "[job]" + (head + "[tables]" + rest).format(name="chosen", epochs=2, model="logistic").replace("[", "[job.")
+    path = deployment.folder / "select.toml"
+    path.write_text(text + SELECTION)
+    trail = reported(deployment.asked("select", str(path), "--format", "json"))
+    assert [step["decision"] for step in trail["steps"]] == ["begin", "added", "added", "stopped"]
+    last = trail["final"]["job"]
+    for party in ("bank", "card"):
+        until(deployment, party, last, "done")
+        copytree(deployment.folder / party / "splits", deployment.folder / "simulated" / party / "splits")
+    record = Record.model_validate_json((deployment.folder / "bank" / "jobs" / f"{last}.json").read_text())
+    simulation = simulated(deployment, record.job.description)
+    same_words(deployment, last, simulation)
+    assert simulation.label_run.status().held_out_loss == trail["final"]["loss"]
+    assert queues_of(last) == []
 
 
 def test_daemons_evaluate_stop_early_and_predict_as_the_simulator_does(deployment, queues_of):
