@@ -41,6 +41,7 @@ from tests.mpc.blind_world import BlindWorld
 from tests.mpc.driver import Sent
 from tests.mpc.linear.test_disclosure import (
     Differences,
+    Ledger,
     Vector,
     deficiency,
     random_point_differences,
@@ -56,7 +57,6 @@ MASKS = [*OF_STEPS, "t#", "angles#"]
 OF_WEIGHTS = ["row weight#", "unweighted#", "weighted#"]
 BLIND = {"logistic": Blind(16, 16), "linear": Blind(32, 1), "poisson": Blind(5, 12), "gamma": Blind(5, 12)}
 BLIND["one-vs-rest"] = BLIND["logistic"]
-SHORT = Blind(32, 1)  # for a rank
 OPENINGS = ("score opening", "error opening")
 COALITIONS = [
     (columns, label, coalition)
@@ -261,27 +261,30 @@ def parts_of(world: Watched, sent: Sent, known: tuple[int, ...] = ()) -> list[tu
 def test_every_tensor_that_a_coalition_receives_has_a_mask_of_its_own(model, columns, label, coalition):
     """Which shifts it, and shifts nothing before it: the whole view of a job is uniform.
 
-    Of three parties over one epoch: who they are matters no more in another.
+    Of three parties and of most models over one epoch: who they are matters no more in another.
     """
-    check_view(job_of(model, columns, label, epochs=2 if len(columns) == 2 else 1), coalition)
+    check_view(job_of(model, columns, label, epochs=2 if (model, len(columns)) == ("linear", 2) else 1), coalition)
 
 
 @pytest.mark.parametrize(
     ("model", "columns", "label", "coalition"),
-    [("linear", *case) for case in COALITIONS] + [("one-vs-rest", (2, 1), 1, (i,)) for i in (0, 1)],
+    [("linear", *case) for case in COALITIONS[:5]] + [("one-vs-rest", (2, 1), 1, (i,)) for i in (0, 1)],
 )
 def test_so_has_every_tensor_where_rows_have_weights(model, columns, label, coalition):
     """Those of weights and of errors that are weighed too, and the labels of a loss beside them."""
-    check_view(job_of(model, columns, label, epochs=2 if len(columns) == 2 else 1, weighted=True), coalition)
+    epochs = 2 if (model, len(columns)) == ("linear", 2) else 1
+    check_view(job_of(model, columns, label, epochs=epochs, weighted=True), coalition)
 
 
-def check_view(job: Job, coalition: tuple[int, ...]) -> None:
+def check_view(
+    job: Job, coalition: tuple[int, ...], change: Callable[[MaskSource], MaskSource] = lambda masks: masks
+) -> None:
     """Each tensor's mask shifts it, and nothing before it."""
-    check_covers(
-        pieces(Watched(job).run(1), coalition),
-        lambda deltas: pieces(Watched(job, shifted(deltas)).run(1), coalition),
-        coalition,
-    )
+
+    def view(deltas: dict[tuple[Any, ...], Words]) -> list[Piece]:
+        return pieces(Watched(job, change(shifted(deltas))).run(1), coalition)
+
+    check_covers(view({}), view, coalition)
 
 
 def take_off_angles(world: Watched, sent: Sent) -> None:
@@ -328,24 +331,16 @@ def coalition_deficiency(
 @pytest.mark.parametrize(("columns", "label", "coalition"), RANKED)
 def test_what_a_coalition_of_data_parties_receives_is_uniform(columns, label, coalition):
     """All of it together, for every coalition of all but one."""
-    assert coalition_deficiency([job_of("linear", columns, label)], coalition) == 0
-
-
-@pytest.mark.parametrize("coalition", [(0,), (1,)])
-def test_so_it_is_with_several_outputs(coalition):
-    """With a word of each mask for each of them."""
-    assert coalition_deficiency([job_of("one-vs-rest", (2, 1), epochs=1, blind=SHORT)], coalition) == 0
+    assert coalition_deficiency([job_of("linear", columns, label, epochs=1)], coalition) == 0
 
 
 @pytest.mark.parametrize("shared", ["V", "P", "R", "r", "t#", "angles#", "U_y", "N"])
 def test_no_mask_can_serve_two_outputs(shared):
-    """One that is the same for all of them is noticed."""
-
-    def source(masks: Vector, _: int) -> MaskSource:
-        return cache(lambda a, b: for_all_outputs(masks(a, b), shared))
-
-    job = job_of("one-vs-rest", (1, 1), int(shared != "N"), epochs=1, blind=SHORT)
-    assert coalition_deficiency([job], (0,), source) > 0
+    """One that is the same for all of them is noticed: a tensor's columns are not shifted each by its own word."""
+    (kind,) = [kind for kind, mask, _ in KINDS if mask == shared.removesuffix("#")]
+    job = job_of("one-vs-rest", (1, 1), int(shared != "N"), epochs=1)
+    with pytest.raises(AssertionError, match=f"'{kind}'"):
+        check_view(job, (0,), lambda masks: lambda a, b: for_all_outputs(masks(a, b), shared))
 
 
 def for_all_outputs(masks: Any, shared: str) -> Any:
@@ -356,24 +351,6 @@ def for_all_outputs(masks: Any, shared: str) -> Any:
         return np.repeat(found[:, :1], shape[1], axis=1) if mask == shared else found
 
     return words
-
-
-@pytest.mark.parametrize("coalition", [(0,), (1,)])
-def test_so_it_is_where_rows_have_weights(coalition):
-    """Of the label party, and of the other one."""
-    job = job_of("linear", (1, 1), rows=3, epochs=1, checked=0.0, weighted=True)
-    assert coalition_deficiency([job], coalition) == 0
-
-
-@pytest.mark.parametrize("mask", OF_WEIGHTS)
-@pytest.mark.parametrize("omits", [True, False])
-def test_no_mask_of_weights_can_be_left_out_or_serve_two_steps(mask, omits):
-    """Neither that of the weights, nor one of errors, nor the stream under their product."""
-
-    def source(masks: Vector, _: int) -> MaskSource:
-        return without({mask}, masks) if omits else forgetful({mask}, masks)
-
-    assert coalition_deficiency([smallest_job(label_for(mask), weighted=True)], (0,), source) > 0
 
 
 def smallest_job(label: int = 1, **more: Any) -> Job:
@@ -387,36 +364,37 @@ def label_for(mask: str) -> int:
 
 
 @cache
-def differences(label: int) -> Differences:
+def differences(label: int, *, weighted: bool) -> Differences:
     """Differences of what party 0 receives in the smallest job by the masks that it does not know."""
     masks = Vector(lambda a, b: 0 in {a, b})
 
     def view() -> Words:
-        world = SuppliedWorld(smallest_job(label), cache(masks), tamper=take_off_angles).run(1)
+        world = SuppliedWorld(smallest_job(label, weighted=weighted), cache(masks)).run(1)
         return np.concatenate([piece.words.ravel() for piece in pieces(world, (0,))])
 
     return random_point_differences(masks, view)
 
 
-@pytest.mark.parametrize("omitted", MASKS)
+@pytest.mark.parametrize("omitted", [*MASKS, *OF_WEIGHTS])
 def test_no_mask_can_be_left_out(omitted):
-    """Neither t of a share of z + t, nor r_ij, which looks spare; nor any other."""
-    found = differences(label_for(omitted))
+    """Neither t of a share of z + t, nor r_ij, which looks spare; nor any other. With all of them the rank is full."""
+    found = differences(label_for(omitted), weighted=omitted in OF_WEIGHTS)
     assert found.deficiency() == 0
     assert found.deficiency({omitted}) > 0
 
 
-@pytest.mark.parametrize("reused", MASKS)
+@pytest.mark.parametrize("reused", [*MASKS, *OF_WEIGHTS])
 def test_no_mask_can_serve_two_steps(reused):
     """A mask that forgets the step is noticed, although the model comes out right."""
-    assert (
-        coalition_deficiency([smallest_job(label_for(reused))], (0,), lambda masks, _: forgetful({reused}, masks)) > 0
-    )
+    ledger = Ledger(forgetful({reused}))
+    Watched(smallest_job(label_for(reused), weighted=reused in OF_WEIGHTS), ledger).run(1)
+    with pytest.raises(AssertionError, match="the same word"):
+        ledger.check_words()
 
 
 def test_no_two_tables_can_share_their_masks_of_rows():
     """Two jobs with the same U over different rows give away a difference for each word; with U of their own none."""
-    jobs = [job_of("linear", (1, 1), epochs=1, seed=seed) for seed in (0, 1)]
+    jobs = [job_of("linear", (1, 1), epochs=1, checked=0.0, seed=seed) for seed in (0, 1)]
 
     def source(shared: set[str], masks: Vector, n: int) -> MaskSource:
         def of_job(a: int, b: int) -> Any:
@@ -455,7 +433,7 @@ def opened(world: BlindWorld, kind: str) -> Words:
 def openings_of_jobs(source: Callable[[int], MaskSource], model: str = "logistic") -> dict[str, Words]:
     """By kind, (jobs, elements): all with the same data, and masks by number."""
     job = job_of(model, (2, 1), rows=8, batch=4, epochs=1)
-    worlds = [BlindWorld(job, source(n), by_keys=False).run(1) for n in range(64)]
+    worlds = [BlindWorld(job, source(n), by_keys=False).run(1) for n in range(32)]
     return {kind: np.array([opened(world, kind) for world in worlds]) for kind in OPENINGS}
 
 
