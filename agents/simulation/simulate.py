@@ -94,6 +94,7 @@ async def simulate_job(
 ) -> Simulation:
     """Run a job with all its parties in this process; state goes under `folder`.
 
+    Where settings ask a person to approve, nobody is asked: there is nobody who could.
     `contribute` and `tap` are for tests: sources of the order key, and a look at (or a hand on) what is sent.
     """
     broker = broker or MemoryBroker()
@@ -114,6 +115,8 @@ async def simulate_job(
             _forget(own.state, description.id)  # each simulation is a run of its own
             source = (contribute or {}).get(party, system_randomness)
             connection = broker.connect(party)
+            asks_nobody = own.policy.model_copy(update={"approval": False})
+            own = own.model_copy(update={"policy": asks_nobody})  # noqa: PLW2901
             agent = Agent(own, identity, connection, contribute=source, tap=tap, finished=finished)
             agents[party] = agent
             tasks.create_task(_serve(agent, connection, stop))

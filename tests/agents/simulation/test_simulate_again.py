@@ -5,15 +5,21 @@ import pytest
 from tercet.agents.jobs.records import Records
 from tercet.agents.simulation.simulate import bit_exact
 from tercet.schemas.files.job import TrainingJob
+from tercet.schemas.files.policy import PolicySettings
 from tercet.schemas.files.recovery import Recovery
 from tercet.schemas.messages.kinds import JobStatus
 from tests.agents.world import Sample, run
 
 
 async def test_a_simulation_may_be_repeated_in_the_same_folder(tmp_path):
-    """The record of the first one must not make the second wait for a run that nobody begins."""
+    """The record of the first one must not make the second wait for a run that nobody begins.
+
+    Nor does it wait for a person's approval, as the settings ask for: nobody could give it.
+    """
+    asks = {"policy": PolicySettings(narrow=True, helper_sees="scores", score_noise=0.0, approval=True)}
+    settings = {party: own.model_copy(update=asks) for party, own in Sample().settings(tmp_path).items()}
     for _ in range(2):
-        simulation = await run(Sample(), tmp_path)
+        simulation = await run(Sample(), tmp_path, settings=settings)
         assert simulation.done
         assert bit_exact(simulation)
 
