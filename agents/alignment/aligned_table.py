@@ -83,6 +83,16 @@ class AlignedTable:
         private = secret_order.derive_subkey(self.private, f"fold {context.fold}")
         return replace(self, context=context, private=private)
 
+    def draw_start(self) -> bytes:
+        """Draw the seed of a network's first weights, in each attempt the same.
+
+        A fold's is made of its secret: an attempt that goes on in a later fold draws none for those before it.
+
+        Raises:
+            OSError: it cannot be kept.
+        """
+        return self.draws() if self.context.fold is None else secret_order.derive_subkey(self.private, "start")
+
     async def split_rows(self, evaluation: Evaluation) -> Marks:
         """Mark the held-out rows among the common ones, the same in every attempt.
 

@@ -200,9 +200,9 @@ async def _resume_from_checkpoint(
 
     def make_party() -> AnyParty:
         if context.plan.is_blind:
-            return blind_party(context, words, labels, row_key, order_key=key, draw=own.draws, earlier=earlier)
+            return blind_party(context, words, labels, row_key, order_key=key, draw=own.draw_start, earlier=earlier)
         y = None if labels is None else labels.y
-        return delegated_party(context, words, y, order, key=key, draw=own.draws, earlier=earlier)
+        return delegated_party(context, words, y, order, key=key, draw=own.draw_start, earlier=earlier)
 
     party = await context.compute(make_party)
     evaluation = await context.compute(_make_evaluation, context, fitted, all_words, key, party)

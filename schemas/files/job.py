@@ -355,8 +355,6 @@ class TrainingJob(JobDescription):
     def _folds_fit(self) -> Self:
         if self.evaluation.folds and self.early_stopping is not None:
             raise ValueError("early stopping needs held-out rows to the end, and with folds the last model has none")
-        if self.evaluation.folds and self.network is not None:
-            raise ValueError("folds are for models without hidden layers: write holdout = 0.2, say, in place of folds")
         if self.evaluation.folds and self.start is not None:
             raise ValueError(
                 "the model to start at may have seen the folds: write holdout = 0.2, say, in place of them"

@@ -1,17 +1,21 @@
 """A job with folds goes on in the fold that it was in; folds that are finished are not trained again."""
 
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
+from tercet.agents.alignment.aligned_table import AlignedTable
 from tercet.agents.roles.folds import EPOCHS
 from tercet.agents.session.checkpoint_store import SUFFIX, checkpoint_folder
 from tercet.agents.simulation.simulate import Simulation, bit_exact
-from tercet.schemas.files.job import Evaluation, TrainingJob
+from tercet.schemas.files.job import Evaluation, Network, TrainingJob
 from tercet.schemas.messages.kinds import PreactivationShare, ScoreOpening
 from tests.agents.recovering import (
     DATA,
+    FOUR,
     LONG,
+    STANDBY,
     THREE,
     Recovering,
     long_job,
@@ -28,6 +32,10 @@ from tests.agents.world import NOTHING
 FOLDS = Evaluation(folds=3)
 SHOWN = long_job(evaluation=FOLDS)
 BLIND = long_job(evaluation=FOLDS, privacy=NOTHING, epochs=6, batch=16)
+NETWORK = BLIND.model_copy(
+    update={"model": "mlp", "network": Network(hidden=(3,), activation="silu"), "standby": (STANDBY,)}
+    | {"evaluation": Evaluation(folds=2), "training": long_job(epochs=3, batch=16).training}
+)
 BRISK = 0.01  # seconds between heartbeats: a fold is short, and its checkpoints wait for word of the others
 OF_STEPS = (PreactivationShare, ScoreOpening)
 
@@ -77,3 +85,31 @@ def trained_again(stage: Recovering) -> set[int]:
     """Number from 0 the trainings of which later attempts have run steps."""
     said = stage.said_openly
     return {one.epoch // EPOCHS for one, message in said if one.attempt > 1 and isinstance(message, OF_STEPS)}
+
+
+async def test_another_helper_takes_over_in_a_fold_of_a_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each fold begins at the first weights that it had, which no other has, whatever attempts went before."""
+    seeds, draw = defaultdict(set), AlignedTable.draw_start
+
+    def noting(own: AlignedTable) -> bytes:
+        seed = draw(own)
+        seeds[own.context.me, own.context.fold].add(seed)
+        return seed
+
+    monkeypatch.setattr(AlignedTable, "draw_start", noting)
+    async with recovering(tmp_path, *FOUR, heartbeat=BRISK) as stage:
+        name = await in_fold(stage, NETWORK, 2)
+        await stage.crash(NOTARY)
+        ended = await stage.ended(name, BANK, CARD, STANDBY, seconds=20)
+        assert states(ended) == {"done"}
+        assert {status.helper for status in ended.values()} == {STANDBY}
+        runs = {party: stage.runs[party, name] for party in (BANK, CARD, STANDBY)}
+        assert bit_exact(Simulation(NETWORK.helped_by(STANDBY), runs))
+        assert len(ended[BANK].folds) == 2
+        assert trained_again(stage) == {1, 2}
+        await stage.start(NOTARY)
+        assert states(await stage.ended(name, NOTARY)) == {"done"}
+    assert {fold for _, fold in seeds} == {1, 2, None}
+    assert len(set[bytes]().union(*seeds.values())) == len(seeds), "one seed for each party and training"

@@ -25,13 +25,14 @@ from tercet.agents.simulation import exactness
 from tercet.agents.simulation.exactness import Simulation
 from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.mpc.arithmetic.ring import Words, total
-from tercet.mpc.linear.shares import Shares
+from tercet.mpc.blind.start import to_layers
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.masks import PairMasks
 from tercet.mpc.randomness.score_noise import ScoreNoise
 from tercet.schemas.files.job import Evaluation, canonical_digest
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.kinds import Message, Start
+from tests.agents.networks import mlp
 from tests.agents.world import NOTHING, SCORES, Sample, contributions, run
 
 K = 3
@@ -40,7 +41,9 @@ SHOWN = Sample(privacy=SCORES, evaluation=FOLDS)
 BLIND = Sample(privacy=NOTHING, label=1, evaluation=FOLDS)
 CLASSES = Sample(model="one-vs-rest", rows=120, evaluation=FOLDS)
 SHARED = Sample(model="poisson", privacy=NOTHING, release="shared", evaluation=FOLDS)
-BOTH = pytest.mark.parametrize("sample", [replace(SHOWN, epochs=1), replace(BLIND, epochs=1)], ids=["shown", "blind"])
+SHOWN_NETWORK = mlp((5, 4), 4, activation="relu", privacy=SCORES, evaluation=FOLDS)
+NETWORK = mlp((5, 4), 4, 3, activation="silu", privacy=NOTHING, label=1, evaluation=FOLDS)
+ONE_EPOCH = {"shown": replace(SHOWN, epochs=1), "blind": replace(BLIND, epochs=1)}
 
 Trainings = dict[int | None, dict[str, Trained]]  # by fold and party
 
@@ -60,7 +63,10 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Trainings:
     return found
 
 
-SAMPLES = {"shown": SHOWN, "for the label party": replace(BLIND, release="label"), "classes": CLASSES, "shared": SHARED}
+SAMPLES = {
+    "shown": SHOWN, "for the label party": replace(BLIND, release="label"), "classes": CLASSES, "shared": SHARED,
+    "shown network": SHOWN_NETWORK, "network": NETWORK,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("sample", SAMPLES.values(), ids=SAMPLES)
@@ -82,8 +88,9 @@ async def test_each_model_is_the_oracles_and_a_folds_is_opened_to_nobody(
     assert [*trained] == [*range(1, K + 1), None]
     for parties in trained.values():
         monkeypatch.setattr(exactness, "data_roles", lambda _, parties=parties: in_order(simulation, parties))
-        oracle = exactness.oracle_words(simulation)
-        assert exactness.same([*oracle.blocks, oracle.intercept], joint_words(simulation))
+        assert exactness.same(oracle_words(simulation), joint_words(simulation))
+    begun = [one.start.own.tobytes() for parties in trained.values() for one in parties.values()]
+    assert sample.network is None or len({*begun}) == len(begun), "two trainings draw the same first weights"
 
 
 async def test_each_row_is_held_out_once_and_scored_by_the_model_of_the_others(
@@ -187,7 +194,7 @@ def without_terms(digest: Callable[[str, Any], bytes], *, planted: bool = False)
     return shape
 
 
-@BOTH
+@pytest.mark.parametrize("sample", [*ONE_EPOCH.values(), replace(NETWORK, epochs=1)], ids=[*ONE_EPOCH, "network"])
 async def test_no_two_folds_share_a_mask_or_noise(tmp_path: Path, sample: Sample, book: MasksOfFolds) -> None:
     simulation = await run(sample, tmp_path)
     assert simulation.done
@@ -196,7 +203,7 @@ async def test_no_two_folds_share_a_mask_or_noise(tmp_path: Path, sample: Sample
     assert len({words.tobytes() for words in book.noise.values()}) == len(book.noise) == K
 
 
-@BOTH
+@pytest.mark.parametrize("sample", ONE_EPOCH.values(), ids=ONE_EPOCH)
 async def test_a_planted_mask_of_two_folds_is_found(
     tmp_path: Path, sample: Sample, book: MasksOfFolds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,11 +226,19 @@ def in_order(simulation: Simulation, parties: dict[str, Trained]) -> dict[str, T
     return {party: parties[party] for party in simulation.description.data_parties}
 
 
+def oracle_words(simulation: Simulation) -> list[Words]:
+    """What the same training in plaintext ends with."""
+    if exactness.label_party(simulation)[0].context.plan.network is not None:
+        return exactness.network_oracle(simulation)
+    oracle = exactness.oracle_words(simulation)
+    return [*oracle.blocks, oracle.intercept]
+
+
 def joint_words(simulation: Simulation) -> list[Words]:
-    """What the data parties' shares of one training add up to: blocks, and the intercept."""
-    shares = [one.shares for one in exactness.data_roles(simulation).values()]
-    assert all(isinstance(one, Shares) for one in shares)
-    return [*exactness._sum_blocks(shares), total(one.intercept for one in shares)]  # type: ignore[union-attr]
+    """What the data parties' shares of one training add up to: blocks, and what is above them."""
+    shares = [to_layers(one.shares) for one in exactness.data_roles(simulation).values()]
+    joint = exactness.opened_shares(shares)
+    return [*joint.blocks, *joint.upper, *joint.biases]
 
 
 def plain_scores(parties: dict[str, Trained]) -> Floats:

@@ -81,7 +81,6 @@ def test_a_job_is_read_in_the_order_of_its_tables(tmp_path: Path) -> None:
             'name = "credit"\nevaluation = {folds = 5, loss = true}\nearly_stopping = {on = "loss"}',
             "the last model has none",
         ),
-        ('"logistic"', '"mlp"\nnetwork = {hidden = [8]}\nevaluation = {folds = 5}', "in place of folds"),
         ('"logistic"', '"mlp"', "hidden = [32], say, under [network]"),
         ('name = "credit"', 'name = "credit"\nnetwork = {hidden = [8]}', 'or use model = "mlp"'),
         ('"logistic"', '"mlp"\nnetwork = {hidden = []}', "network.hidden"),
