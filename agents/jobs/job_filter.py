@@ -1,4 +1,4 @@
-"""Filters the jobs that `tercet job list` shows: by state, model, kind and time, in pages.
+"""Filters the jobs that `tercet job list` shows: by state, model, kind, partner and time, in pages.
 
 It reads no clock and prints nothing.
 """
@@ -22,12 +22,14 @@ class JobFilter:
 
     Attributes:
         states, models, kinds: a job's is one of these.
+        partners: one of these takes part in it, in any role.
         since: it was submitted then or later; a time without a zone is this machine's.
     """
 
     states: Collection[str] = ()
     models: Collection[str] = ()
     kinds: Collection[str] = ()
+    partners: Collection[str] = ()
     since: datetime | None = None
 
     def choose(self, jobs: Sequence[JobStatus]) -> list[JobStatus]:
@@ -35,8 +37,13 @@ class JobFilter:
         return [job for job in jobs if self._wants(job)]
 
     def _wants(self, job: JobStatus) -> bool:
-        pairs = ((self.states, job.state), (self.models, job.model), (self.kinds, job.kind))
-        fits = all(not wanted or said in wanted for wanted, said in pairs)
+        pairs = (
+            (self.states, {job.state}),
+            (self.models, {job.model}),
+            (self.kinds, {job.kind}),
+            (self.partners, {job.label, job.helper, *job.members}),
+        )
+        fits = all(not wanted or not said.isdisjoint(wanted) for wanted, said in pairs)
         return fits and (self.since is None or datetime.fromisoformat(job.submitted) >= self.since.astimezone())
 
 

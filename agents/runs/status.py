@@ -32,6 +32,7 @@ def job_status(context: JobContext, state: State, heard: ProgressByParty) -> Job
         label=job.label,
         helper=job.helper,
         parties=() if ended else tuple(_party(party, *heard[party]) for party in heard),
+        members=job.everybody,
         submitted="",
         table_rows=statistics.table_rows,
         rows=statistics.rows,

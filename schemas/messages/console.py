@@ -115,6 +115,7 @@ class JobStatus(Strict):
     label: str
     helper: str
     parties: tuple[PartyStatus, ...]
+    members: tuple[Name, ...] = ()  # whom the job names, standby too; none in a record of an earlier release
     approval: str = ""  # "approval" while a person here is asked, afterwards who let the job in
     approvals: tuple[str, ...] = ()  # who has approved it, while others are still asked
     approvals_needed: int = 1

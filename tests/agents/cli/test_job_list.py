@@ -27,7 +27,8 @@ def status(number: int) -> JobStatus:
     fields |= {"kind": "prediction" if number % 5 == 0 else "training", "label": "bank", "helper": "notary"}
     day = datetime(2026, 11, 29, 12, tzinfo=UTC).timestamp() - 86400 * number
     fields["submitted"] = datetime.fromtimestamp(day, UTC).isoformat(timespec="seconds")
-    return JobStatus.model_validate(fields | {"parties": ()})
+    members = () if number == 5 else ("bank", "card", f"shop-{number % 4}", "notary")  # by an earlier release
+    return JobStatus.model_validate(fields | {"parties": (), "members": members})
 
 
 JOBS = tuple(map(status, range(50)))
@@ -81,6 +82,10 @@ def test_a_person_gets_a_page_and_a_script_everything() -> None:
         (["--model", "mlp"], lambda number: number % 2 == 1),
         (["--kind", "prediction"], lambda number: number % 5 == 0),
         (["--kind", "training", "--model", "mlp", "--state", "failed"], lambda n: n % 5 and n % 2 and n % 3 == 1),
+        (["--partner", "shop-1"], lambda number: number % 4 == 1 and number != 5),
+        (["--partner", "shop-1", "--partner", "shop-3", "--state", "done"], lambda n: n % 2 == 1 and n % 3 == 0),
+        (["--partner", "notary"], lambda _: True),
+        (["--partner", "shop"], lambda _: False),
         (["--model", "unheard-of"], lambda _: False),
     ],
 )
