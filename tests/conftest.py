@@ -50,21 +50,21 @@ with contextlib.suppress(ValueError):  # not in the main thread
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-MEMORY = Path("/dev/shm")
-ROOM = 2**31  # bytes; a run of all tests writes a tenth of that
+SHARED_MEMORY = Path("/dev/shm")
+LEAST_FREE = 2**31  # bytes; a run of all tests writes a tenth of that
 
 
 def _has_room(folder: Path) -> bool:
     """Tell whether programs and files of tests may be put there."""
     if not os.access(folder, os.W_OK):
         return False
-    told = os.statvfs(folder)
-    return told.f_bavail * told.f_frsize > ROOM and not told.f_flag & os.ST_NOEXEC
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize > LEAST_FREE and not disk.f_flag & os.ST_NOEXEC
 
 
 # What tests write is in memory, where there is room: a sixth of what a job of tests takes was the disk's file system.
-if "TMPDIR" not in os.environ and _has_room(MEMORY):
-    os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
+if "TMPDIR" not in os.environ and _has_room(SHARED_MEMORY):
+    os.environ["TMPDIR"] = tempfile.tempdir = str(SHARED_MEMORY)
 
 gc.disable()  # until the tests begin: importing them makes no garbage
 

@@ -1,4 +1,4 @@
-"""Filters the jobs that `tercet job list` shows: by state, model, kind, partner and time, in pages.
+"""Filters the jobs that `tercet job list` shows: by what they are, by partner and time.
 
 It reads no clock and prints nothing.
 """

@@ -44,6 +44,11 @@ class Conclusion:
     def __init__(self, outcome: Done | Superseded) -> None:
         self._outcome, self.step = outcome, ConclusionStep.BEGINNING
 
+    @property
+    def is_report_due(self) -> bool:
+        """Tell whether the job is done here, and its page is being written."""
+        return self.step == ConclusionStep.REPORTING
+
     def begin(self, _now: float) -> Sequence[actions.Action]:
         """Begin; return what to do."""
         if isinstance(self._outcome, Done):

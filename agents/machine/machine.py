@@ -10,7 +10,7 @@ from tercet.agents.core.states import State, move
 from tercet.agents.machine import actions, events
 from tercet.agents.machine.agreement import Agreement
 from tercet.agents.machine.blame import Report
-from tercet.agents.machine.conclusion import Conclusion, ConclusionStep
+from tercet.agents.machine.conclusion import Conclusion
 from tercet.agents.machine.control_reader import read_control
 from tercet.agents.machine.modes import (
     BEGUN,
@@ -76,7 +76,7 @@ class RunMachine:
         self._held: RunOutcome | None = None  # until there are queues, or the old attempt is gone
         self._next = Restart(self.attempts.number, self.attempts.helper)
         self._observed, self._last_wait = events.Observed(Report("", ())), Report("", ())
-        self._conclusion: Conclusion | Agreement | None = None
+        self.conclusion: Conclusion | Agreement | None = None  # how the run ends, once that is known
         self._now, self._todo = now, list[actions.Action]()
         self._next_beat, self._beats, self._pause_end = now, 0, now
         self.waiting_since = now  # for the label party
@@ -88,30 +88,24 @@ class RunMachine:
         """The time at which the machine wants a `Tick`."""
         if self.mode == Mode.OVER:
             return None
-        conclusion = None if self._conclusion is None else self._conclusion.wakeup
+        conclusion = None if self.conclusion is None else self.conclusion.wakeup
         pause = self._pause_end if self.mode == Mode.PAUSING else None
         return min(time for time in (self._next_beat, conclusion, pause) if time is not None)
 
     @property
     def failure(self) -> Failure | None:
         """The failure that every party shows, once it is known."""
-        return self._conclusion.failure if isinstance(self._conclusion, Agreement) else None
+        return self.conclusion.failure if isinstance(self.conclusion, Agreement) else None
 
     @property
     def detail(self) -> str | None:
         """Details of the failure for this party's own operator."""
-        return self._conclusion.detail if isinstance(self._conclusion, Agreement) else None
+        return self.conclusion.detail if isinstance(self.conclusion, Agreement) else None
 
     @property
     def cancelled_by(self) -> str:
         """The party that has cancelled the run, if one has and is known."""
-        return self._conclusion.cancelled_by if isinstance(self._conclusion, Agreement) else ""
-
-    @property
-    def is_report_due(self) -> bool:
-        """Tell whether the job is done here, and its page is being written."""
-        conclusion = self._conclusion
-        return isinstance(conclusion, Conclusion) and conclusion.step == ConclusionStep.REPORTING
+        return self.conclusion.cancelled_by if isinstance(self.conclusion, Agreement) else ""
 
     @property
     def wait(self) -> Report:
@@ -129,7 +123,7 @@ class RunMachine:
             IllegalMove: a bug of ours.
         """
         self._now, self._todo = now, []
-        conclusion = self._conclusion
+        conclusion = self.conclusion
         match event:
             case events.Observed():
                 self._observed = event
@@ -146,7 +140,7 @@ class RunMachine:
                 self._wake()
             case _:
                 self._note_answer(event)
-        if conclusion is not None and conclusion is self._conclusion:
+        if conclusion is not None and conclusion is self.conclusion:
             self._do(*conclusion.on(event, now))
         return self._todo
 
@@ -309,10 +303,10 @@ class RunMachine:
 
     def _end_with(self, outcome: LastOutcome) -> None:
         if isinstance(outcome, RunFailure | Cancelled):
-            self._conclusion = Agreement(outcome, self.state, self.config, self.peers, self._diagnose)
+            self.conclusion = Agreement(outcome, self.state, self.config, self.peers, self._diagnose)
         else:
-            self._conclusion = Conclusion(outcome)
-        self._do(*self._conclusion.begin(self._now))
+            self.conclusion = Conclusion(outcome)
+        self._do(*self.conclusion.begin(self._now))
 
     # --- another attempt
 

@@ -24,7 +24,7 @@ Key = tuple[type[Message], str, int, int]
 Latest = dict[tuple[type[Message], str], tuple[int, int]]
 
 NOTHING = (-1, -1)  # before the first epoch and step
-REMEMBERED = 1024  # messages of a kind and sender; far more than steps that run side by side can have
+MOST_USED = 1024  # messages of a kind and sender; far more than steps that run side by side can have
 ENVELOPE_BYTES = 1024  # what a message that waits is counted as beside its body: many small ones take room as well
 PART_BYTES = 128  # and a part of one
 SMALLEST_PART = 1024  # what [limits] part_bytes allows
@@ -55,7 +55,7 @@ class _Used:
     def add(self, place: tuple[int, int]) -> None:
         """Remember one more; whatever is not after a forgotten one counts as used."""
         self._places[place] = None
-        if len(self._places) > REMEMBERED:
+        if len(self._places) > MOST_USED:
             oldest = next(iter(self._places))
             del self._places[oldest]
             self._forgotten = max(self._forgotten, oldest)

@@ -13,6 +13,7 @@ from tercet.agents.core.problems import JobProblem
 from tercet.agents.core.states import APPROVAL, TERMINAL, State
 from tercet.agents.machine import actions
 from tercet.agents.machine.blame import culprits
+from tercet.agents.machine.conclusion import Conclusion
 from tercet.agents.machine.events import Event, Ordered
 from tercet.agents.machine.heartbeat import make_heartbeat
 from tercet.agents.machine.machine import RunMachine
@@ -193,7 +194,7 @@ class JobRun:
             "scores": results.scores and str(results.scores),
             "statistics": results.statistics and str(results.statistics),
             "report": results.report and str(results.report),
-            "report_due": machine.is_report_due,
+            "report_due": isinstance(machine.conclusion, Conclusion) and machine.conclusion.is_report_due,
         }
         own_progress = loop_time(), make_heartbeat(machine, position(self._shell.work.attempt))
         last_progress = {self.context.me: own_progress, **machine.peers.last_progress}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from tercet.agents.core.problems import DeadlinePassed, JobProblem
-from tercet.agents.messaging.inbox import ENVELOPE_BYTES, PART_BYTES, REMEMBERED, Deadline
+from tercet.agents.messaging.inbox import ENVELOPE_BYTES, PART_BYTES, MOST_USED, Deadline
 from tercet.agents.messaging.mailbox import Mailbox
 from tercet.broker.interface.base import Answer, Envelope
 from tercet.broker.interface.dead_letters import BURST
@@ -172,10 +172,10 @@ async def test_of_what_was_used_long_ago_nothing_is_remembered_and_repeats_are_d
     """A job of many steps takes no more room for it."""
     bank, card = await pair()
     first = await card.says(MaskedInputs(words=words(1)))
-    for step in range(REMEMBERED + 2):
+    for step in range(MOST_USED + 2):
         await bank.hears(*await card.says(MaskedInputs(words=words(1)), step))
         await bank.mailbox.receive(MaskedInputs, ["card"], SOON, step=step)
-    assert len(bank.mailbox._used[MaskedInputs, "card"]._places) == REMEMBERED
+    assert len(bank.mailbox._used[MaskedInputs, "card"]._places) == MOST_USED
     await bank.hears(*first)
     assert bank.mailbox._held_bytes["card"] == 0
 
