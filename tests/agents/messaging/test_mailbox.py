@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from tercet.agents.core.problems import DeadlinePassed, JobProblem
-from tercet.agents.messaging.inbox import ENVELOPE_BYTES, PART_BYTES, MOST_USED, Deadline
+from tercet.agents.messaging.inbox import ENVELOPE_BYTES, MOST_USED, PART_BYTES, Deadline
 from tercet.agents.messaging.mailbox import Mailbox
 from tercet.broker.interface.base import Answer, Envelope
 from tercet.broker.interface.dead_letters import BURST
