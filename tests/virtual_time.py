@@ -1,12 +1,12 @@
 """An event loop whose clock runs ahead while nothing happens, so that a test waits for no deadline and misses none.
 
-While everybody sleeps, the clock jumps to the next timer. While something happens, it counts at most `STEP_SECONDS`
-for each turn of the loop, and while only a thread works, a `SLOWNESS`-th of the real time: however busy the machine
-is, a deadline passes only where nobody does anything. Not for sockets and processes: what these do is not seen coming.
+While everybody sleeps, the clock jumps to the next timer. Each turn of the loop in which something happens counts
+`TURN_SECONDS`, and while only a thread works, a `SLOWNESS`-th of the real time: however busy the machine is, a deadline
+passes only where nobody does anything. Not for sockets and processes: what these do is not seen coming.
 
-What is meant for a thread runs in a turn of the loop, unless a test asks for `threads`, and is not counted. So no
-thread waits for another one's lock, which took an eighth of a job's processor time, and a job always takes the same
-turns.
+What is meant for a thread runs in a turn of the loop, unless a test asks for `threads`. So no thread waits
+for another one's lock, which took an eighth of a job's processor time, and a job takes the same turns and the same time
+on every machine.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from typing import Any, TypeVar, TypeVarTuple, Unpack
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 
-STEP_SECONDS = 0.002
+TURN_SECONDS = 0.001
 SLOWNESS = 20.0
 
 
@@ -30,33 +30,23 @@ class _Selector(selectors.DefaultSelector):
 
     def __init__(self) -> None:
         super().__init__()
-        self.now, self.threads, self._since = 0.0, 0, time.monotonic()
+        self.now, self.threads = 0.0, 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Return what is ready; without anything, the clock is moved by `timeout` seconds at most."""
-        self._count(1.0)
+        self.now += TURN_SECONDS
         events = super().select(0)
         if events or timeout == 0:
             return events
         if timeout is None:
-            events = super().select()
-        elif self.threads:
-            events = super().select(timeout * SLOWNESS)
-            self._count(SLOWNESS, timeout)
-        else:
+            return super().select()
+        if not self.threads:
             self.now += timeout
-        self._since = time.monotonic()
+            return []
+        since = time.monotonic()
+        events = super().select(timeout * SLOWNESS)
+        self.now += min((time.monotonic() - since) / SLOWNESS, timeout)
         return events
-
-    def _count(self, slowness: float, most: float = STEP_SECONDS) -> None:
-        """Move the clock by the real time since last, as far as that counts."""
-        real = time.monotonic()
-        self.now += min((real - self._since) / slowness, most)
-        self._since = real
-
-    def leave_out(self, seconds: float) -> None:
-        """Count the seconds no more that a function has taken which is meant for a thread."""
-        self._since += seconds
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -87,15 +77,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return reported
 
     def _compute(self, future: "asyncio.Future[Result]", function: Callable[[], Result]) -> None:
-        """Give a future what a function returns or raises, unless nobody waits any more; no time passes."""
+        """Give a future what a function returns or raises, unless nobody waits any more."""
         if future.cancelled():
             return
-        since = time.monotonic()
         try:
             future.set_result(function())
         except BaseException as error:  # noqa: BLE001 - as an executor does
             future.set_exception(error)
-        self._clock.leave_out(time.monotonic() - since)
 
     async def shutdown_default_executor(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - not ours
         """Wait for the threads: from Python 3.12 on a Runner would give them 300 seconds, which pass at once here."""
