@@ -44,7 +44,7 @@ class _Joint(BaseEstimator):  # type: ignore[misc]  # of a library without types
         self,
         columns: Columns | None = None,
         *,
-        model: Literal["logistic", "one-vs-rest", "softmax", "linear", "poisson", "gamma"] | None = None,
+        model: Literal["logistic", "one-vs-rest", "softmax", "linear", "poisson", "gamma", "tweedie"] | None = None,
         hidden: Sequence[int] = (),
         activation: Activation = "silu",
         epochs: int | None = None,
@@ -55,6 +55,7 @@ class _Joint(BaseEstimator):  # type: ignore[misc]  # of a library without types
         l2: float = 0.0,
         helper_sees: Literal["nothing", "scores"] | None = None,
         loss: bool = False,
+        power: float | None = None,
         options: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.columns = columns
@@ -69,6 +70,7 @@ class _Joint(BaseEstimator):  # type: ignore[misc]  # of a library without types
         self.l2 = l2
         self.helper_sees = helper_sees
         self.loss = loss
+        self.power = power
         self.options = options
 
     def _train(self, parts: Parts, label: NDArray[Any], link: str) -> Self:
@@ -89,6 +91,7 @@ class _Joint(BaseEstimator):  # type: ignore[misc]  # of a library without types
         fields |= {"epochs": self.epochs} if self.epochs is not None else {}
         fields |= {"schedule": self.schedule} if self.schedule is not None else {}
         fields |= {"helper_sees": self.helper_sees} if self.helper_sees is not None else {}
+        fields |= {"power": self.power} if self.power is not None else {}
         if len(self.hidden):
             fields |= {"model": "mlp", "hidden": self.hidden, "activation": self.activation, "output": link}
         else:
@@ -199,6 +202,7 @@ class JointClassifier(ClassifierMixin, _Joint):  # type: ignore[misc]
         activation: of hidden layers.
         epochs, batch, rate, schedule, decay, l2: as in [training] of a job; None for what fits most tables.
         helper_sees: as in [privacy] of a job; None for nothing.
+        power: of a Tweedie model; None for the usual one.
         loss: whether each epoch's training loss is in `history_`; it needs 32 rows of each class.
         options: by party what [tables.NAME] of its settings may say, such as `categorical`.
 
@@ -264,7 +268,8 @@ class JointRegressor(RegressorMixin, _Joint):  # type: ignore[misc]
     >>> bool(joint.score(X, X[:, 0] - X[:, 3]) > 0.9)
     True
 
-    The model is linear regression; `model` may say "poisson" or "gamma". Everything else is as for `JointClassifier`.
+    The model is linear regression; `model` may say "poisson", "gamma" or "tweedie", and `power` the power of the last.
+    Everything else is as for `JointClassifier`.
 
     Attributes:
         coef_: (columns,), in the units of X; only without hidden layers.

@@ -25,6 +25,7 @@ class TrainingFields(TypedDict, total=False):
     purpose: str
     offset: str
     exposure: str
+    power: float
     # [encoding]
     woe: str
     # [training]

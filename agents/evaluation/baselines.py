@@ -4,6 +4,7 @@ For comparison only: it needs in one place what the parties never show one anoth
 protocol or its oracle, so that agreement means something.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from tercet.schemas.files.job import Training
+from tercet.schemas.files.job import USUAL_POWER, Training
 
 Numbers = NDArray[np.float64]
 
@@ -54,6 +55,7 @@ def sgd(
     epochs: int | None = None,
     offset: Numbers | None = None,
     counts: Numbers | None = None,
+    power: float = 0.0,
 ) -> Fitted:
     """Train a generalised linear model by float64 SGD from zero.
 
@@ -71,8 +73,10 @@ def sgd(
         epochs: fewer than the schedule is for, where the training is stopped early.
         offset: (rows,), of a model with one score: what that begins with.
         counts: (rows, 1), how often rows count.
+        power: of a tweedie link.
     """
-    weights, intercept, error = np.zeros((x.shape[1], *y.shape[1:])), np.zeros(y.shape[1:]), ERRORS[link]
+    weights, intercept = np.zeros((x.shape[1], *y.shape[1:])), np.zeros(y.shape[1:])
+    error = functools.partial(_tweedie, power=power) if link == "tweedie" else ERRORS[link]
     generator = np.random.default_rng(seed)
     rate_of = rates(training, len(y))
     for _ in range(epochs or training.epochs):
@@ -154,6 +158,10 @@ def _softmax(z: Numbers) -> Numbers:
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
+def _tweedie(z: Numbers, y: Numbers, power: float = USUAL_POWER) -> Numbers:
+    return np.asarray(np.exp((2 - power) * z) - y * np.exp((1 - power) * z))
+
+
 # By link, the gradient of the loss (log-loss, half squared error, half deviance) with respect to score z, label y.
 ERRORS: Mapping[str, Callable[[Numbers, Numbers], Numbers]] = {
     "logistic": lambda z, y: _sigmoid(z) - y,
@@ -162,4 +170,5 @@ ERRORS: Mapping[str, Callable[[Numbers, Numbers], Numbers]] = {
     "one-vs-rest": lambda z, y: _sigmoid(z) - y,
     "poisson": lambda z, y: np.exp(z) - y,
     "gamma": lambda z, y: 1 - y * np.exp(-z),
+    "tweedie": _tweedie,
 }

@@ -18,6 +18,7 @@ RESIDUAL_BINS = 30
 MOST_POINTS = 200  # of a curve: more cannot be seen
 OF_CLASSES = frozenset({"softmax", "one-vs-rest"})  # links with a score for each of several classes
 MOST_LOG = 300.0  # scores that are logarithms end here, so that squares of what they stand for are still numbers
+POWERS = {"poisson": 1.0, "gamma": 2.0}  # by link: how the variance of labels goes with their mean
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +61,9 @@ class Curves:
     confusion: Floats | None = None
 
 
-def metrics(link: str, labels: Floats, scores: Floats, offset: Floats | None = None) -> dict[str, float]:
+def metrics(
+    link: str, labels: Floats, scores: Floats, offset: Floats | None = None, power: float = 0.0
+) -> dict[str, float]:
     """Compute the link's metrics, without those that the rows do not define.
 
     auc, ks and average_precision need rows of both classes, r2 and d2 rows that differ, and all of them a row. A score
@@ -69,16 +72,17 @@ def metrics(link: str, labels: Floats, scores: Floats, offset: Floats | None = N
     predicted from observed share. Of several classes auc is the mean over classes of one against the rest, and
     balanced_accuracy the mean share of a class's rows that are found; both of classes that have rows (for auc and
     rows that are of others). deviance is the mean unit deviance, and d2 what it lacks to that of the mean label; with
-    offsets to that of the mean label for each exposure, of which they are logarithms.
+    offsets to that of the best rate for all exposures, of which they are logarithms.
 
     Args:
         link: between score and label, one of `METRICS`.
         labels: (rows,), finite; centred (-1/2, 1/2) for logistic, numbers of classes from 0 where there are
             several, else the label's own unit.
         scores: finite, (rows,): log-odds for logistic, in the label's unit for linear, the logarithm of that for
-            poisson and gamma; of several classes (rows, classes), as `class_probabilities` takes them. None is beyond
-            1e100.
+            poisson, gamma and tweedie; of several classes (rows, classes), as `class_probabilities` takes them. None is
+            beyond 1e100.
         offset: (rows,), which scores that are logarithms begin with, if there is any.
+        power: of a tweedie link.
     """
     if not len(labels):
         return {}
@@ -87,9 +91,9 @@ def metrics(link: str, labels: Floats, scores: Floats, offset: Floats | None = N
             return _classification(labels, scores)
         case "softmax" | "one-vs-rest":
             return _choice(link, labels.astype(np.int64), scores)
-        case "poisson" | "gamma":
+        case "poisson" | "gamma" | "tweedie":
             offset = np.zeros_like(scores) if offset is None else offset
-            return _count_metrics(link, labels, np.clip(scores, -MOST_LOG, MOST_LOG), offset)
+            return _count_metrics(POWERS.get(link, power), labels, np.clip(scores, -MOST_LOG, MOST_LOG), offset)
     return _regression(labels, scores)
 
 
@@ -212,12 +216,13 @@ def _choice_curves(link: str, labels: NDArray[np.int64], scores: Floats) -> Curv
     )
 
 
-def _count_metrics(link: str, labels: Floats, logs: Floats, offset: Floats) -> dict[str, float]:
-    found, deviance = {}, _deviance(link, labels, logs)
+def _count_metrics(power: float, labels: Floats, logs: Floats, offset: Floats) -> dict[str, float]:
+    found, deviance = {}, _deviance(power, labels, logs)
     if np.ptp(labels) > 0:
-        # Of one rate for all exposures: that of the counts, and of amounts the mean of the amounts for each.
-        rate = labels.sum() / np.exp(offset).sum() if link == "poisson" else (labels / np.exp(offset)).mean()
-        of_mean = _deviance(link, labels, np.log(rate) + offset)
+        # Of one rate for all exposures, the best one: of counts their sum by exposures', of gamma the mean of each.
+        exposure = np.exp(offset)
+        rate = (labels * exposure ** (1 - power)).sum() / (exposure ** (2 - power)).sum()
+        of_mean = _deviance(power, labels, np.log(rate) + offset)
         d2 = 1 - deviance / of_mean if of_mean > 0 else -math.inf  # labels may hardly differ
         found = {"d2": d2} if math.isfinite(d2) else {}
     return found | {
@@ -227,13 +232,19 @@ def _count_metrics(link: str, labels: Floats, logs: Floats, offset: Floats) -> d
     }
 
 
-def _deviance(link: str, labels: Floats, logs: Floats) -> float:
-    """Compute the mean unit deviance from expected labels of these logarithms."""
-    if link == "poisson":
+def _deviance(power: float, labels: Floats, logs: Floats) -> float:
+    """Compute the mean unit deviance from expected labels of these logarithms.
+
+    The power is 1 of counts, 2 of a gamma distribution.
+    """
+    if power == POWERS["poisson"]:
         parts = labels * (np.log(np.where(labels > 0, labels, 1)) - logs) - labels + np.exp(logs)
-    else:
+    elif power == POWERS["gamma"]:
         rest = np.log(labels) - logs
         parts = np.exp(rest) - 1 - rest
+    else:
+        rise, fall = 2 - power, 1 - power
+        parts = labels**rise / (fall * rise) - labels * np.exp(fall * logs) / fall + np.exp(rise * logs) / rise
     return float(2 * np.maximum(parts, 0).mean())
 
 

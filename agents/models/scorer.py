@@ -25,7 +25,7 @@ from tercet.tables.encoding.offset import Offset
 from tercet.tables.encoding.unseen import count_unseen
 
 CLASSIFIERS = {"logistic", *OF_CLASSES}
-LOGARITHMS = {"poisson", "gamma"}  # links whose score is the logarithm of what is predicted
+LOGARITHMS = {"poisson", "gamma", "tweedie"}  # links whose score is the logarithm of what is predicted
 
 
 class UnseenCategories(UserWarning):
@@ -172,7 +172,7 @@ class Classifier(ClassifierMixin, Scorer):  # type: ignore[misc]
 
 
 class Regressor(RegressorMixin, Scorer):  # type: ignore[misc]
-    """Predicts with a linear, Poisson or gamma link."""
+    """Predicts with a linear, Poisson, gamma or Tweedie link."""
 
     def predict(self, X: Any) -> Floats:
         """Predict the expected label, (rows,), in its own unit."""

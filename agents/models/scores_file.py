@@ -29,7 +29,7 @@ def scored_columns(
 
     - linear: `score`, in the label's own unit;
     - logistic: `score`, the log-odds, and `probability`; where there is a scorecard also `points`, rounded;
-    - poisson, gamma: `score`, the logarithm of the expected label, and `mean`, the expected label;
+    - poisson, gamma, tweedie: `score`, the logarithm of the expected label, and `mean`, the expected label;
     - softmax, one-vs-rest: `class`, the most probable one, and `probability_<class>` for each.
 
     Args:

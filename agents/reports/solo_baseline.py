@@ -37,13 +37,13 @@ def alone(trained: Trained, labels: OwnLabels) -> dict[str, float]:
     if not np.isfinite(scores).all():  # the rate fits the joint model, and may be too large for fewer columns
         return {}
     held = labels.evaluated
-    return metrics(job.link, context.history.labels, held.to_label(scores), held.offset)
+    return metrics(job.link, context.history.labels, held.to_label(scores), held.offset, job.link_power)
 
 
 def _fit(job: TrainingJob, x: Floats, y: Floats, epochs: int | None, rows: RowLabels) -> baselines.Model:
     if job.network is None:
         offset = None if rows.offset is None else rows.offset[:, 0]
         return baselines.sgd(
-            x, y, job.training, link=job.link, epochs=epochs, offset=offset, counts=rows.weights
-        )  # fmt: skip
+            x, y, job.training, link=job.link, epochs=epochs, offset=offset, counts=rows.weights, power=job.link_power
+        )
     return baseline_network.sgd(x, y, job.training, job.network, epochs=epochs)

@@ -38,6 +38,7 @@ SCORE = {  # by link: what a score stands for
     "one-vs-rest": "the score of a class (log-odds of it against all others)",
     "poisson": "the score, which is the logarithm of the expected count",
     "gamma": "the score, which is the logarithm of the expected label",
+    "tweedie": "the score, which is the logarithm of the expected label",
 }
 SEEN = {  # by link: what the helper sees of scores, in secret order
     "logistic": "the sizes of the scores without sign",

@@ -20,7 +20,7 @@ from tercet.agents.training.epoch_evaluation import HeldOutLabels
 from tercet.agents.training.worth import Constant
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.functions.labels import LabelProblem
-from tercet.mpc.functions.links import LINKS
+from tercet.mpc.functions.links import find_link
 from tercet.mpc.functions.row_labels import RowLabels
 from tercet.mpc.plan.plan import Plan
 from tercet.schemas.files.job import TrainingJob
@@ -35,7 +35,9 @@ SCALINGS = {  # by link; other labels are taken as they are
     "linear": LabelScaling.fit,
     "poisson": LabelScaling.fit_counts,
     "gamma": LabelScaling.fit_log,
+    "tweedie": LabelScaling.fit_amounts,
 }
+SHIFTED = {"poisson", "tweedie"}  # links whose offsets are added to scores, since a label that lacks them is another
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -166,7 +168,7 @@ def fit_labels(
     link, table = job.link, own.table
     if table.label is None:
         return None
-    raw, trained_on, function = table.label[own.rows], ~held_out, LINKS[link]
+    raw, trained_on, function = table.label[own.rows], ~held_out, find_link(link, job.link_power)
     offset, added = _read_offset(context, job, own)
     label, classes, scaled = raw, None, _Scaled(raw, added)
     if function.classes and start is not None and start.classes is not None:
@@ -178,7 +180,7 @@ def fit_labels(
         if note is not None:
             context.note(note)
     elif link in SCALINGS:
-        scaled = _scale(link, raw, added, trained_on, table.name, None if start is None else start.label_scaling)
+        scaled = _scale(job, raw, added, trained_on, table.name, None if start is None else start.label_scaling)
         label = scaled.label
     function.check_labels(label)
     function.check_labels(label[trained_on])
@@ -225,7 +227,7 @@ class _Scaled(NamedTuple):
 
 
 def _scale(  # noqa: PLR0917
-    link: str,
+    job: TrainingJob,
     raw: Floats,
     added: Floats | None,
     trained_on: NDArray[np.bool_],
@@ -236,16 +238,19 @@ def _scale(  # noqa: PLR0917
 
     Offsets are taken off them where that is the same as to add them to scores.
     """
-    rest = raw
-    if added is not None and link != "poisson":  # an error of y - z, or of y exp(-z), is the same of what is left of y
+    link, rest = job.link, raw
+    if (
+        added is not None and link not in SHIFTED
+    ):  # an error of y - z, or of y exp(-z), is the same of what is left of y
         rest = raw - added if link == "linear" else raw * np.exp(-added)
     scaling = SCALINGS[link](rest[trained_on], name)  # which checks the labels, too
     scaling = start or scaling
     label = scaling.apply(rest)
-    if link != "poisson":
+    if link not in SHIFTED:
         return _Scaled(label, None, scaling)
+    unit = scaling.scale ** (2.0 - job.link_power) if link == "tweedie" else scaling.scale  # deviances grow with labels
     if added is None:
-        return _Scaled(label, None, scaling, scaling.scale)  # a deviance grows with the counts
+        return _Scaled(label, None, scaling, unit)
     mean = float(np.exp(added[trained_on]).mean()) if start is None else 1.0
     rate = scaling.model_copy(update={"scale": scaling.scale / mean})
-    return _Scaled(label, added - np.log(mean), rate, scaling.scale)
+    return _Scaled(label, added - np.log(mean), rate, unit)

@@ -38,7 +38,7 @@ def series_of_job(job: TrainingJob) -> Blind | None:
         return None
     return choose_series(
         job.link, privacy.q, privacy.terms, activation, hidden_reach=privacy.hidden_q,
-        hidden_terms=privacy.hidden_terms,
+        hidden_terms=privacy.hidden_terms, power=job.link_power,
     )  # fmt: skip
 
 

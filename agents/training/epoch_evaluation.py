@@ -203,8 +203,8 @@ class Evaluation:
             await context.compute(self._measure, epoch, scores, held_out.labels)
 
     def _measure(self, epoch: int, scores: Floats, labels: HeldOutLabels) -> None:
-        history, scores = self._context.history, labels.to_label(scores)
-        history.metrics[epoch] = metrics(self._context.description.link, labels.compared, scores, labels.offset)
+        history, scores, job = self._context.history, labels.to_label(scores), self._context.description
+        history.metrics[epoch] = metrics(job.link, labels.compared, scores, labels.offset, job.link_power)
         history.latest, history.labels = scores, labels.compared
 
     # --- early stopping

@@ -196,13 +196,14 @@ class BlindParty:
 
     def _error_share(self, step: Step, batch: Batch) -> Script[Words]:
         """Compute this party's share of e + r, (rows, outputs), F fractional bits."""
-        phi = batch.output.numbers.series.phi
-        share: Words = batch.output.shares([(phi, 1.0)])[0]
-        if self._weighted is not None:
-            share = yield from self._weighted.weigh(step, batch, share)
+        series = batch.output.numbers.series
+        if self._weighted is None:
+            share: Words = batch.output.shares([(series.phi, 1.0)])[0]
+        else:
+            share = yield from self._weighted.error_share(step, batch)
         share = share + self._forward.mask("r", self.layout.output, step)
         if self._y is not None:
-            share += encode(step.scale * self._y[batch.rows].known_error(phi.constant), self._plan.f)
+            share += encode(step.scale * self._y[batch.rows].known_error(*series.constants), self._plan.f)
         return share
 
     def _update(self, step: Step, state: _Training, opened: Words) -> None:

@@ -2,9 +2,10 @@
 
 Their sum is one number.
 
-A row's loss is cumulant(z) - sum of y z + label_part(y) (`functions.links`). Cumulant and z are series that the data
-parties evaluate from what is opened and dealt anyway. The label party L's y' are sent once, when a batch has a row for
-the first time, as E_y = y' - U_y. With shares z'_j of the score and masks n_j and q_j of party j and the helper,
+A row's loss is cumulant(z) - sum of y z + label_part(y) (`functions.links`), with a function of z in the place of z for
+some links. Cumulant and z are series that the data parties evaluate from what is opened and dealt anyway. The label
+party L's y' are sent once, when a batch has a row for the first time, as E_y = y' - U_y. With shares z'_j of the score
+and masks n_j and q_j of party j and the helper,
 
     D_j = z'_j - n_j                                       j -> L
     g   = sum_j q_j - U_y^T sum_j n_j                      helper -> L, with what it deals
@@ -120,7 +121,7 @@ class BlindLoss:
 
     @property
     def _weighs(self) -> bool:
-        return self._forward.plan.factor_bits > 0
+        return self._forward.plan.request.weighted
 
     def _own_part(self, step: Step, batch: Batch, score: Words) -> Words:
         """Compute what the label party's labels add, and the constants of series."""

@@ -10,6 +10,8 @@ Symbols are those of `layers`. The helper knows every mask whole, and nothing th
 from collections.abc import Mapping
 from typing import Protocol
 
+import numpy as np
+
 from tercet.mpc.arithmetic import truncation
 from tercet.mpc.arithmetic.ring import Words, product, product_transposed, total, transposed_product
 from tercet.mpc.dealing.activation import dealt_words
@@ -89,13 +91,23 @@ def deal_angles(layout: BlindLayout, step: Step, k: int, t: Words) -> Words:
 
 
 def deal_weighted(layout: BlindLayout, masks: Mapping[int, Masks], step: Step, label: int) -> Words:
-    """Compute the product of masks on rows' weights and on their errors.
+    """Compute the product of masks on rows' factors and on what they multiply.
 
-    (rows, outputs). The first is the label party's, of one column; the others are of all other data parties.
+    (rows, outputs). The first are the label party's; the others are of all other data parties.
     """
-    shape, name = (step.rows, layout.widths[-1]), layer_name("unweighted", layout.output)
-    weight = masks[label](layer_name("row weight", layout.output), label, label, step, (step.rows, 1))
-    return weight * total(of(name, j, j, step, shape) for j, of in masks.items() if j != label)
+    shape, name = layout.unweighted(step.rows), layer_name("unweighted", layout.output)
+    weight = masks[label](layer_name("row weight", layout.output), label, label, step, layout.factors(step.rows))
+    return weigh(weight, total(of(name, j, j, step, shape) for j, of in masks.items() if j != label))
+
+
+def weigh(factors: Words, functions: Words) -> Words:
+    """Multiply rows' factors, (rows, F), by functions, and add the products up.
+
+    Functions are (rows, F times outputs), what comes of it (rows, outputs).
+    """
+    rows, count = factors.shape
+    found: Words = (factors[:, :, np.newaxis] * functions.reshape(rows, count, -1)).sum(axis=1, dtype=np.uint64)
+    return found
 
 
 def mask_sums(layout: BlindLayout, masks: Mapping[int, Masks]) -> MaskSums:

@@ -36,7 +36,11 @@ class BlindNumbers(NetworkForward, Protocol):
 
     @property
     def factor_bits(self) -> int:
-        """Fractional bits of rows' weights; 0 where errors are not weighed."""
+        """Fractional bits of rows' factors; 0 where errors are not multiplied by any."""
+
+    @property
+    def factors(self) -> int:
+        """Numbers of each row that functions of its score are multiplied by."""
 
     @property
     def hidden_bits(self) -> int:
@@ -59,7 +63,7 @@ class LayerNumbers(NamedTuple):
     def total(self) -> int:
         """Fractional bits of a function.
 
-        F of the output, less those of rows' weights, and P of hidden layers.
+        F of the output, less those of rows' factors, and P of hidden layers.
         """
         return self.bits.dealt + self.bits.public
 
@@ -142,6 +146,14 @@ class BlindLayout:
         angles = (self._angles(k, rows) for k in self.hidden)
         return (*angles, Entry("scores", self.output, (rows, self.widths[-1])))
 
+    def factors(self, rows: int) -> tuple[int, int]:
+        """Return the shape of rows' factors."""
+        return rows, self._plan.factors
+
+    def unweighted(self, rows: int) -> tuple[int, int]:
+        """Return the shape of what these multiply: of each factor in turn, all outputs."""
+        return rows, self._plan.factors * self.widths[-1]
+
     def product(self, step: Step) -> tuple[int, int]:
         """Return the shape of c_ij, and of each mask on its parts."""
         return step.rows, self.widths[0]
@@ -178,7 +190,7 @@ def series_of(plan: BlindNumbers) -> Series:
     """
     if plan.blind is None:
         raise ValueError("the helper computes this job's activation")
-    return series_for(plan.model, plan.blind.reach, plan.blind.terms)
+    return series_for(plan.model, plan.blind.reach, plan.blind.terms, plan.blind.power)
 
 
 def layer_name(name: str, k: int) -> str:

@@ -9,6 +9,7 @@ every machine. A link is added by an entry in LINKS.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 
 import numpy as np
@@ -36,6 +37,8 @@ from tercet.mpc.functions.labels import (
     one_hot,
 )
 
+USUAL_POWER = 1.5  # of a Tweedie model that says none
+MOST_AMOUNT = 1024.0  # of a Tweedie label over the mean: far out, as amounts are, but no row is all that counts
 LIMIT_STEPS = 1024.0  # a limit made by a logarithm is rounded down to a multiple of 1/1024: never above the true one
 FAR_SCORE = 32.0  # what a bounded link's scores, and a linear regression's, must be able to reach
 FAR_LOG_SCORE, GOOD_LOG_SCORE = 4.0, 5.0  # e^4 is 55, e^5 148: of a count or a mean; below, too few labels fit
@@ -48,7 +51,8 @@ class Link:
     With t the target, which is the label, and r the score: a row's loss is cumulant(r) - sum of t r + label_part(y),
     with phi the slope of cumulant. So the first can be computed of scores under secret signs or in a secret order of
     the classes, the second is one product, and the third is the label party's own. Where a link has an offset, r is
-    the score plus offset(y), which the label party adds to its own share in training, and t is zero.
+    the score plus offset(y), which the label party adds to its own share in training, and t is zero. Where it has a
+    natural parameter, that of r stands in the place of r beside t, and an error is phi(r) - t slope(r).
     """
 
     name: str
@@ -63,7 +67,7 @@ class Link:
     constant: Callable[[Floats], Floats]  # the score (outputs,) of the best constant, from the mean target (outputs,)
     loss_bias: Callable[[Floats, float], Floats]  # (rows, 1): what noise of half-width h adds to cumulant on average
     most_label: Callable[[float], float]  # no centred label may be larger in size, where scores have this limit
-    curvature: float  # phi's slope, at most where scores are bounded, else where they are 0 and labels 1 on average
+    curvature: float  # slope of an error, at most where it is bounded, else where scores are 0 and labels 1
     least_score: float = FAR_SCORE  # a job whose scores could not reach this would be stopped for nothing
     good_score: float = FAR_SCORE  # features give up bits to reach this
     least_error: float = 1.0  # no |phi - t| is larger at scores within least_score, labels being within the same
@@ -71,6 +75,8 @@ class Link:
     offset: Callable[[Floats], Floats] | None = None  # of centred labels, (rows, outputs)
     most_offset: float = 0.0  # no offset is larger in size
     noise_bits: int = 2  # the helper sees scores under noise of +-2^-noise_bits or more; measured, docs/protocol.md
+    natural: Callable[[Floats], Floats] | None = None  # of r; what labels are multiplied by in a loss; None: r itself
+    slope: Callable[[Floats], Floats] | None = None  # of natural: what labels are multiplied by in an error; None: 1
     classes: bool = False  # labels are classes, numbered from 0, with an output for each
     helper_applies: bool = True  # or data parties alone do, by a series
 
@@ -81,6 +87,15 @@ class Link:
     def shifted(self, z: Floats, y: Floats) -> Floats:
         """Return the argument of phi and cumulant, from scores and centred labels."""
         return z + self.offset(y) if self.offset else z
+
+    def parameter(self, r: Floats) -> Floats:
+        """Return what targets are multiplied by in a loss."""
+        return r if self.natural is None else self.natural(r)
+
+    def error(self, r: Floats, target: Floats) -> Floats:
+        """Compute the slope of a loss by the score."""
+        found: Floats = self.phi(r) - (target if self.slope is None else target * self.slope(r))
+        return found
 
     def phi_of_noisy(self, scores: Floats, h: float) -> Floats:
         """Apply phi to scores under noise, uniform in +-h.
@@ -114,7 +129,7 @@ class Link:
     def losses(self, z: Floats, y: Floats) -> Floats:
         """Compute the loss of each row, (rows, 1), from scores and centred labels."""
         r = self.shifted(z, y)
-        products = (self.target(y) * r).sum(axis=1, keepdims=True)
+        products = (self.target(y) * self.parameter(r)).sum(axis=1, keepdims=True)
         losses: Floats = self.cumulant(r) - products + self.label_part(y)
         return losses
 
@@ -284,6 +299,53 @@ def largest_ratio(limit: float) -> float:
     return _exp(limit) / 2.0
 
 
+@lru_cache(maxsize=8)
+def tweedie(power: float) -> Link:
+    """Make the link of a Tweedie model of this power.
+
+    The variance of a label goes with its mean to the power, which is between 1 and 2. The score is the logarithm of
+    the mean, and the loss half the unit deviance.
+    """
+    rise, fall = 2.0 - power, 1.0 - power
+
+    def cumulant(r: Floats) -> Floats:
+        return (exp(rise * r) - 1.0) / rise
+
+    def natural(r: Floats) -> Floats:
+        return (exp(fall * r) - 1.0) / fall
+
+    def label_part(y: Floats) -> Floats:
+        logs = log(np.where(y > 0.0, y, 1.0))
+        return y * natural(logs) - np.where(y > 0.0, cumulant(logs), -1.0 / rise)
+
+    return Link(
+        name="tweedie",
+        phi=lambda r: exp(rise * r),
+        odd=False,
+        cumulant=cumulant,
+        constant=log_shares,
+        loss_bias=lambda r, h: h * h / 6.0 * rise * exp(rise * r),
+        label_part=label_part,
+        label_bits=20,
+        check_labels=check_ratios,
+        centre=column,
+        reach=lambda error: log_reach(error / MOST_AMOUNT),
+        most_label=lambda _: MOST_AMOUNT,
+        curvature=1.0,
+        least_score=FAR_LOG_SCORE,
+        good_score=GOOD_LOG_SCORE,
+        least_error=math.ceil(MOST_AMOUNT * _exp(FAR_LOG_SCORE)),
+        helper_applies=False,
+        natural=natural,
+        slope=lambda r: exp(fall * r),
+    )
+
+
+def find_link(name: str, power: float = 0.0) -> Link:
+    """Return a link by its name; of a Tweedie model with its power."""
+    return tweedie(power) if name == "tweedie" else LINKS[name]
+
+
 def _exp(x: float) -> float:
     return float(exp(np.array([x]))[0])
 
@@ -401,6 +463,7 @@ LINKS: Mapping[str, Link] = MappingProxyType(
                 offset=minus_log,
                 most_offset=CLIP,
             ),
+            tweedie(USUAL_POWER),  # whatever does not depend on the power is the same of any; see `find_link`
         )
     },
 )

@@ -26,13 +26,21 @@ AnyLabels = Union[Floats, "RowLabels"]
 class RowLabels:
     """Holds rows' centred labels, (rows, outputs), their offsets and their weights.
 
-    Offsets are (rows, 1), of a link with one output; so are weights, which have FACTOR_BITS.
+    Offsets are (rows, 1), of a link with one output; so are weights, which have FACTOR_BITS. Where labels multiply a
+    function of the score in an error, `amounts` are the labels, times the weights, rounded likewise.
     """
 
     link: Link
     y: Floats
     offset: Floats | None = None
     weights: Floats | None = None
+    amounts: Floats | None = None
+
+    def __post_init__(self) -> None:
+        """Round the amounts of all rows, before any are chosen."""
+        if self.link.slope is not None and self.amounts is None:
+            counted = self.y if self.weights is None else self.weights * self.y
+            object.__setattr__(self, "amounts", rounded_weights(counted))
 
     @classmethod
     def of(cls, link: Link, labels: AnyLabels) -> "RowLabels":
@@ -52,14 +60,14 @@ class RowLabels:
         if self.link.name == "poisson":
             logs = np.log(counts)
             return replace(self, y=counts * self.y, offset=logs if self.offset is None else self.offset + logs)
-        return replace(self, weights=rounded_weights(counts))
+        return replace(self, weights=rounded_weights(counts), amounts=None)
 
     def __len__(self) -> int:
         return len(self.y)
 
     def __getitem__(self, rows: "Signed | Flags") -> Self:
-        offset, weights = (None if one is None else one[rows] for one in (self.offset, self.weights))
-        return type(self)(self.link, self.y[rows], offset, weights)
+        beside = (None if one is None else one[rows] for one in (self.offset, self.weights, self.amounts))
+        return type(self)(self.link, self.y[rows], *beside)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -88,8 +96,23 @@ class RowLabels:
         """Terms that phi is compared with, (rows, outputs)."""
         return self.link.target(self.y)
 
-    def known_error(self, constant: float) -> Floats:
-        """Compute what an error adds to that of a series without its constant, (rows, outputs)."""
+    @property
+    def factors(self) -> Floats | None:
+        """Numbers that functions of scores are multiplied by in errors, (rows, functions).
+
+        Weights multiply phi, and amounts, less than 0, the link's slope; None where nothing is multiplied.
+        """
+        amounts = None if self.amounts is None else -self.amounts
+        found = [one for one in (self.weights, amounts) if one is not None]
+        return np.hstack(found) if found else None
+
+    def known_error(self, constant: float, slope: float = 0.0) -> Floats:
+        """Compute what an error adds to that of series without their constants.
+
+        (rows, outputs). The constants are of phi, and of the slope that labels are multiplied by, if there is one.
+        """
+        if self.amounts is not None:
+            return (constant if self.weights is None else constant * self.weights) - slope * self.amounts
         error = constant - self.target
         return error if self.weights is None else self.weights * error
 
@@ -126,7 +149,7 @@ class RowLabels:
         low, high, target = -FAR_SCORE, FAR_SCORE, self.target
         for _ in range(HALVINGS):  # a mean error rises with the score
             middle = (low + high) / 2.0
-            if (weights * (self.link.phi(middle + shift) - target)).sum() < 0.0:
+            if (weights * self.link.error(middle + shift, target)).sum() < 0.0:
                 low = middle
             else:
                 high = middle

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tercet.mpc.functions.series import SERIES, Series, series_name
+from tercet.mpc.functions.series import Series, series_name, stored_terms
 
 GOOD_BITS = 20  # of cos and public numbers together, beyond the size of c
 LEAST_BITS = 16
@@ -43,6 +43,7 @@ class Blind:
     terms: int
     hidden_reach: int = 0  # of hidden layers' activations, where there are any
     hidden_terms: int = 0
+    power: float = 0.0  # of a Tweedie model
 
 
 DEFAULT_SERIES = {  # that fit most tables; rows that stray beyond a quarter wave are pushed back
@@ -50,6 +51,7 @@ DEFAULT_SERIES = {  # that fit most tables; rows that stray beyond a quarter wav
     "linear": Stored(32, 8),
     "poisson": Stored(5, 16),
     "gamma": Stored(5, 16),
+    "tweedie": Stored(5, 16),
 }
 DEFAULT_HIDDEN = {
     "tanh": Stored(16, 32),
@@ -68,7 +70,7 @@ def choose_stored(name: str, default: Stored, reach: int | None, terms: int | No
     """
     reach = default.reach if reach is None else reach
     if terms is None:
-        stored = [k for stored_name, q, k in SERIES if (stored_name, q) == (name, reach)]
+        stored = [k for q, k in stored_terms(name) if q == reach]
         terms = default.terms if reach == default.reach else min(stored, default=default.terms)
     return Stored(reach, terms)
 
@@ -81,16 +83,17 @@ def choose_series(
     *,
     hidden_reach: int | None = None,
     hidden_terms: int | None = None,
+    power: float = 0.0,
 ) -> Blind:
     """Choose the series of a job.
 
-    It is of its output, and of hidden layers if they have an activation.
+    It is of its output, and of hidden layers if they have an activation. The power is that of a Tweedie model.
     """
     name, hidden = series_name(model), NO_SERIES
     output = choose_stored(name, DEFAULT_SERIES.get(name, NO_SERIES), reach, terms)
     if activation is not None:
         hidden = choose_stored(activation, DEFAULT_HIDDEN.get(activation, NO_SERIES), hidden_reach, hidden_terms)
-    return Blind(*output, *hidden)
+    return Blind(*output, *hidden, power)
 
 
 class StepBits(NamedTuple):
@@ -103,10 +106,11 @@ class StepBits(NamedTuple):
 def relative_norm(series: Series) -> float:
     """Compute the norm of the coefficients over the root of the number of terms.
 
-    Roundings of dealt numbers grow by the norm, and those of public ones by the root.
+    Roundings of dealt numbers grow by the norm, and those of public ones by the root. Of two functions the larger
+    norm counts.
     """
-    terms = series.phi
-    return math.sqrt(sum(c * c for c in (*terms.sines, *terms.cosines)) / len(series.multiples))
+    squares = max(sum(c * c for c in (*terms.sines, *terms.cosines)) for terms in series.functions)
+    return math.sqrt(squares / len(series.multiples))
 
 
 def step_bits(scale: float, f: int, norm: float) -> StepBits:

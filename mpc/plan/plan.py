@@ -19,7 +19,7 @@ from tercet.mpc.arithmetic.fixed import Floats, ceil_log2, decode
 from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.functions.hidden import HIDDEN
 from tercet.mpc.functions.labels import refuse_labels
-from tercet.mpc.functions.links import LINKS, Link
+from tercet.mpc.functions.links import LINKS, Link, find_link
 from tercet.mpc.functions.row_labels import FACTOR_BITS
 from tercet.mpc.functions.series import series_for
 from tercet.mpc.plan.architecture import Network
@@ -121,6 +121,14 @@ class Request:
         return self.bits or tuple(map(float, self.columns))
 
     @property
+    def factors(self) -> int:
+        """Numbers of each row that functions of its score are multiplied by.
+
+        The label party alone has them: a row's weight, and of a Tweedie model its label.
+        """
+        return int(self.weighted) + int(LINKS[self.model].slope is not None)
+
+    @property
     def partners(self) -> list[int]:
         """The data parties but the label party."""
         return [party for party in range(len(self.columns)) if party != self.label]
@@ -188,11 +196,16 @@ class Plan:
 
     @property
     def factor_bits(self) -> int:
-        """Fractional bits of rows' weights, which errors lack before they are weighed.
+        """Fractional bits of rows' factors, which errors lack before they are multiplied.
 
         0 where there are none.
         """
-        return FACTOR_BITS if self.request.weighted else 0
+        return FACTOR_BITS if self.factors else 0
+
+    @property
+    def factors(self) -> int:
+        """Factors of each row, as `Request.factors`."""
+        return self.request.factors
 
     @property
     def loss_columns(self) -> int:
@@ -247,7 +260,7 @@ class Plan:
     @property
     def link(self) -> Link:
         """The function that the helper applies."""
-        return LINKS[self.request.model]
+        return find_link(self.request.model, 0.0 if self.blind is None else self.blind.power)
 
     @property
     def steps_total(self) -> int:
@@ -281,7 +294,7 @@ class Plan:
         # A cumulant is convex. A row of classes has labels of one size, whichever it is of.
         label = link.centre(np.zeros(1), self.outputs) if link.classes else np.full((1, 1), self.most_label)
         most = float(np.abs(link.cumulant(corners)).max()) + float(link.label_part(label)[0, 0])
-        most += float(np.abs(link.target(label)).sum()) * max(-low, high)
+        most += float(np.abs(link.target(label)).sum()) * float(np.abs(link.parameter(np.array([low, high]))).max())
         free_bits = 61 - ceil_log2(rows * most)
         bits = min(link.label_bits, MOST_BLIND_LABEL_BITS if self.is_blind else free_bits // 2)
         bits = MOST_BLIND_LABEL_BITS if self.request.weighted else bits
@@ -313,7 +326,7 @@ class Plan:
         """
         blind = self.request.blind
         assert blind is not None, "only data parties add offsets"
-        series = series_for(self.model, blind.reach, blind.terms)
+        series = series_for(self.model, blind.reach, blind.terms, blind.power)
         far = (offsets < MOST_OFFSET * series.low) | (offsets > MOST_OFFSET * series.high)
         refuse_labels(far, "with an offset further out than fits; cap offsets, or leave these rows out")
 
@@ -378,6 +391,8 @@ class Plan:
             del plain["request"]["weighted"]
         if not self.is_blind:  # so that the plan has the digest that it had before there was another mode
             del plain["request"]["blind"], plain["request"]["checked"], plain["least_scale"]
+        elif not plain["request"]["blind"]["power"]:  # likewise, before there were models with a power
+            del plain["request"]["blind"]["power"]
         if self.request.network is not None:
             plain["request"]["network"]["hidden"] = list(self.request.network.hidden)
         return plain

@@ -99,14 +99,14 @@ def _fit_blind_plan(
 
     Features have as many as errors can spare.
     """
-    series, hidden = _series_of(request.model, blind.reach, blind.terms), None
+    series, hidden = _series_of(request.model, blind.reach, blind.terms, blind.power), None
     if request.network is not None:
         hidden = _series_of(request.network.activation, blind.hidden_reach, blind.hidden_terms)
     period = max(series.period, hidden.period if hidden else 0)
     most = 64 - (period.bit_length() - 1) - (ALPHA_BITS if request.shrinks else SPARE_TURNS)
     fzs = {fx: min(most, most_score_bits(fx) if hidden else most) for fx in range(MOST_FX, LEAST_FX - 1, -1)}
     least = course.least_rate / max(sizes)
-    factor, least_bits = (FACTOR_BITS, LEAST_WEIGHTED_BITS) if request.weighted else (0, LEAST_BITS)
+    factor, least_bits = (FACTOR_BITS, LEAST_WEIGHTED_BITS) if request.factors else (0, LEAST_BITS)
     bits = {fx: significant_bits(least, fz - 2 * fx - factor) for fx, fz in fzs.items()}
     good = (fx for fx in bits if bits[fx] >= GOOD_BITS and fzs[fx] - fx >= request.least_fw)
     fx = next(good, LEAST_FX)
@@ -139,9 +139,9 @@ def _fit_blind_plan(
     )
 
 
-def _series_of(function: str, reach: int, terms: int) -> Series:
+def _series_of(function: str, reach: int, terms: int, power: float = 0.0) -> Series:
     try:
-        return series_for(function, reach, terms)
+        return series_for(function, reach, terms, power)
     except ValueError as problem:
         raise PlanRefused(str(problem), 'set reach and terms to these, or helper_sees = "scores"') from None
 
@@ -276,6 +276,8 @@ def nonsense_refusals(request: Request) -> list[PlanRefused]:
     decay_ok = 0.0 < request.decay <= 1.0 if request.schedule == "exponential" else 0.0 <= request.decay < math.inf
     checks: tuple[Check, ...] = (
         (request.model in LINKS, "the model is unknown", f"choose one of {', '.join(LINKS)}"),
+        (request.model != "tweedie" or request.blind is None or 1.0 < request.blind.power < 2.0,
+         "the power is not between 1 and 2", 'use 1.5, say, or model = "poisson" or "gamma"'),
         *_outputs_checks(request),
         *_network_checks(request),
         (request.schedule in get_args(RateKind), "the schedule is unknown",
@@ -342,6 +344,7 @@ def _outputs_checks(request: Request) -> tuple[Check, ...]:
     """
     link, outputs = LINKS.get(request.model), request.outputs
     classes = link is not None and link.classes
+    instead = "softmax" if classes else "gamma"
     return (
         (not classes or outputs != 2, "the label has two classes", 'use model = "logistic"'),
         (not classes or outputs > 1, f"the number of classes is {outputs}",
@@ -349,7 +352,7 @@ def _outputs_checks(request: Request) -> tuple[Check, ...]:
         (classes or outputs == 1, f"there are {outputs} outputs",
          "only one-vs-rest and softmax have more than one; use these, or one label column"),
         (link is None or link.helper_applies or request.blind is not None,
-         f"the helper computes no {request.model} activation", 'use model = "softmax", or helper_sees = "nothing"'),
+         f"the helper computes no {request.model} activation", f'use model = "{instead}", or helper_sees = "nothing"'),
     )  # fmt: skip
 
 
@@ -364,7 +367,7 @@ def _network_checks(request: Request) -> tuple[Check, ...]:
     link = LINKS.get(request.model)
     return (
         (not request.weighted, "a network's errors are not weighed", "leave weights out"),
-        (link is None or link.offset is None, f'a network has no output "{request.model}"',
+        (link is None or (link.offset is None and link.slope is None), f'a network has no output "{request.model}"',
          'use output = "poisson" or "linear"'),
         *architecture(request.network, request.batch),
     )  # fmt: skip

@@ -69,7 +69,7 @@ class BlindRun(NamedTuple):
         plan, blind, network = self.plan, self.plan.request.blind, self.plan.network
         assert blind is not None
         if k == self.layers:
-            series = series_for(plan.request.model, blind.reach, blind.terms)
+            series = series_for(plan.request.model, blind.reach, blind.terms, blind.power)
             total = plan.f - plan.factor_bits
             least = step.least
         else:
@@ -179,17 +179,35 @@ def _walk(run: BlindRun, stop: int | None) -> Iterator[_StepRecord]:
         if step.index == stop:
             return
         rows = run.permutation(step.epoch)[step.start : step.stop]
-        forward, numbers = _pass_forward(run, narrow(run, weights, step), step, rows), run.numbers(run.layers, step)
+        forward = _pass_forward(run, narrow(run, weights, step), step, rows)
         labels = run.labels[rows]
         if labels.shift is not None:
             forward = forward._replace(z=forward.z + encode(labels.shift / step.alpha, plan.fz))
-        phi = numbers.series.phi
-        error = _series(run, run.layers, phi, step, forward.z, public=numbers.public, scale=step.scale)
-        if labels.weights is not None:
-            error = encode(labels.weights, plan.factor_bits) * error
-        error = error + encode(step.scale * labels.known_error(phi.constant), plan.f)
+        error = _error(run, step, labels, forward.z)
         weights = _after(run, weights, step, rows, forward=forward, error=error)
         yield _StepRecord(step, rows, forward.z, weights)
+
+
+def _error(run: BlindRun, step: Step, labels: RowLabels, z: Words) -> Words:
+    """Compute a batch's errors, F bits.
+
+    They are phi of scores less labels, or less labels times another function of scores. Rows' weights, and labels that
+    multiply a function, have some of the bits.
+    """
+    plan, numbers = run.plan, run.numbers(run.layers, step)
+    phi, slope = numbers.series.phi, numbers.series.slope
+
+    def scaled(terms: Terms, more: int = 0) -> Words:
+        return _series(run, run.layers, terms, step, z, public=numbers.public + more, scale=step.scale)
+
+    if labels.weights is not None:
+        error = encode(labels.weights, plan.factor_bits) * scaled(phi)
+    else:
+        error = scaled(phi, plan.factor_bits)
+    if slope is not None:
+        assert labels.amounts is not None
+        error = error - encode(labels.amounts, plan.factor_bits) * scaled(slope)
+    return error + encode(step.scale * labels.known_error(*numbers.series.constants), plan.f)
 
 
 def _pass_forward(run: BlindRun, weights: NetworkWeights, step: Step, rows: Signed) -> _Forward:

@@ -236,7 +236,7 @@ def train_float(xs: Sequence[Floats], y: Floats, plan: Plan, order: OrderSource)
         rows = order.permutation(step.epoch)[step.start : step.stop]
         batch = [x[rows] for x in xs]
         scores = sum((x @ block for x, block in zip(batch, w, strict=True)), w0)
-        error = rate / step.rows * (link.phi(link.shifted(scores, y[rows])) - link.target(y[rows]))
+        error = rate / step.rows * link.error(link.shifted(scores, y[rows]), link.target(y[rows]))
         w = [(1.0 - rate * request.l2) * block - x.T @ error for x, block in zip(batch, w, strict=True)]
         w0 = w0 - error.sum(axis=0, keepdims=True)
     return Model(tuple(w), w0)

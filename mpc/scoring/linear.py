@@ -25,7 +25,7 @@ import numpy as np
 
 from tercet.mpc.arithmetic.fixed import Floats, decode, encode_number
 from tercet.mpc.arithmetic.ring import ShapeProblem, Signed, Words, expect, product, total
-from tercet.mpc.functions.links import LINKS, Link
+from tercet.mpc.functions.links import Link, find_link
 from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.interface.script import HELPER, Receive, Script, Send, received_words
 from tercet.mpc.linear.algebra import apply_order, correction, preactivation_share, restore_order
@@ -90,6 +90,11 @@ class Numbers:
         return 0
 
     @property
+    def factors(self) -> int:
+        """None: likewise."""
+        return 0
+
+    @property
     def hidden_bits(self) -> int:
         """Fractional bits of hidden activations, where the helper sees none."""
         return self.fz - narrow_bits(self.fx, self.f)
@@ -97,7 +102,7 @@ class Numbers:
     @property
     def link(self) -> Link:
         """The link between score and label."""
-        return LINKS[self.model]
+        return find_link(self.model, 0.0 if self.blind is None else self.blind.power)
 
 
 def scoring_steps(rows: int, batch: int, epoch: int, alpha: float) -> Iterator[Step]:

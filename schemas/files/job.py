@@ -147,12 +147,13 @@ class Privacy(OmitUnset):
     checked: float = Field(default=0.1, ge=0, le=0.5)
 
 
-ModelKind = Literal["logistic", "linear", "softmax", "one-vs-rest", "poisson", "gamma", "mlp"]
-BLIND_MODELS = frozenset({"logistic", "linear", "one-vs-rest", "poisson", "gamma"})  # whose activation has a series
-OFFSET_MODELS = ("logistic", "linear", "poisson", "gamma")  # with one score, to which a number can be added
+ModelKind = Literal["logistic", "linear", "softmax", "one-vs-rest", "poisson", "gamma", "tweedie", "mlp"]
+BLIND_ONLY = {"one-vs-rest": "softmax", "tweedie": "gamma"}  # of which helpers compute no activation; else what to use
+BLIND_MODELS = frozenset({"logistic", "linear", "poisson", "gamma", *BLIND_ONLY})  # whose activation has a series
+OFFSET_MODELS = ("logistic", "linear", "poisson", "gamma", "tweedie")  # with one score, to which a number can be added
 CLASS_WEIGHT_MODELS = ("logistic", "one-vs-rest")
-EXPOSURE_MODELS = ("poisson", "gamma")  # whose score is a logarithm
-BLIND_ONLY = "one-vs-rest"  # of which helpers compute no activation
+EXPOSURE_MODELS = ("poisson", "gamma", "tweedie")  # whose score is a logarithm
+USUAL_POWER = 1.5  # of a Tweedie model
 BLIND_HIDDEN = frozenset({"tanh", "sigmoid", "gelu", "silu", "softplus"})  # likewise of hidden layers
 Release = Literal["owners", "shared", "label"]
 _OF_CLASSES = {"auc": True, "accuracy": True, "balanced_accuracy": True, "log_loss": False}
@@ -171,6 +172,7 @@ METRICS: dict[str, dict[str, bool]] = {  # by link: the metrics of held-out rows
     "one-vs-rest": _OF_CLASSES,
     "poisson": _COUNTED,
     "gamma": _COUNTED,
+    "tweedie": _COUNTED,
 }
 
 
@@ -262,10 +264,11 @@ class TrainingJob(JobDescription):
         offset: a column of the label party whose numbers are added to scores, and that no weight goes with: an earlier
             model's score, say. It is on the score's scale. The label party's settings list it under `offsets`.
         exposure: instead, of counts and amounts: the column that they grow with, whose logarithm is the offset.
+        power: of a Tweedie model: a label's variance goes with its mean to this power. Unset, USUAL_POWER.
     """
 
     added = JobDescription.added | {
-        "network", "columns", "privacy", "encoding", "start", "scorecard", "offset", "exposure",
+        "network", "columns", "privacy", "encoding", "start", "scorecard", "offset", "exposure", "power",
     }  # fmt: skip
 
     kind: Literal["training"] = "training"
@@ -283,6 +286,7 @@ class TrainingJob(JobDescription):
     scorecard: Scorecard | None = None
     offset: ColumnName | None = None
     exposure: ColumnName | None = None
+    power: float | None = Field(default=None, gt=1, lt=2)
 
     @field_validator("training")
     @classmethod
@@ -313,13 +317,20 @@ class TrainingJob(JobDescription):
                 f'write helper_sees = "scores" under [privacy]'
             )
         if asked == "nothing" and self.link not in BLIND_MODELS:
-            instead = f'use "{BLIND_ONLY}", or ' if self.link == "softmax" else ""
+            instead = 'use "one-vs-rest", or ' if self.link == "softmax" else ""
             raise ValueError(
-                f'helper_sees = "nothing" is for logistic, linear, one-vs-rest, poisson and gamma models; for '
+                f'helper_sees = "nothing" is for logistic, linear, one-vs-rest, poisson, gamma and tweedie models; for '
                 f'"{self.link}" {instead}write helper_sees = "scores" under [privacy]'
             )
-        if asked == "scores" and self.link == BLIND_ONLY:
-            raise ValueError(f'helper_sees = "scores" is not for {BLIND_ONLY} models: leave it out, or use "softmax"')
+        if asked == "scores" and self.link in BLIND_ONLY:
+            instead = f'leave it out, or use "{BLIND_ONLY[self.link]}"'
+            raise ValueError(f'helper_sees = "scores" is not for {self.link} models: {instead}')
+        return self
+
+    @model_validator(mode="after")
+    def _power_fits(self) -> Self:
+        if self.power is not None and self.model != "tweedie":
+            raise ValueError(f'a {self.model} model has no power: leave it out, or use model = "tweedie"')
         return self
 
     @model_validator(mode="after")
@@ -399,6 +410,11 @@ class TrainingJob(JobDescription):
         Those of Poisson models are in labels and scores instead.
         """
         return self.training.weighs and self.link != "poisson"
+
+    @property
+    def link_power(self) -> float:
+        """The power of a Tweedie model; 0 of others."""
+        return (self.power or USUAL_POWER) if self.model == "tweedie" else 0.0
 
     def of_fold(self, fold: int | None) -> Self:
         """Return what is trained while this fold is held out, or last, on all rows.

@@ -72,13 +72,13 @@ class OutputErrorOpening(Message):
 class MaskedRowWeights(Message):
     """Carries the weights of a batch's rows minus a mask, to every other data party.
 
-    The label party sends it. Uniform. It travels with a score opening.
+    Of a Tweedie model the labels are among them. The label party sends it. Uniform. It travels with a score opening.
     """
 
     kind = "masked row weights"
     round = Round.OPENINGS
     item = "row-weights"
-    words: RingTensor  # (batch, 1)
+    words: RingTensor  # (batch, factors): one, or of a weighted Tweedie model two
 
 
 class MaskedErrors(Message):
@@ -90,7 +90,7 @@ class MaskedErrors(Message):
     kind = "masked errors"
     round = Round.OPENINGS
     item = "unweighted-errors"
-    words: RingTensor  # (batch, outputs), F fractional bits less those of weights
+    words: RingTensor  # (batch, factors times outputs), F fractional bits less those of weights
 
 
 class CheckRows(Message):

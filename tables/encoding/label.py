@@ -101,6 +101,24 @@ class LabelScaling(Strict):
             raise UnfitLabel(f"all labels of table {name!r} are 0", "give rows with counts above 0, too", name)
         return cls(mean=0.0, scale=_moments(label)[0], clip=None, log=True)
 
+    @classmethod
+    def fit_amounts(cls, label: Floats, name: str) -> Self:
+        """Learn the mean, by which amounts are divided, some of which may be 0; else as `fit`.
+
+        Raises:
+            TableProblem: a label is below 0, or all are 0.
+        """
+        wrong = int((label < 0).sum())
+        if wrong:
+            raise UnfitLabel(
+                f"the label of table {name!r} is below 0 in {wrong:,} of {len(label):,} training rows",
+                'leave these rows out, or use model = "linear"',
+                name,
+            )
+        if not label.any():
+            raise UnfitLabel(f"all labels of table {name!r} are 0", "give rows with amounts above 0, too", name)
+        return cls(mean=0.0, scale=_moments(label)[0], clip=None, log=True)
+
     def apply(self, label: Floats) -> Floats:
         """Scale labels, within ± clip; same shape."""
         return standardise(label, self.mean, self.scale, np.inf if self.clip is None else self.clip)

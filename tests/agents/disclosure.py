@@ -406,7 +406,7 @@ def due(heard: Heard) -> set[type[Message]]:
         kinds |= {ErrorOpening} if len(network.hidden) > 1 else set()
     loss = BLIND_LOSS if is_blind else {MaskedLossLabels, LossTerms, LossShare}
     kinds |= loss if job.evaluation.loss else set()
-    kinds |= {MaskedRowWeights, MaskedErrors} if job.weighs_errors else set()
+    kinds |= {MaskedRowWeights, MaskedErrors} if job.weighs_errors or job.model == "tweedie" else set()
     if job.evaluation.held_out_loss and is_blind:
         kinds |= BLIND_LOST if network is None else BLIND_LOST | BLIND_LOST_LAYERS
     elif job.evaluation.held_out_loss:

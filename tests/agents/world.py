@@ -113,7 +113,7 @@ class Sample:
                 "training": training,
                 "release": self.release,
                 "alignment": self.alignment,
-                "privacy": self.privacy or (SCORES if self.link in BLIND_MODELS - {BLIND_ONLY} else Privacy()),
+                "privacy": self.privacy or (SCORES if self.link in BLIND_MODELS - BLIND_ONLY.keys() else Privacy()),
                 "evaluation": self.evaluation,
                 "early_stopping": self.early_stopping,
                 "scorecard": self.scorecard,
@@ -198,6 +198,8 @@ def labels(link: str, score: Floats, rng: np.random.Generator) -> list[str]:
             return [CLASSES[one] for one in np.digitize(level, [-0.6, 0.0, 0.4])]
         case "poisson":
             return _texts(rng.poisson(1.5 * np.exp(level)))
+        case "tweedie":
+            return _texts(250 * np.exp(level) * rng.poisson(1.0, len(level)) * rng.gamma(4.0, 0.25, len(level)))
         case "gamma":
             return _texts(250 * np.exp(level) * rng.gamma(4.0, 0.25, len(level)))
     return _texts(250 + 40 * score)

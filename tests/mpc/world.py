@@ -81,6 +81,9 @@ def labels_of(request: Request, score: Floats, rng: np.random.Generator) -> Floa
             y = score.argmax(axis=1).astype(np.float64)
         case "poisson":
             y = rng.poisson(np.exp(np.minimum(first, 2.5))).astype(np.float64)
+        case "tweedie":
+            y = rng.poisson(1.0, len(first)) * rng.gamma(2.0, np.exp(np.minimum(first, 2.5)))
+            y = y / y.mean()
         case "gamma":
             y = rng.gamma(3.0, np.exp(first) / 3.0)
             y = np.minimum(y / y.mean(), 20.0) + 1e-5

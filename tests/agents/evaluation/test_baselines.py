@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_iris
-from sklearn.linear_model import GammaRegressor, LogisticRegression, PoissonRegressor
+from sklearn.linear_model import GammaRegressor, LogisticRegression, PoissonRegressor, TweedieRegressor
 from sklearn.multiclass import OneVsRestClassifier
 
 from tercet.agents.evaluation import baselines
@@ -74,14 +74,20 @@ def test_one_against_the_rest_comes_to_the_optimum_of_each_class():
     np.testing.assert_allclose(chances, best.predict_proba(x), atol=0.01)
 
 
-@pytest.mark.parametrize(("link", "model"), [("poisson", PoissonRegressor), ("gamma", GammaRegressor)])
+TWEEDIE = partial(TweedieRegressor, power=1.5, link="log")
+
+
+@pytest.mark.parametrize(
+    ("link", "model"), [("poisson", PoissonRegressor), ("gamma", GammaRegressor), ("tweedie", TWEEDIE)]
+)
 def test_models_of_a_logarithm_come_to_the_optimum_of_their_deviance(link, model):
     """As scikit-learn finds it."""
     generator = np.random.default_rng(1)
     x = generator.normal(size=(800, 4))
     means = np.exp(x @ [0.4, -0.3, 0.2, 0.1] + 0.5)
     y = generator.poisson(means) if link == "poisson" else means * generator.gamma(3.0, 1 / 3, 800)
-    found = sgd(x, y.astype(float), training(rate=0.1, l2=0.01), link=link)
+    y = y * (generator.random(800) < 0.7) if link == "tweedie" else y
+    found = sgd(x, y.astype(float), training(rate=0.1, l2=0.01), link=link, power=1.5)
     best = model(alpha=0.01, tol=1e-8).fit(x, y)
     np.testing.assert_allclose(found.weights, best.coef_, atol=0.01)
     assert abs(found.intercept - best.intercept_) < 0.01

@@ -68,6 +68,7 @@ def chosen(draw):
 def expecting(draw, link):
     """Counts, or labels above zero, and logarithms of what was expected."""
     label = st.integers(0, 50).map(float) if link == "poisson" else st.floats(0.01, 1e4)
+    label = st.just(0.0) | label if link == "tweedie" else label
     rows = draw(st.lists(st.tuples(label, st.floats(-5, 5)), min_size=1, max_size=30))
     labels, logs = np.array(rows).T
     return labels, logs
@@ -149,13 +150,13 @@ def test_chances_of_one_against_the_rest_are_defined_where_no_class_is_likely():
     np.testing.assert_allclose(chances[1], [2 / 3, 1 / 3, 0], atol=1e-12)
 
 
-@pytest.mark.parametrize(("link", "power"), [("poisson", 1), ("gamma", 2)])
+@pytest.mark.parametrize(("link", "power"), [("poisson", 1), ("gamma", 2), ("tweedie", 1.3)])
 @UNHURRIED
 @given(data=st.data())
 def test_deviances_and_errors_of_expected_labels_are_scikit_learns(link, power, data):
     """The metrics that jobs may name, but no d2 where all labels are the same."""
     labels, logs = data.draw(expecting(link))
-    found = metrics(link, labels, logs)
+    found = metrics(link, labels, logs, power=power)
     names = list(METRICS[link]) if np.ptp(labels) > 0 else list(METRICS[link])[1:]
     assert list(found) == names
     means = np.exp(logs)

@@ -65,7 +65,7 @@ def shifted(model: str, beside: str = "exposure", **more: float) -> Shifted:
 
 @pytest.mark.parametrize(
     "sample",
-    [shifted("poisson"), shifted("gamma"), shifted("logistic", "offset"), shifted("linear", "offset")],
+    [*map(shifted, ("poisson", "gamma", "tweedie")), shifted("logistic", "offset"), shifted("linear", "offset")],
     ids=lambda sample: sample.model,
 )
 def test_each_score_begins_with_it(sample: Shifted, tmp_path: Path) -> None:
@@ -106,7 +106,8 @@ def test_each_score_begins_with_it(sample: Shifted, tmp_path: Path) -> None:
     own_scores = scorer.scores(together(tables, ids))[:, 0]
     assert history.scores is not None
     assert np.allclose(history.scores, own_scores, atol=1e-3 * unit)
-    again = metrics(sample.model, labels.evaluated.compared, own_scores, labels.evaluated.offset)
+    power = sample.description().link_power
+    again = metrics(sample.model, labels.evaluated.compared, own_scores, labels.evaluated.offset, power)
     assert history.last_metrics == pytest.approx(again, abs=1e-2)
     assert alone(label, labels).keys() == again.keys()
 

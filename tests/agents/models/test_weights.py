@@ -71,7 +71,7 @@ def weighed(model: str, by: str = "weights", **more: Any) -> Weighed:
 
 @pytest.mark.parametrize(
     "sample",
-    [weighed("logistic"), weighed("poisson"), weighed("gamma"), weighed("one-vs-rest", "balanced")],
+    [weighed("logistic"), weighed("poisson"), weighed("gamma"), weighed("tweedie"), weighed("one-vs-rest", "balanced")],
     ids=lambda sample: sample.model,
 )
 def test_a_whole_run_is_the_oracles_and_every_tensor_is_under_its_mask(sample: Weighed, tmp_path: Path) -> None:

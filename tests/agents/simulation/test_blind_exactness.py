@@ -78,7 +78,7 @@ def test_any_job_that_ends_has_the_oracles_model(data: st.DataObject) -> None:
         columns=tuple(data.draw(st.integers(int(party != label), 6)) for party in range(parties)),
         rows=data.draw(st.integers(20, 150)),
         label=label,
-        model=data.draw(st.sampled_from(["logistic", "linear", "one-vs-rest", "poisson", "gamma"])),
+        model=data.draw(st.sampled_from(["logistic", "linear", "one-vs-rest", "poisson", "gamma", "tweedie"])),
         batch=data.draw(st.integers(16, 90)),
         epochs=data.draw(st.integers(1, 3)),
         rate=data.draw(st.floats(0.01, 0.1)),

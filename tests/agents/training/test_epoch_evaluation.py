@@ -46,7 +46,7 @@ from tests.agents import world
 from tests.agents.recording import SCORING_BATCH, Ear, Heard, Tables, hear
 from tests.agents.world import CLASSES, HELPER, OUTCOME, PERSON, Sample, write_table
 
-SHOWN = [model for model in METRICS if model != BLIND_ONLY]  # whose scores the helper can see
+SHOWN = [model for model in METRICS if model not in BLIND_ONLY]  # whose scores the helper can see
 EACH_EPOCH = Evaluation(holdout=0.35, metrics="epoch", loss=True)
 FOR_ALL = EACH_EPOCH.model_copy(update={"loss_to": "all"})
 AT_THE_END = Evaluation(holdout=0.3, loss=True)

@@ -127,6 +127,7 @@ def test_the_constant_is_the_best_there_is(link: str) -> None:
         "linear": rng.normal(size=200),
         "poisson": rng.poisson(2.0, 200) / 2.0,
         "gamma": rng.gamma(2.0, 0.5, 200),
+        "tweedie": rng.poisson(1.0, 200) * rng.gamma(2.0, 0.5, 200),
     }[link]
     y = function.centre(raw, outputs)
     best = function.constant_loss(y, y)

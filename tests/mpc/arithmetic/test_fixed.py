@@ -122,6 +122,7 @@ RAW = {  # labels as a label party holds them
     "one-vs-rest": [0.0, 1.0, 2.0, 3.0],
     "poisson": [0.0, 0.25, 1.0, 2.0, 50.0],
     "gamma": [0.001, 0.5, 1.0, 20.0],
+    "tweedie": [0.0, 0.001, 1.0, 20.0],
 }
 
 
@@ -140,7 +141,7 @@ def test_every_activation_keeps_its_promises(name):
     for k in range(outputs):
         h = np.eye(outputs)[k] * 1e-5
         slope = (link.loss(z + h, y) - link.loss(z - h, y)) / 2e-5
-        error = link.phi(link.shifted(z, y)) - link.target(y)
+        error = link.error(link.shifted(z, y), link.target(y))
         assert slope == pytest.approx(float(error[:, k].sum()), rel=1e-6, abs=1e-4)
 
 

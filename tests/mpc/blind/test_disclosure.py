@@ -56,7 +56,7 @@ OF_PAIRS = {"V", "P", "P*", "R", "R'", "N", "Q"}  # masks of one party's block o
 MASKS = [*OF_STEPS, "t#", "angles#"]
 OF_WEIGHTS = ["row weight#", "unweighted#", "weighted#"]
 BLIND = {"logistic": Blind(16, 16), "linear": Blind(32, 1), "poisson": Blind(5, 12), "gamma": Blind(5, 12)}
-BLIND["one-vs-rest"] = BLIND["logistic"]
+BLIND |= {"one-vs-rest": BLIND["logistic"], "tweedie": Blind(5, 1, power=1.5)}
 OPENINGS = ("score opening", "error opening")
 COALITIONS = [
     (columns, label, coalition)
@@ -77,6 +77,7 @@ def _short_series(monkeypatch: pytest.MonkeyPatch) -> None:
                                   score=terms)
         for name, reach, count in (("linear", 32, 8), ("logistic", 32, 16))
     }  # fmt: skip
+    short["tweedie", 5, 1] = replace(short["linear", 32, 1], slope=terms)
     monkeypatch.setattr(series, "SERIES", {**series.SERIES, **short})
 
 
@@ -256,7 +257,7 @@ def parts_of(world: Watched, sent: Sent, known: tuple[int, ...] = ()) -> list[tu
 @pytest.mark.parametrize(
     ("model", "columns", "label", "coalition"),
     [("linear", *case) for case in COALITIONS]
-    + [(model, (2, 1), 1, (i,)) for model in ("logistic", "gamma", "one-vs-rest") for i in (0, 1)],
+    + [(model, (2, 1), 1, (i,)) for model in ("logistic", "gamma", "one-vs-rest", "tweedie") for i in (0, 1)],
 )
 def test_every_tensor_that_a_coalition_receives_has_a_mask_of_its_own(model, columns, label, coalition):
     """Which shifts it, and shifts nothing before it: the whole view of a job is uniform.
@@ -268,7 +269,8 @@ def test_every_tensor_that_a_coalition_receives_has_a_mask_of_its_own(model, col
 
 @pytest.mark.parametrize(
     ("model", "columns", "label", "coalition"),
-    [("linear", *case) for case in COALITIONS[:5]] + [("one-vs-rest", (2, 1), 1, (i,)) for i in (0, 1)],
+    [("linear", *case) for case in COALITIONS[:5]]
+    + [(model, (2, 1), 1, (i,)) for model in ("one-vs-rest", "tweedie") for i in (0, 1)],
 )
 def test_so_has_every_tensor_where_rows_have_weights(model, columns, label, coalition):
     """Those of weights and of errors that are weighed too, and the labels of a loss beside them."""
@@ -343,6 +345,14 @@ def test_no_mask_can_serve_two_outputs(shared):
         check_view(job, (0,), lambda masks: lambda a, b: for_all_outputs(masks(a, b), shared))
 
 
+@pytest.mark.parametrize(("shared", "kind"), [("row weight#", "row weights"), ("unweighted#", "unweighted errors")])
+def test_no_mask_can_serve_weight_and_label(shared, kind):
+    """Where rows have weights, both multiply a function of their own."""
+    job = job_of("tweedie", (1, 1), int(shared != "unweighted#"), epochs=1, weighted=True)
+    with pytest.raises(AssertionError, match=f"'{kind}'"):
+        check_view(job, (0,), lambda masks: lambda a, b: for_all_outputs(masks(a, b), shared))
+
+
 def for_all_outputs(masks: Any, shared: str) -> Any:
     """Masks of a pair, of which one has the same words in each column."""
 
@@ -353,9 +363,9 @@ def for_all_outputs(masks: Any, shared: str) -> Any:
     return words
 
 
-def smallest_job(label: int = 1, **more: Any) -> Job:
+def smallest_job(label: int = 1, *, model: str = "linear", **more: Any) -> Job:
     """Three steps: a turn of either party, and one more."""
-    return job_of("linear", (1, 1), label=label, rows=3, epochs=1, checked=0.0, **more)
+    return job_of(model, (1, 1), label=label, rows=3, epochs=1, checked=0.0, **more)
 
 
 def label_for(mask: str) -> int:
@@ -364,12 +374,12 @@ def label_for(mask: str) -> int:
 
 
 @cache
-def differences(label: int, *, weighted: bool) -> Differences:
+def differences(label: int, *, weighted: bool, model: str = "linear") -> Differences:
     """Differences of what party 0 receives in the smallest job by the masks that it does not know."""
     masks = Vector(lambda a, b: 0 in {a, b})
 
     def view() -> Words:
-        world = SuppliedWorld(smallest_job(label, weighted=weighted), cache(masks)).run(1)
+        world = SuppliedWorld(smallest_job(label, weighted=weighted, model=model), cache(masks)).run(1)
         return np.concatenate([piece.words.ravel() for piece in pieces(world, (0,))])
 
     return random_point_differences(masks, view)
@@ -379,6 +389,14 @@ def differences(label: int, *, weighted: bool) -> Differences:
 def test_no_mask_can_be_left_out(omitted):
     """Neither t of a share of z + t, nor r_ij, which looks spare; nor any other. With all of them the rank is full."""
     found = differences(label_for(omitted), weighted=omitted in OF_WEIGHTS)
+    assert found.deficiency() == 0
+    assert found.deficiency({omitted}) > 0
+
+
+@pytest.mark.parametrize("omitted", OF_WEIGHTS)
+def test_no_mask_of_labels_can_be_left_out(omitted):
+    """They multiply a function of scores as weights do."""
+    found = differences(label_for(omitted), weighted=False, model="tweedie")
     assert found.deficiency() == 0
     assert found.deficiency({omitted}) > 0
 

@@ -40,6 +40,7 @@ LINKS = [
     replace(SMALL, model="linear", rate=0.02, blind=Blind(32, 8)),
     replace(SMALL, model="poisson", rate=0.02, blind=Blind(5, 16)),
     replace(SMALL, model="gamma", rate=0.02, blind=Blind(5, 16)),
+    replace(SMALL, model="tweedie", rate=0.02, blind=Blind(5, 16, power=1.5)),
     replace(SMALL, model="one-vs-rest", outputs=3),
     replace(SMALL, model="one-vs-rest", outputs=10),
 ]
@@ -174,7 +175,7 @@ def test_losses_equal_the_oracles_bit_for_bit(request_, label):
 def rounding(terms: Terms, step: Step, plan: Plan) -> float:
     """The standard deviation of a row's function, as the words that are dealt are rounded."""
     norm = math.hypot(*terms.sines, *terms.cosines)
-    dealt = step_bits(step.least, plan.f, relative_norm(series_of(plan))).dealt
+    dealt = step_bits(step.least, plan.f - plan.factor_bits, relative_norm(series_of(plan))).dealt
     return norm * math.ldexp(1.0, -dealt) / math.sqrt(12)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tercet.mpc.arithmetic.fixed import decode, encode, encode_number
+from tercet.mpc.arithmetic.fixed import Floats, decode, encode, encode_number
 from tercet.mpc.arithmetic.ring import Words, total
 from tercet.mpc.dealing.activation import dealt_words
 from tercet.mpc.dealing.row_checks import RowChecks, check_columns
@@ -50,7 +50,7 @@ KEYS = {"bundle key"}
 
 def job_of(model: str, *, weighted: bool = False) -> Job:
     """Three batches, twice."""
-    blind = choose_series(model, None, None)
+    blind = choose_series(model, None, None, power=1.5 if model == "tweedie" else 0.0)
     outputs = 3 if model == "one-vs-rest" else 1
     request = Request(model, 96, (3, 2, 3), 32, 2, 0.1, l2=0.01, outputs=outputs, blind=blind, checked=0.4, checks=2)
     job = make_job(replace(request, weighted=weighted), label=2)
@@ -207,25 +207,31 @@ def check_dealt(book: Book) -> dict[int, Words]:
 
 
 def check_products(book: Book, turn: int, explicit: Words) -> None:
-    """The mask of weights times those of all other parties' errors, in shares."""
+    """The mask of weights, or of labels, times those of what they multiply at all other parties, in shares."""
     label = book.world.job.label
     book.products = {j: book.mask(j, "weighted") for j in book.others(turn)} | {turn: explicit}
     errors = total(book.mask(j, "unweighted") for j in book.others(label))
-    assert np.array_equal(total(book.products.values()), book.mask(label, "row weight") * errors)
+    assert np.array_equal(total(book.products.values()), weighed(book.mask(label, "row weight"), errors))
+
+
+def weighed(factors_: Words, functions: Words) -> Words:
+    """Each factor of a row times its function, of all outputs, added up."""
+    width = functions.shape[1] // factors_.shape[1]
+    return total(factors_[:, k : k + 1] * functions[:, k * width : (k + 1) * width] for k in range(factors_.shape[1]))
 
 
 def weigh(book: Book, shares: dict[int, Words]) -> dict[int, Words]:
     """Weights under a mask, shares of errors under others, and shares of weighed errors that follow from both."""
-    label, weights = book.world.job.label, book.labels.weights
-    assert weights is not None
-    known = encode(weights, book.plan.factor_bits)
+    label, multiplied = book.world.job.label, book.labels.factors
+    assert multiplied is not None
+    known = encode(multiplied, book.plan.factor_bits)
     masked, sent = book.sent("row weights"), book.sent("unweighted errors")
     assert [(s.sender, s.receiver) for s in masked] == [(label, j) for j in book.others(label)]
     assert {(s.sender, s.receiver) for s in sent} == {(j, label) for j in book.others(label)}
     assert all(np.array_equal(s.words + book.mask(label, "row weight"), known) for s in masked)
     assert all(np.array_equal(s.words + book.mask(s.sender, "unweighted"), shares[s.sender]) for s in sent)
-    found = {s.receiver: s.words * book.mask(s.receiver, "unweighted") for s in masked}
-    found[label] = known * total([shares[label], *(s.words for s in sent)])
+    found = {s.receiver: weighed(s.words, book.mask(s.receiver, "unweighted")) for s in masked}
+    found[label] = weighed(known, total([shares[label], *(s.words for s in sent)]))
     return {j: words + book.products[j] for j, words in found.items()}
 
 
@@ -281,22 +287,46 @@ def offset(book: Book) -> Words:
 
 def check_error(book: Book, dealt: dict[int, Words], z: Words) -> None:
     """Shares of e + r, and their sum, which is opened; e is the error that the link has for z."""
-    step, plan, phi = book.step, book.plan, book.series.phi
-    link, labels = plan.link, book.labels
+    step, plan, functions = book.step, book.plan, book.series.functions
+    labels, bare = book.labels, len(functions) - plan.factors  # the first ones, which nothing multiplies
     opened = book.broadcast("error opening")
-    public = factors(book.opened(z), phi, book.bits.public, step.scale)
-    shares = {j: evaluate(public, dealt[j]) for j in opened}
-    shares = weigh(book, shares) if plan.factor_bits else shares
+    whole = 2.0**plan.factor_bits
+    public = [
+        factors(book.opened(z), terms, book.bits.public, step.scale * (whole if n < bare else 1.0))
+        for n, terms in enumerate(functions)
+    ]
+    found = {j: [evaluate(one, dealt[j]) for one in public] for j in opened}
+    if plan.factors:
+        multiplied = weigh(book, {j: np.hstack(words[bare:]) for j, words in found.items()})
+        found = {j: [*words[:bare], multiplied[j]] for j, words in found.items()}
     for j, words in opened.items():
-        share = shares[j] + book.mask(j, "r")
+        share = total(found[j]) + book.mask(j, "r")
         if j == book.world.job.label:
-            share = share + encode(step.scale * labels.known_error(phi.constant), plan.f)
+            share = share + encode(step.scale * labels.known_error(*book.series.constants), plan.f)
         assert np.array_equal(words, share)
     error = decode(total(opened.values()) - total(book.mask(j, "r") for j in book.world.ids), plan.f)
-    most = 1.0 if labels.weights is None else labels.weights
-    due = most * step.scale * (link.phi(step.alpha * decode(z, plan.fz)) - labels.target)
-    units = sum(map(abs, (*phi.sines, *phi.cosines)), len(phi.sines))  # of what is dealt, by which roundings add up
-    assert (np.abs(error - due) < most * step.scale * (phi.error + np.ldexp(units, -book.bits.dealt)) + 1e-9).all()
+    assert (np.abs(error - due_error(book, z)) < step.scale * most_error(book)).all()
+
+
+def due_error(book: Book, z: Words) -> Floats:
+    """What the link has for scores, of rounded amounts."""
+    link, labels, scores = book.plan.link, book.labels, book.step.alpha * decode(z, book.plan.fz)
+    counts = 1.0 if labels.weights is None else labels.weights
+    if link.slope is None or labels.amounts is None:
+        return np.asarray(book.step.scale * counts * link.error(scores, labels.target))
+    return np.asarray(book.step.scale * (counts * link.phi(scores) - labels.amounts * link.slope(scores)))
+
+
+def most_error(book: Book) -> Floats:
+    """How far series and roundings may be off for each row, where c is 1."""
+    most: Floats = np.full((book.step.rows, 1), 1e-9 / book.step.scale)
+    labels = book.labels
+    counts = np.ones_like(most) if labels.weights is None else labels.weights
+    multiplied = (counts,) if labels.amounts is None else (counts, labels.amounts)
+    for numbers, terms in zip(multiplied, book.series.functions, strict=True):
+        units = sum(map(abs, (*terms.sines, *terms.cosines)), len(terms.sines))  # of what is dealt
+        most = most + np.abs(numbers) * (terms.error + np.ldexp(units, -book.bits.dealt))
+    return most
 
 
 def check_loss(book: Book, dealt: dict[int, Words], z: Words) -> None:
@@ -309,7 +339,7 @@ def check_loss(book: Book, dealt: dict[int, Words], z: Words) -> None:
         labels = encode(book.labels.loss_factors(), bits.label)
         book.u_y[rows] = book.mask(label, "U_y")
         assert all(np.array_equal(s.words + book.mask(label, "U_y"), labels) for s in sent)
-    terms = (series.score_terms, series.second) if book.plan.factor_bits else (series.score_terms,)
+    terms = (series.score_terms, series.second) if book.plan.request.weighted else (series.score_terms,)
     public = [factors(book.opened(z), one, bits.score - book.bits.dealt) for one in terms]
     sent = book.sent("masked scores")
     assert {(s.sender, s.receiver) for s in sent} == {(j, label) for j in book.others(label)}
@@ -333,23 +363,24 @@ def take_step(book: Book) -> None:
     book.model = train(run, step.index + 1)
 
 
-@pytest.mark.parametrize("model", ["logistic", "linear", "poisson", "gamma", "one-vs-rest"])
+@pytest.mark.parametrize("model", ["logistic", "linear", "poisson", "gamma", "one-vs-rest", "tweedie"])
 def test_every_tensor_is_its_value_and_masks_used_once(model):
     """Three parties, every step, every link."""
     check_ledger(job_of(model), keyed())
 
 
-@pytest.mark.parametrize("model", ["logistic", "one-vs-rest"])
+@pytest.mark.parametrize("model", ["logistic", "one-vs-rest", "tweedie"])
 def test_so_it_is_where_rows_have_weights(model):
     """Weights and errors that are weighed too."""
     check_ledger(job_of(model, weighted=True), keyed())
 
 
+@pytest.mark.parametrize("model", ["logistic", "tweedie"])
 @pytest.mark.parametrize("reused", OF_WEIGHTS)
-def test_a_reused_mask_of_weights_is_noticed(reused):
+def test_a_reused_mask_of_weights_or_labels_is_noticed(reused, model):
     """Though the model comes out right."""
     with pytest.raises(AssertionError, match="the same word"):
-        check_ledger(job_of("logistic", weighted=True), forgetful({reused}))
+        check_ledger(job_of(model, weighted=model == "logistic"), forgetful({reused}))
 
 
 @pytest.mark.parametrize("reused", MASKS)

@@ -23,6 +23,7 @@ REQUESTS = [
     replace(SMALL, l2=0.02, blind=Blind(32, 32)),
     replace(SMALL, model="poisson", rate=0.02, blind=Blind(5, 16)),
     replace(SMALL, model="gamma", rate=0.02, blind=Blind(5, 16)),
+    replace(SMALL, model="tweedie", rate=0.02, blind=Blind(5, 16, power=1.5)),
 ]
 
 

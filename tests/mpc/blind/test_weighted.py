@@ -27,6 +27,7 @@ REQUESTS = [
     replace(SMALL, model="linear", rate=0.02, blind=Blind(32, 8)),
     replace(SMALL, model="gamma", rate=0.02, blind=Blind(5, 16)),
     replace(SMALL, model="one-vs-rest", outputs=4),
+    replace(SMALL, model="tweedie", rate=0.02, blind=Blind(5, 16, power=1.5)),
 ]
 by_link = pytest.mark.parametrize("request_", REQUESTS, ids=lambda one: f"{one.model}-{len(one.columns)}")
 

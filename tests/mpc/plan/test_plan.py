@@ -99,6 +99,7 @@ def test_a_linear_schedule_ends_at_its_part_of_the_rate():
         ("linear", (1.0, 1.0), 0.0, False, 1 / 6),
         ("poisson", (1.0, 1.0), 0.0, False, 1 / 6),
         ("gamma", (1.0, 1.0), 0.0, False, 1 / 6),
+        ("tweedie", (1.0, 1.0), 0.0, False, 1 / 6),
         ("logistic", (1.0, 1.0), 3.0, False, 1.0),  # three times as many columns as rows of a batch
         ("logistic", (1.0, 8.0), 0.0, False, 3 / 5),  # the second party does not whiten its eight columns
         ("logistic", (7.0, 8.0), 3.0, True, 2 / 3),
@@ -116,7 +117,8 @@ def test_curvatures_are_the_slopes_that_links_have():
         z = np.zeros((1, 1)) if name != "softmax" else np.array([[0.0, 0.0, -40.0]])
         there, back = z.copy(), z.copy()
         there[0, 0], back[0, 0] = step, -step
-        slope = (link.phi(there) - link.phi(back))[0, 0] / (2 * step)
+        one = np.ones_like(z)
+        slope = (link.error(there, one) - link.error(back, one))[0, 0] / (2 * step)
         most = link.curvature / 2 if name == "softmax" else link.curvature  # its matrix has twice the diagonal
         assert slope == pytest.approx(most, rel=1e-6), name
 
@@ -418,6 +420,7 @@ def test_every_link_has_noise_of_a_quarter_or_more() -> None:
     """Measured: docs/protocol.md has what it costs and what it keeps."""
     assert {name: link.noise_bits for name, link in LINKS.items()} == {
         "logistic": 2, "linear": 2, "softmax": 1, "one-vs-rest": 2, "poisson": 2, "gamma": 2,
+        "tweedie": 2,
     }  # fmt: skip
 
 

@@ -87,6 +87,10 @@ def test_a_job_is_read_in_the_order_of_its_tables(tmp_path: Path) -> None:
         ('"logistic"', '"mlp"\nnetwork = {hidden = [0]}', "network.hidden.0"),
         ('"logistic"', '"mlp"\nnetwork = {hidden = [8], activation = "swish"}', "'relu', 'leaky-relu', 'tanh'"),
         ('"logistic"', '"mlp"\nnetwork = {hidden = [8], output = "gamma"}', "network.output"),
+        ('"logistic"', '"tweedie"\npower = 2.0', "power"),
+        ('"logistic"', '"tweedie"\npower = nan', "power"),
+        ('"logistic"', '"gamma"\npower = 1.5', 'or use model = "tweedie"'),
+        ('"logistic"', '"tweedie"\nprivacy = {helper_sees = "scores"}', 'leave it out, or use "gamma"'),
         ('"logistic"', '"softmax"\nearly_stopping = {on = "ks"}', "auc, accuracy, balanced_accuracy, log_loss"),
         ('"logistic"', '"poisson"\nearly_stopping = {on = "auc"}', "d2, deviance, rmse, mae"),
         ('name = "credit"', 'name = "credit"\nkind = "prediction"', "of is missing; write it"),
@@ -347,7 +351,7 @@ def test_a_description_has_no_place_for_a_seed_a_path_or_a_key() -> None:
     assert set(described) == {
         "name", "kind", "model", "network", "label", "helper", "tables", "training", "evaluation", "early_stopping",
         "release", "alignment", "accept_narrow", "again", "purpose", "columns", "standby", "privacy", "encoding",
-        "start", "scorecard", "offset", "exposure",
+        "start", "scorecard", "offset", "exposure", "power",
     }  # fmt: skip
 
 
