@@ -268,6 +268,8 @@ ATTACKS = [
            "cells of 20 rows of each class", cells.rare_levels, lambda: 0.0, 0.99, 0.02),
     Attack("weights of rows on their way", PARTNER, "that there are two", "the weight of a row",
            "a mask of each step", row_weights.recovered_weights, row_weights.guessed_weights, 0.99, 0.05),
+    Attack("labels of a Tweedie model on their way", PARTNER, "how many are 0", "a label to a hundredth of the mean",
+           "a mask of each step", row_weights.recovered_amounts, row_weights.guessed_amounts, 0.99, 0.02),
     Attack("errors that are to be weighed", LABEL, "labels and weights", "the score of a training row to 0.05",
            "a mask of each partner and step", row_weights.recovered_scores, row_weights.guessed_scores, 0.6, 0.02),
     Attack("the loss of a Poisson model", PARTNER, "that counts are as a Poisson model has them",

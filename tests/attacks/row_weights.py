@@ -1,10 +1,12 @@
 """Attacks on the weights of rows: a partner reads them, and the label party reads scores of rows that it trains on.
 
-The partner takes what the label party sends with its score openings for the weights. The label party adds up what
+The partner takes what the label party sends with its score openings for the weights, or for the labels of a Tweedie
+model. The label party adds up what
 partners send it to be weighed, and solves the errors for scores.
 """
 
 import functools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ from tests.mpc.world import Job, keyed, make_job
 LABEL, NEAR = 0, 0.05  # of a score
 REQUEST = Request("logistic", rows=400, columns=(3, 4), batch=100, epochs=2, rate=1.0, blind=Blind(32, 16),
                   weighted=True)  # fmt: skip
+TWEEDIE = replace(REQUEST, model="tweedie", rate=0.05, blind=Blind(5, 16, power=1.5), weighted=False)
 
 
 @functools.cache
@@ -54,6 +57,23 @@ def recovered_weights(protected: bool) -> float:
             truth = weights[world.order.rows(steps[sent.step])]
             right.append((read > (heavy + light) / 2) == (truth > (heavy + light) / 2))
     return float(np.mean(right))
+
+
+def recovered_amounts(protected: bool) -> float:
+    """Rows of a Tweedie model whose label a partner reads to a hundredth of the mean from what it is sent."""
+    job, right = make_job(TWEEDIE, LABEL), []
+    world = BlindWorld(job, keyed() if protected else without({"row weight#"}, keyed())).run()
+    steps = list(job.plan.steps())
+    for sent in world.sent:
+        if sent.what == "row weights":
+            truth = job.y[world.order.rows(steps[sent.step])]
+            right.append(np.abs(decode(sent.words, job.plan.factor_bits) + truth) < 0.01)
+    return float(np.mean(right))
+
+
+def guessed_amounts() -> float:
+    """The share of rows whose amount is 0."""
+    return float((make_job(TWEEDIE, LABEL).y < 0.01).mean())
 
 
 def guessed_weights() -> float:
