@@ -7,7 +7,7 @@ at most P + 1 in any. A batch of B rows adds k / B, of k columns. With c the cur
 above 2 / (c (P + 1 + k / B)). Three quarters of that suit links whose errors are bounded. Others, whose errors grow
 with the score, get a quarter, and three times as many epochs. Weights of rows can raise the variance in a direction,
 and raise what a batch adds. Who does not know them cannot tell how much, so that all jobs with weights get a quarter of
-the rate.
+the rate. So do Tweedie models, whose labels weigh a part of the error: few rows may have most of the amount.
 """
 
 import math
@@ -46,5 +46,5 @@ def auto_rate(
     link = LINKS[model]
     if hidden:
         return 1.0 / (2.0 * link.curvature * (len(spreads) + 1.0))
-    part = (1.5 if math.isinf(link.reach(2.0)) else 0.5) * (WEIGHED if weighs else 1.0)
+    part = (1.5 if math.isinf(link.reach(2.0)) else 0.5) * (WEIGHED if weighs or link.slope is not None else 1.0)
     return part / (link.curvature * (sum(spreads) + 1.0 + columns_per_row))

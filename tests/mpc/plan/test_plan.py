@@ -99,7 +99,7 @@ def test_a_linear_schedule_ends_at_its_part_of_the_rate():
         ("linear", (1.0, 1.0), 0.0, False, 1 / 6),
         ("poisson", (1.0, 1.0), 0.0, False, 1 / 6),
         ("gamma", (1.0, 1.0), 0.0, False, 1 / 6),
-        ("tweedie", (1.0, 1.0), 0.0, False, 1 / 6),
+        ("tweedie", (1.0, 1.0), 0.0, False, 1 / 24),  # a quarter of that, as its labels are weights
         ("logistic", (1.0, 1.0), 3.0, False, 1.0),  # three times as many columns as rows of a batch
         ("logistic", (1.0, 8.0), 0.0, False, 3 / 5),  # the second party does not whiten its eight columns
         ("logistic", (7.0, 8.0), 3.0, True, 2 / 3),
