@@ -40,7 +40,8 @@ class Shifted(Sample):
 
     def description(self) -> TrainingJob:
         """The job, with the name of the column."""
-        return TrainingJob.model_validate(super().description().model_dump() | {self.beside: BESIDE})
+        more = {self.beside: BESIDE} | ({"power": 1.6} if self.model == "tweedie" else {})
+        return TrainingJob.model_validate(super().description().model_dump() | more)
 
     def settings(self, folder: Path, *, limits: Limits | None = None) -> dict[str, Settings]:
         """Everybody's; the label party's list the column."""
@@ -109,6 +110,8 @@ def test_each_score_begins_with_it(sample: Shifted, tmp_path: Path) -> None:
     power = sample.description().link_power
     again = metrics(sample.model, labels.evaluated.compared, own_scores, labels.evaluated.offset, power)
     assert history.last_metrics == pytest.approx(again, abs=1e-2)
+    if "deviance" in again:  # in the label's unit, as half of it is
+        assert 2 * history.held_out_losses[-1] == pytest.approx(again["deviance"], rel=1e-3)
     assert alone(label, labels).keys() == again.keys()
 
 
