@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tercet.agents.api.report import Report
     from tercet.agents.api.result import Result
     from tercet.agents.api.selection import SelectedColumns, select
-    from tercet.agents.api.simulation import simulate
+    from tercet.agents.api.simulation import simulate, simulate_statistics
     from tercet.agents.models.scorer import Classifier, Regressor, UnseenCategories, load
     from tercet.schemas.core.error import TercetError
     from tercet.schemas.files.invalid import Invalid
@@ -49,6 +49,7 @@ _HOMES = {
     "load": "agents.models.scorer",
     "select": "agents.api.selection",
     "simulate": "agents.api.simulation",
+    "simulate_statistics": "agents.api.simulation",
 }
 """The module of each public name."""
 
@@ -78,6 +79,7 @@ __all__ = [
     "load",
     "select",
     "simulate",
+    "simulate_statistics",
 ]
 
 

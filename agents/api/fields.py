@@ -26,8 +26,6 @@ class TrainingFields(TypedDict, total=False):
     offset: str
     exposure: str
     power: float
-    # [encoding]
-    woe: str
     # [training]
     epochs: int
     batch: int | Literal["auto"]
@@ -99,3 +97,5 @@ class JobFields(TrainingFields, total=False):
 
     standby: Sequence[str]
     start: str
+    # [encoding]
+    woe: str

@@ -3,7 +3,7 @@
 It holds what one party may know of a real job, and of a simulation what all parties together know.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -50,7 +50,7 @@ class Result:
         report: Report | None,
         scorer: Callable[[], Scorer | None],
         scores: Callable[[], pa.Table | None] = lambda: None,
-        statistics: Callable[[], StatisticsResult | None] = lambda: None,
+        statistics: Callable[[], Sequence[StatisticsResult]] = tuple,  # this party's first
         cards: Callable[[Mapping[str, Any]], Cards],  # by changes of the scorecard
     ) -> None:
         """Each function is called only if somebody looks."""
@@ -127,9 +127,16 @@ class Result:
         return card_rows(self._cards(changes))
 
     @cached_property
-    def statistics(self) -> StatisticsResult | None:
-        """The file of a statistics job; None of another job."""
+    def _found(self) -> Sequence[StatisticsResult]:
         return self._statistics()
+
+    @property
+    def statistics(self) -> StatisticsResult | None:
+        """The file of a statistics job; None of another job.
+
+        Of a simulation it is the label party's.
+        """
+        return next(iter(self._found), None)
 
     @property
     def columns(self) -> list[dict[str, Any]]:
@@ -142,12 +149,17 @@ class Result:
 
     @property
     def bins(self) -> list[dict[str, Any]]:
-        """Bins of this party's own columns in a statistics job; a data frame takes it.
+        """Bins of this party's own columns in a statistics job, of a simulation all parties'.
 
-        Each has `column`, `bin` and `rows`, and `events`, `rate` and `woe` where this party was told.
+        A data frame takes it. Each has `party`, `column`, `bin` and `rows`, and `events`, `rate` and `woe` where the
+        party was told.
         """
-        found = self.statistics
-        return [] if found is None else [row for column in found.own for row in bin_rows(found, column)]
+        return [
+            {"party": found.party} | row
+            for found in self._found
+            for column in found.own
+            for row in bin_rows(found, column)
+        ]
 
     @property
     def correlations(self) -> list[dict[str, Any]]:
@@ -183,7 +195,7 @@ def result_of_status(status: JobStatus, state: Path) -> Result:
         report=None if status.report is None else Report(lambda: _read(page).decode()),
         scorer=lambda: None if status.model_part is None else _own_scorer(part),
         scores=lambda: None if scores is None else read_scores(scores),
-        statistics=lambda: None if status.statistics is None else read_statistics(statistics_file(state, status.job)),
+        statistics=lambda: () if status.statistics is None else (read_statistics(statistics_file(state, status.job)),),
         cards=lambda changes: read_cards(part, changes),
     )
 

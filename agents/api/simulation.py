@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar, Unpack
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pyarrow as pa
@@ -17,24 +18,18 @@ from pydantic import ValidationError
 
 from tercet.agents.alignment.named_split import FOLDER as SPLITS
 from tercet.agents.api.errors import JobFailed, WorthlessModel, raise_if_failed
-from tercet.agents.api.fields import TrainingFields
+from tercet.agents.api.fields import StatisticsFields, TrainingFields
 from tercet.agents.api.frames import check_parties, find_label, table_of, unused_name
-from tercet.agents.api.jobs import training_job
-from tercet.agents.api.joint_model import joint_model
+from tercet.agents.api.jobs import HELD_OUT, Statistics, training_job
+from tercet.agents.api.joint_model import Counted, collect_result, collect_statistics
 from tercet.agents.api.logs import quieten_logs
-from tercet.agents.api.report import Report
-from tercet.agents.api.result import Result, read_scores
+from tercet.agents.api.result import Result
 from tercet.agents.core.event_loop import background_loop
 from tercet.agents.core.problems import JobProblem
-from tercet.agents.models.plain_weights import blocks_of_model, class_names, weights_by_party
-from tercet.agents.models.scorer import as_scorer
-from tercet.agents.reports.build import report_data
-from tercet.agents.reports.report import render
-from tercet.agents.scorecards.card_file import make_cards
-from tercet.agents.simulation.exactness import data_roles, part_folder
 from tercet.agents.simulation.simulate import Simulation, Watch, simulate_job
+from tercet.agents.statistics.result import statistics_file
 from tercet.schemas.files.invalid import Invalid
-from tercet.schemas.files.job import TrainingJob
+from tercet.schemas.files.job import StatisticsJob, TrainingJob
 from tercet.schemas.files.mistakes import explain
 from tercet.schemas.files.policy import PolicySettings
 from tercet.schemas.files.settings import Limits, Partner, Settings, TableSettings
@@ -44,6 +39,7 @@ HOLDOUT: Final = 0.2
 T = TypeVar("T")
 
 _splits: dict[Path, bytes] = {}  # keys of named splits, by their place in the folder; they end with this process
+_counted: "WeakKeyDictionary[Result, Counted]" = WeakKeyDictionary()  # as long as somebody has the result
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +51,14 @@ class Simulated:
         tables: by party.
         options: of each party's table, as [tables.NAME] of its settings has them.
         limits: of every party.
+        counted: the statistics job by whose weights of evidence columns are encoded, if any.
     """
 
-    job: TrainingJob
+    job: TrainingJob | StatisticsJob
     tables: Mapping[str, pa.Table] = field(repr=False)
     options: Mapping[str, Mapping[str, Any]]
     limits: Limits
+    counted: Counted | None = None
 
 
 def simulate(
@@ -70,6 +68,7 @@ def simulate(
     id: str | None = None,  # noqa: A002 - the word of the settings
     options: Mapping[str, Mapping[str, Any]] | None = None,
     watch: Watch = lambda _: None,
+    woe: Result | None = None,
     **fields: Unpack[TrainingFields],
 ) -> Result:
     """Train one model over several parties' frames, as their agents would, in this process.
@@ -90,6 +89,8 @@ def simulate(
         id: the column by which rows are matched, in every frame; without it row n of all frames is the same customer.
         options: by party what [tables.NAME] of its settings may say of its table, such as `categorical`.
         watch: called with the job's status ten times a second.
+        woe: what `simulate_statistics` returned with `woe=True`: columns are encoded by its weights of evidence, and
+            where nothing is said of held-out rows the same are held out.
         fields: every field of JOB.toml, without its section; docs/jobs.md explains them. `holdout` is 0.2 where nothing
             is said of held-out rows. All simulations of this process that name one `split` hold out the same rows.
 
@@ -97,17 +98,84 @@ def simulate(
         Invalid: an argument is wrong; the text names it.
         JobFailed: the job failed, as it would among real parties.
     """
+    counted = None if woe is None else _counted.get(woe) if isinstance(woe, Result) else None
+    if woe is not None and counted is None:
+        raise Invalid("woe: give what tercet.simulate_statistics(..., woe=True) has returned")
+    said = _with_held_out_rows(fields, counted)
+    setup = _arrange_frames(frames, label=label, id=id, options=options or {}, fields=said, counted=counted)
+    return run_simulation(setup, collect_result, watch)
+
+
+def simulate_statistics(
+    frames: Mapping[str, Any],
+    *,
+    label: str,
+    id: str | None = None,  # noqa: A002
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    watch: Watch = lambda _: None,
+    **fields: Unpack[StatisticsFields],
+) -> Result:
+    """Count the label by bins of several parties' columns, as a statistics job would.
+
+    >>> import tercet
+    >>> bank = {"customer": range(400), "limit": [n % 7 for n in range(400)], "default": [n % 2 for n in range(400)]}
+    >>> card = {"customer": range(400), "delay": [n % 5 + 3 * (n % 2) for n in range(400)]}
+    >>> frames = {"bank": bank, "card": card}
+    >>> look = tercet.simulate_statistics(frames, label="bank.default", id="customer", bins=4, woe=True)
+    >>> [row["column"] for row in look.columns]
+    ['delay', 'limit']
+
+    All parties allow whatever a statistics job can tell, bins of `least` rows, and names of columns. The result has
+    what the label party is told, and the bins of every party's own columns.
+
+    Args:
+        frames: as of `simulate`.
+        label: as of `simulate`.
+        id: as of `simulate`.
+        options: as of `simulate`.
+        watch: as of `simulate`.
+        fields: every field of JOB.toml of a statistics job, without its section; docs/jobs.md explains them.
+
+    Raises:
+        Invalid: an argument is wrong; the text names it.
+        JobFailed: the job failed, as it would among real parties.
+    """
+    limits = Limits(min_cell=fields.get("least", Limits().min_cell))
+    more = {"options": options or {}, "fields": fields, "limits": limits, "make": _statistics_job}
+    setup = _arrange_frames(frames, label=label, id=id, **more)
+    result, _counted[result] = run_simulation(setup, collect_statistics, watch)
+    return result
+
+
+def _with_held_out_rows(fields: TrainingFields, counted: Counted | None) -> dict[str, Any]:
+    """Hold out a part of the rows, or those that were not counted, where nothing is said."""
+    if counted is not None and not fields.keys() & {*HELD_OUT, "folds"}:
+        evaluation = counted.job.evaluation
+        return {**fields, **{name: one for name in HELD_OUT if (one := getattr(evaluation, name)) is not None}}
+    chosen = fields.keys() & {"holdout_column", "folds"}
+    return {**({} if chosen else {"holdout": HOLDOUT}), **fields}
+
+
+def _training_job(content: Mapping[str, Any]) -> TrainingJob:
+    return training_job("simulate", content)
+
+
+def _statistics_job(content: Mapping[str, Any]) -> StatisticsJob:
+    return Statistics(**content).description
+
+
+def _arrange_frames(
+    frames: Mapping[str, Any],
+    *,
+    label: str,
+    id: str | None,  # noqa: A002
+    **more: Any,
+) -> Simulated:
+    """Arrange a job over frames as they come."""
     check_parties(frames)
     ids = () if id is None else (id,)
     tables = {party: table_of(f"frames[{party!r}]", frame, ids) for party, frame in frames.items()}
-    found = find_label(tables, label)
-    setup = arrange(tables, label=found, id=id, options=options or {}, fields=_with_held_out_rows(fields))
-    return run_simulation(setup, _collect_result, watch)
-
-
-def _with_held_out_rows(fields: TrainingFields) -> dict[str, Any]:
-    chosen = fields.keys() & {"holdout_column", "folds"}
-    return {**({} if chosen else {"holdout": HOLDOUT}), **fields}
+    return arrange(tables, label=find_label(tables, label), id=id, **more)
 
 
 def arrange(
@@ -118,6 +186,8 @@ def arrange(
     options: Mapping[str, Mapping[str, Any]],
     fields: Mapping[str, Any],
     limits: Limits | None = None,
+    counted: Counted | None = None,
+    make: Callable[[Mapping[str, Any]], TrainingJob | StatisticsJob] = _training_job,
 ) -> Simulated:
     """Arrange a job over tables by party; `label` is a party and its column.
 
@@ -137,10 +207,10 @@ def arrange(
     elif lacking := [party for party, table in tables.items() if id not in table.column_names]:
         raise Invalid(f"id: the frame of {lacking[0]} has no column {id!r}")
     names = {"name": "simulation", "label": owner, "helper": helper, "tables": dict.fromkeys(tables, TABLE)}
-    job = training_job("simulate", {**names, **more, **fields})
+    job = make({**names, **more, **fields, **({} if counted is None else {"woe": counted.job.id})})
     used = {party: {**options.get(party, {}), "id": id} for party in tables}
     used[owner]["label"] = column
-    return Simulated(job, tables, used, limits or Limits())
+    return Simulated(job, tables, used, limits or Limits(), counted)
 
 
 def _numbered(tables: Mapping[str, pa.Table]) -> tuple[dict[str, pa.Table], str]:
@@ -169,6 +239,8 @@ def run_simulation(setup: Simulated, collect: Callable[[Simulation], T], watch: 
         for party, table in setup.tables.items():
             parquet.write_table(table, folder / f"{party}.parquet")
         _restore_splits(folder)
+        for result in () if setup.counted is None else setup.counted.results:
+            result.save(statistics_file(folder / result.party, result.job).parent)
         with background_loop() as run:
             try:
                 simulation = run(simulate_job(setup.job, settings, folder, watch=watch))
@@ -199,7 +271,7 @@ def _settings(setup: Simulated, party: str, folder: Path) -> Settings:
             tables[TABLE] = TableSettings.model_validate(content)
         except ValidationError as error:
             raise Invalid(explain(f"options[{party!r}]", error, TableSettings, content=content)) from None
-    holds = job.release == "label" and party != job.label
+    holds = isinstance(job, TrainingJob) and job.release == "label" and party != job.label
     return Settings(
         party=party,
         role="data" if tables else "helper",
@@ -207,13 +279,22 @@ def _settings(setup: Simulated, party: str, folder: Path) -> Settings:
         state=folder / "unused",
         tables=tables,
         partners={job.label: Partner(key="", may_hold_model=True)} if holds else {},
-        policy=PolicySettings(
-            helper_sees="nothing" if job.is_blind else "scores",
-            narrow=job.accept_narrow,
-            held_out_scores=job.evaluation.held_out_scores,
-        ),
+        policy=_policy(job),
         limits=setup.limits,
         report=False,
+    )
+
+
+def _policy(job: TrainingJob | StatisticsJob) -> PolicySettings:
+    """Allow what the job asks for."""
+    if isinstance(job, StatisticsJob):
+        return PolicySettings(
+            statistics="woe", statistics_of_amounts=True, correlations=job.statistics.correlations, column_names=True
+        )
+    return PolicySettings(
+        helper_sees="nothing" if job.is_blind else "scores",
+        narrow=job.accept_narrow,
+        held_out_scores=job.evaluation.held_out_scores,
     )
 
 
@@ -223,21 +304,3 @@ def _check_end(simulation: Simulation) -> None:
     raise_if_failed(status, None if culprit is None else culprit.status().detail)
     if status.worthless:
         warnings.warn(status.worthless, WorthlessModel, stacklevel=4)
-
-
-def _collect_result(simulation: Simulation) -> Result:
-    run, model = simulation.label_run, joint_model(simulation)
-    about = model.description
-    outputs = class_names(about.classes, about.outputs)
-    weights = weights_by_party(blocks_of_model(model), outputs, network=about.network is not None)
-    label = simulation.description.label
-    data = report_data(data_roles(simulation)[label], part_folder(simulation, label))
-    scores = None if run.scores is None else read_scores(run.scores)
-    return Result(
-        run.status(),
-        weights=lambda: weights,
-        report=Report(lambda: render(data)),
-        scorer=lambda: as_scorer(model),
-        scores=lambda: scores,
-        cards=lambda changes: make_cards(model, changes),
-    )

@@ -248,3 +248,58 @@ def test_rows_are_held_out_by_a_column() -> None:
     options = {"bank": {"holdouts": ["day"]}}
     result = tercet.simulate(frames, holdout_column="day", holdout_from="2026-03-01", options=options, **fields)
     assert (result.status.rows, result.status.held_out) == (ROWS * 3 // 4, ROWS // 4)
+
+
+@pytest.fixture(scope="module")
+def look() -> tercet.Result:
+    """Statistics of as many customers as bins need, a fifth of them held out."""
+    asked: dict[str, Any] = {"id": "customer", "label": "default", "holdout": 0.2, "split": "look", "least": 10}
+    return tercet.simulate_statistics(customers(600), bins=4, woe=True, correlations="label", **asked)
+
+
+def test_simulated_statistics_are_those_of_the_frames(look: tercet.Result, nowhere: Path) -> None:
+    """The label party's, and all parties' own bins."""
+    assert {(row["party"], row["column"]) for row in look.columns} == {
+        (party, f"{name}_{k}") for party, name in (("bank", "debt"), ("card", "delay")) for k in range(4)
+    }
+    assert look.columns[0]["column"] == "delay_0"
+    assert {(row["party"], row["column"]) for row in look.bins} == {
+        (row["party"], row["column"]) for row in look.columns
+    }
+    rows, held_out = look.status.rows, look.status.held_out
+    assert rows + held_out == 600
+    of_one = pd.DataFrame(look.bins).groupby(["party", "column"])
+    assert (of_one["rows"].sum() == rows).all()
+    assert len({*of_one["events"].sum()}) == 1
+    frames = {party: table.to_pandas().set_index("customer") for party, table in customers(600).items()}
+    both = frames["bank"].join(frames["card"])
+    found = next(one for one in look.correlations if (one["first"], one["second"]) == ("bank/debt_0", "card/delay_0"))
+    assert found["correlation"] == pytest.approx(both["debt_0"].corr(both["delay_0"]), abs=0.1)  # of four fifths
+    assert look.report is not None
+    assert "delay_0" in look.report.html
+    assert (look.weights, look.scorer, look.scores) == ({}, None, None)
+    with pytest.raises(tercet.Invalid, match="no scorecard"):
+        look.scorecard()
+
+
+def test_a_simulation_encodes_by_weights_of_evidence_and_holds_out_what_they_have_not_counted(
+    look: tercet.Result,
+) -> None:
+    """Without another word about rows; a scorecard has a line for each bin."""
+    fields: dict[str, Any] = {"id": "customer", "label": "default", "epochs": 3, "accept_narrow": True}
+    result = tercet.simulate(customers(600), woe=look, **fields)
+    assert (result.status.rows, result.status.held_out) == (look.status.rows, look.status.held_out)
+    assert result.metrics["auc"] > 0.8
+    bins = [(row["party"], row["column"], row["value"]) for row in result.scorecard() if row["kind"] == "bin"]
+    assert bins == [(row["party"], row["column"], row["bin"]) for row in look.bins]
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [({"woe": "look-01234567"}, "simulate_statistics"), ({"holdout": 0.3, "split": "another"}, "holds out")],
+)
+def test_weights_of_evidence_that_do_not_fit_a_simulation_are_refused(
+    look: tercet.Result, fields: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(tercet.TercetError, match=why):
+        tercet.simulate(customers(600), **{"woe": look, "label": "default", "id": "customer", "epochs": 1, **fields})
