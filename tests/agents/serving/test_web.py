@@ -2,23 +2,35 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.daemon.console_socket import ConsoleSocket
 from tercet.agents.daemon.http_server import Listening, WebServer
+from tercet.agents.models import model_part
+from tercet.agents.scorecards.card import cards_of_part
 from tercet.agents.serving import web
-from tercet.agents.serving.server import MOST_REQUEST
+from tercet.agents.serving.server import MOST_REQUEST, choose_scores
 from tercet.agents.serving.sources import AgentScores
 from tercet.agents.serving.web import LOOPBACK, ScoreApp, Scores
+from tercet.schemas.files.job import Scorecard
+from tercet.tables.core.table import Table
+from tercet.tables.encoding.encoding import Encoding
+from tercet.tables.encoding.numeric import NumericColumn
+from tests.agents.recording import Tables
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
+from tests.agents.scorecards.made_up import read_card
 from tests.agents.serving.stage import THREE, TWO, copy_of, ids_of, scores, serving
+from tests.agents.world import PERSON, Sample
 
+POINTS = Scorecard(pdo=40.0, base_points=500.0, base_odds=20.0)
+CARDED = Sample(columns=(4, 3), scorecard=POINTS)
 pytestmark = pytest.mark.real_time
 
 JSON = "Content-Type: application/json"
@@ -237,6 +249,48 @@ async def test_scores_come_from_the_agent_of_this_machine(tmp_path: Path) -> Non
         async with listening(source) as server:  # the socket has gone with the agent
             status, found = await ask(server, post())
             assert (status, found["error"]["code"]) == (503, "serving.agent")
+
+
+@pytest.fixture
+def carded(tmp_path: Path) -> Tables:
+    """Tables of new rows beside a model with a scorecard, which is trained before there is a loop."""
+    return copy_of(CARDED, tmp_path)
+
+
+async def test_points_of_an_answer_are_the_sum_of_all_parties_cards(carded: Tables, tmp_path: Path) -> None:
+    """Each party reads its own card, as with a pencil; what is served is that sum, rounded."""
+    ids, model = ids_of(carded, *CARDED.parties), CARDED.description().id
+    async with serving(CARDED, tmp_path) as stage:
+        await scores(stage, CARDED, ids[:1])  # once tables are read
+        own = stage.parties["bank"][0]
+        source = choose_scores(own, model, None, "")
+        async with ConsoleSocket(own, stage.agents["bank"].answer_local), listening(source) as server:
+            status, found = await ask(server, post(json.dumps({"ids": ids}).encode()))
+    assert status == 200
+    sums = np.zeros(len(ids))
+    for party in CARDED.parties:
+        part, arrays = model_part.load(tmp_path / party / "models" / model)
+        (card,) = cards_of_part(part, arrays, POINTS).cards
+        sums += read_card(card, part.encoding, typed(carded[party], part.encoding, ids))
+    served = np.array([found["scores"][one]["points"] for one in ids])
+    assert np.ptp(served) > 20
+    assert np.abs(served - sums).max() <= 0.5 + 0.01  # scores have 2^-14
+
+
+def typed(texts: Mapping[str, Sequence[str]], encoding: Encoding, ids: Sequence[str]) -> Table:
+    """These rows of a table as it is read: numbers, and texts, some missing."""
+    rows = [texts[PERSON].index(one) for one in ids]
+    cells = {column.name: [texts[column.name][row] for row in rows] for column in encoding.columns}
+    numbers = {column.name for column in encoding.columns if isinstance(column, NumericColumn)}
+    return Table(
+        name="people",
+        rows=len(rows),
+        columns=tuple(cells),
+        numeric={name: np.array([float(one or "nan") for one in cells[name]]) for name in cells if name in numbers},
+        categorical={
+            name: np.array([one or None for one in cells[name]], np.object_) for name in cells if name not in numbers
+        },
+    )
 
 
 async def test_a_partner_that_is_away_makes_a_503_with_its_name(tmp_path: Path) -> None:
