@@ -14,7 +14,7 @@ from tercet.agents.reports import charts
 from tercet.agents.reports.charts import Chart
 from tercet.agents.reports.report import template
 from tercet.agents.reports.report_data import JobCourse
-from tercet.agents.reports.wording import MEASURES
+from tercet.agents.reports.wording import LABELS, MEASURES
 from tercet.agents.statistics.result import CorrelationMap, OwnColumn, StatisticsResult
 from tercet.agents.statistics.tables import bin_rows, column_rows, correlation_rows
 from tercet.schemas.core.visible import escape_invisible
@@ -58,6 +58,7 @@ def render_statistics(report: StatisticsReport) -> str:
         others=report.others,
         when=f"{report.when.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
         columns=columns,
+        labels=LABELS,
         measures=[(name, title) for name, title in MEASURES.items() if any(row[name] is not None for row in columns)],
         bins=[] if result is None else [(one.name, bin_rows(result, one)) for one in _by_power(result)],
         pictured=[] if result is None else list(_draw(result)),

@@ -31,6 +31,15 @@ MEASURES = {  # of a column in a statistics job
     "explained": "explained",
     "vif": "VIF",
 }
+LABELS = {  # by the label's model in a statistics job
+    "logistic": "two classes",
+    "softmax": "classes",
+    "one-vs-rest": "classes",
+    "linear": "numbers",
+    "poisson": "counts",
+    "gamma": "amounts above 0",
+    "tweedie": "amounts, some of them 0",
+}
 SCORE = {  # by link: what a score stands for
     "logistic": "the score (log-odds)",
     "linear": "the score",

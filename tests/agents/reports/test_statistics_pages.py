@@ -47,6 +47,31 @@ def test_the_label_party_reads_all_columns_and_draws_its_own(finished: Finished)
     Page(page)
 
 
+@pytest.fixture(scope="module")
+def amounts(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The same two of a count, which the partner is told by bin of its own columns."""
+    job = statistics_job(2, model="poisson", statistics=Measures(woe=True))
+    return finish_job(job, tmp_path_factory.mktemp("amounts"), people(2, model="poisson"))
+
+
+def test_of_a_count_each_reads_means_from_0_on(amounts: Finished) -> None:
+    """And what kind of label there is; bars have both sides only where some mean is below 0."""
+    for party in ("bank", "card"):
+        report = report_of(amounts, party)
+        page = render_statistics(report)
+        text = text_of(page)
+        assert "Label counts" in text
+        assert "mean label deviation" in text
+        assert all(word not in text for word in ("WOE", "IV", "Gini"))
+        assert "labels were rounded" not in text  # whole numbers are summed as they are
+        assert "M 50 0 V 8" not in page
+        column = next(one for one in amounts.result(party).own if one.sums is not None)
+        low = column.model_copy(update={"sums": ((-5.0, 30.0), *column.sums[1:])})
+        assert report.result is not None
+        below = replace(report, result=report.result.model_copy(update={"own": (low,)}))
+        assert "M 50 0 V 8" in render_statistics(below)
+
+
 def test_a_factor_without_end_is_told_from_one_that_was_not_told(finished: Finished) -> None:
     """In the file, in the rows and on the page."""
     report = report_of(finished, "bank")
