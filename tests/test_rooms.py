@@ -56,6 +56,7 @@ ROOMS: dict[str, dict[str, set[str]]] = {
             "core",
         },
         "selection": {"simulation", "reports", "statistics", "policy", "access", "models", "core"},
+        "doctor": {"page", "daemon", "access"},
         "page": {"daemon", "jobs", "runs", "session", "policy", "access", "core"},
         "simulation": {
             "daemon",
@@ -108,7 +109,6 @@ ROOMS: dict[str, dict[str, set[str]]] = {
         "alignment": {"session", "policy", "access", "core"},
         "protocol": {"session", "models", "messaging", "core"},
         "session": {"policy", "messaging"},
-        "doctor": {"access"},
         "policy": {"models", "messaging", "core"},
         "access": {"messaging", "core"},
         "scorecards": {"models", "core"},

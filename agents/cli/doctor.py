@@ -20,7 +20,7 @@ COLOURS = {Outcome.OK: "green", Outcome.WARN: "yellow", Outcome.FAIL: "bold red"
 
 
 def doctor(settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
-    """Check settings, key, tables, broker, rights, clocks and partners; say how to mend."""
+    """Check settings, key, tables, page, broker, rights, clocks and partners; say how to mend."""
     from tercet.agents.core import logs  # noqa: PLC0415 - structlog
 
     logs.configure("error")

@@ -9,13 +9,13 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
 from cryptography import x509
 from yarl import URL
 
 from tercet.agents.access.broker import Credentials, tls_context
+from tercet.agents.doctor.certificates import read_certificate, validity
 from tercet.agents.doctor.finding import Finding, Outcome, fail, ok, warn
 from tercet.broker.interface.base import ALARM_REMEDY, BrokerError, NoLogin
 from tercet.broker.rabbitmq.channels import FEW_CHANNELS, LEAST_CHANNELS
@@ -26,7 +26,6 @@ from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.settings import BrokerSettings, Settings
 
 SECONDS: Final = 10.0
-SOON: Final = dt.timedelta(days=30)
 RUN_ON: Final = ("3.10.", "4.0.", "4.3.")  # versions that Tercet has been run on
 LEAST: Final = (3, 10)
 RIGHTS: Final = "let the broker's operator import what `tercet broker definitions` writes"
@@ -74,10 +73,10 @@ async def check_tls(broker: BrokerSettings, now: dt.datetime) -> AsyncIterator[F
         else:
             yield fail("tls", f"no agreement on TLS: {_why(error)}", strict_hint(error) or hint)
     else:
-        yield _validity("the broker's certificate", served, now, "have the broker's operator renew it")
+        yield validity("tls", "the broker's certificate", served, now, "have the broker's operator renew it")
         for path, what in ((broker.certificate, "our certificate"), (broker.ca, "the authority's certificate")):
             if path is not None:
-                yield _validity(f"{what} ({path})", _first(path), now, f"renew {path}")
+                yield validity("tls", f"{what} ({path})", read_certificate(path), now, f"renew {path}")
 
 
 def _plain(host: str) -> Finding:
@@ -95,24 +94,6 @@ async def _served(url: URL, context: ssl.SSLContext) -> x509.Certificate | None:
     with suppress(OSError):  # some brokers end the connection first
         await writer.wait_closed()
     return None if shown is None else x509.load_der_x509_certificate(shown)
-
-
-def _first(path: Path) -> x509.Certificate | None:
-    try:
-        return x509.load_pem_x509_certificates(path.read_bytes())[0]
-    except (OSError, ValueError):
-        return None  # it was good enough for ssl
-
-
-def _validity(what: str, certificate: x509.Certificate | None, now: dt.datetime, hint: str) -> Finding:
-    if certificate is None:
-        return ok("tls", f"{what} cannot be looked into")
-    end = certificate.not_valid_after_utc
-    if end < now:
-        return fail("tls", f"{what} has been invalid since {end:%Y-%m-%d}", hint)
-    if end < now + SOON:
-        return warn("tls", f"{what} is valid until {end:%Y-%m-%d} only", hint)
-    return ok("tls", f"{what} is valid until {end:%Y-%m-%d}")
 
 
 async def check_rights(settings: Settings, login: Credentials | None) -> AsyncIterator[Finding]:

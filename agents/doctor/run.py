@@ -18,6 +18,7 @@ from tercet.agents.doctor.local import (
     check_tables,
     fingerprints,
 )
+from tercet.agents.doctor.page import check_page
 from tercet.agents.doctor.partners import check_agents
 from tercet.broker.sealing.identity import Identity
 from tercet.broker.sealing.key_problem import KeyProblem
@@ -46,6 +47,8 @@ async def examine(path: Path) -> AsyncIterator[Finding]:
     for finding in check_state(settings.state, needed):
         yield finding
     yield check_clock()
+    async for finding in check_page(settings, dt.datetime.now(dt.UTC)):
+        yield finding
     async for finding in _at_the_broker(settings, identity):
         yield finding
 
