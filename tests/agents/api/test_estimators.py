@@ -13,7 +13,7 @@ import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin, clone, is_classifier, is_regressor
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.model_selection import GridSearchCV, PredefinedSplit, StratifiedKFold
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import check_estimator
 
@@ -203,6 +203,24 @@ def test_a_search_finds_the_same_best_as_plaintext() -> None:
     assert ours == pytest.approx(theirs, abs=0.005)
     assert np.diff(np.sort(theirs)).min() > 0.015, "settings that hardly differ show nothing"
     assert searches[0].best_estimator_.coef_.shape == (1, 6)
+
+
+def test_a_search_on_the_rows_of_a_named_split_finds_the_same_best_as_plaintext() -> None:
+    """They are those whose ids a job of that split hands to the label party."""
+    frames: dict[str, Any] = {party: {f"x{k}": X[:, k] for k in held} for party, held in PARTIES.items()}
+    frames["bank"]["y"] = Y
+    job: Any = {"split": "searched", "holdout": 0.4, "epochs": 1, "held_out_scores": True, "accept_narrow": True}
+    scores = tercet.simulate(frames, label="bank.y", **job).scores
+    assert scores is not None
+    rows = np.sort(scores["id"].to_numpy().astype(int))
+    split = PredefinedSplit(np.isin(np.arange(len(Y)), rows) - 1)
+    assert [test.tolist() for _, test in split.split()] == [rows.tolist()]
+    grid = {"rate": [0.02, 0.5], "l2": [0.0, 0.9]}  # far apart, whichever rows are drawn
+    joint = tercet.JointClassifier(PARTIES, epochs=4, batch=32)
+    ours, theirs = (
+        GridSearchCV(one, grid, scoring=_log_loss, cv=split).fit(X, Y) for one in (joint, Plaintext(epochs=4, batch=32))
+    )
+    assert ours.best_params_ == theirs.best_params_ == {"rate": 0.5, "l2": 0.0}
 
 
 def _log_loss(estimator: Any, x: Floats, y: Any) -> float:
