@@ -90,9 +90,7 @@ def list_(
     state: Annotated[list[State] | None, typer.Option(help="jobs in this state alone; may be repeated")] = None,
     model: Annotated[list[str] | None, typer.Option(help="jobs of this model, such as mlp; may be repeated")] = None,
     kind: Annotated[list[Kind] | None, typer.Option(help="training, prediction or statistics")] = None,
-    partner: Annotated[
-        list[str] | None, typer.Option(help="jobs in which this party takes part; may be repeated")
-    ] = None,
+    partner: Annotated[list[str] | None, typer.Option(help="jobs with this party; may be repeated")] = None,
     since: Annotated[datetime | None, typer.Option(help="jobs submitted then or later", formats=TIMES)] = None,
     limit: Annotated[int | None, typer.Option(min=1, help=f"jobs on a page; by default {PAGE}, in JSON all")] = None,
     page: Annotated[int, typer.Option(min=1, help="which page")] = 1,

@@ -65,8 +65,8 @@ def test_of_a_count_each_reads_means_from_0_on(amounts: Finished) -> None:
         assert all(word not in text for word in ("WOE", "IV", "Gini"))
         assert "labels were rounded" not in text  # whole numbers are summed as they are
         assert "M 50 0 V 8" not in page
-        column = next(one for one in amounts.result(party).own if one.sums is not None)
-        low = column.model_copy(update={"sums": ((-5.0, 30.0), *column.sums[1:])})
+        column, sums = next((one, one.sums) for one in amounts.result(party).own if one.sums is not None)
+        low = column.model_copy(update={"sums": ((-5.0, 30.0), *sums[1:])})
         assert report.result is not None
         below = replace(report, result=report.result.model_copy(update={"own": (low,)}))
         assert "M 50 0 V 8" in render_statistics(below)
