@@ -20,6 +20,7 @@ from threading import Event
 from typing import Any
 
 from benchmarks.namespaces import Site
+from tercet.mpc.arithmetic import ring
 from tercet.schemas.files.job import TrainingJob
 from tercet.schemas.files.settings import TableSettings
 from tests.deployment import Deployment
@@ -133,6 +134,7 @@ def parties(
         deployment = stack.enter_context(
             Deployment(folder, broker.url, written, helper, extra, consents=consents or {}, inside=inside)
         )
+        ring.warm_up()  # in a fresh checkout it compiles, which each agent would do at the same time
         deployment.start()
         deployment.wait_until_up()
         yield Parties(deployment, broker)
