@@ -23,18 +23,18 @@ class Revelation(NamedTuple):
         return f"{self.party} {verb} {self.what}"
 
 
-def disclosures(case: Case) -> Iterator[Disclosure]:
-    """Choose the rows of the table that hold for a job, in the table's order."""
+def disclosures(case: Case, stage: str | None = None) -> Iterator[Disclosure]:
+    """Choose the rows of the table that hold for a job, of one stage or of all, in the table's order."""
     for group in DISCLOSURES:
         if group.where(case):
-            yield from (row for row in group.rows if row.where(case))
+            yield from (row for row in group.rows if stage in {None, _stage(case, row)} and row.where(case))
 
 
-def revelations(job: AnyJob, known: JobFacts = NOTHING) -> tuple[Revelation, ...]:
-    """List everything that the job tells anybody, in the order of its stages."""
+def revelations(job: AnyJob, known: JobFacts = NOTHING, stage: str | None = None) -> tuple[Revelation, ...]:
+    """List everything that the job tells anybody, at one stage or in the order of all."""
     case = Case(job, known)
     words = case.words()
-    found = [one for row in disclosures(case) for one in _revelations(case, row, words)]
+    found = [one for row in disclosures(case, stage) for one in _revelations(case, row, words)]
     return tuple(sorted(found, key=lambda one: STAGES.index(one.stage)))
 
 
@@ -45,11 +45,14 @@ def serving_revelations(label: str, me: str) -> tuple[Revelation, ...]:
 
 
 def _revelations(case: Case, row: Disclosure, words: Mapping[str, str]) -> Iterator[Revelation]:
-    # A prediction scores rows as a training scores a batch.
-    stage = SCORING if row.when == TRAINING and case.predicts else row.when
     what = _protected(row).format_map(words)
     for party in WHO[row.who](case):
-        yield Revelation(stage, party, what)
+        yield Revelation(_stage(case, row), party, what)
+
+
+def _stage(case: Case, row: Disclosure) -> str:
+    """Name the stage of a row: a prediction scores rows as a training scores a batch."""
+    return SCORING if row.when == TRAINING and case.predicts else row.when
 
 
 def _protected(row: Disclosure) -> str:

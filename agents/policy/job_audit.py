@@ -83,8 +83,8 @@ class JobAudit:
             fields["counts"] = self._spend_budget(stage, terms)
         if terms is not None:
             fields |= {"rows": terms.rows, "held_out": terms.held_out, "columns": list(terms.columns)}
-        revealed = revelations(description, JobFacts.of(description, terms))
-        what = [{"to": one.party, "what": one.what} for one in revealed if one.stage == stage]
+        revealed = revelations(description, JobFacts.of(description, terms), stage)
+        what = [{"to": one.party, "what": one.what} for one in revealed]
         self.write_event("revealing", **fields, revelations=what)
 
     def bound_score_bits(self, record_bits: float) -> None:
