@@ -23,7 +23,7 @@ FIELDS: dict[str, Any] = {
     "label": BANK, "helper": NOTARY, "tables": {BANK: "customers", CARD: "customers"}, "epochs": 3, "batch": 32,
     "rate": 0.5, "holdout": 0.3, "loss": True, "accept_narrow": True, "helper_sees": "scores",
 }  # fmt: skip
-ENDLESS = 100_000  # epochs
+ENDLESS = 10_000  # epochs
 
 
 @contextmanager

@@ -52,7 +52,7 @@ async def test_a_job_that_runs_is_known_however_many_have_come_since(tmp_path: P
     """Its description is on the disk from its first moment."""
     async with scene(three(tmp_path), tmp_path) as stage:
         await stage.start()
-        running = stage.submit(job(epochs=50_000, accept_narrow=True))
+        running = stage.submit(job(epochs=1000, accept_narrow=True))
         agent = stage.agents[BANK]
         run = agent.jobs.last_run[running].run
         for number in range(MOST_CACHED + 1):

@@ -14,7 +14,7 @@ from tercet.schemas.messages.kinds import Failure, Message, Progress
 from tests.agents.scenes import BANK, CARD, NOTARY, job, off, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
-LONG = 100_000
+LONG = 2000  # epochs
 PARTIES = (BANK, CARD, NOTARY)
 
 

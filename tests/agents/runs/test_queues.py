@@ -265,7 +265,7 @@ async def test_a_job_whose_consumers_are_gone_opens_its_queues_again_and_hears_t
     async with scene(three(tmp_path, PATIENT.model_copy(update={"heartbeat": 0.1})), tmp_path) as stage:
         await stage.start()
         monkeypatch.setattr(health, "UNHEARD_SECONDS", 0.3)
-        name = stage.submit(job_of(epochs=100_000))
+        name = stage.submit(job_of(epochs=2000))
         await stage.until(lambda: stage.state(CARD, name) == "training")
         (run,), connection = stage.agents[CARD].runs, stage.connection(CARD)
         consumers = run._shell.work.queues._consumers
