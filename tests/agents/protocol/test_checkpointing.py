@@ -170,12 +170,6 @@ JOBS = {
     "losses and metrics": long_job(
         "told", evaluation=Evaluation(holdout=0.25, metrics="epoch", loss=True, loss_to="all"), **SMALL
     ),
-    "early stopping on the loss": long_job(
-        "stops",
-        evaluation=Evaluation(loss=True, holdout=0.25),
-        early_stopping=EarlyStopping(on="loss", patience=2),
-        **SMALL,
-    ),
     "early stopping on the held-out loss": long_job(
         "stops-held",
         evaluation=Evaluation(held_out_loss=True, holdout=0.25),

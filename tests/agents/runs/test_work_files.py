@@ -81,14 +81,7 @@ async def test_a_job_that_is_done_leaves_a_record_and_what_it_was_for(tmp_path: 
         assert found[CARD] == records | part
         assert found[BANK] == records | part | {f"predictions/{scored}/scores.csv"}
         assert [work(tmp_path, party) for party in PARTIES] == [[], [], []]
-
-
-async def test_what_an_agent_keeps_is_for_its_owner_only(tmp_path: Path) -> None:
-    """The folder of all that an agent keeps, those in it that hold more than others' folders, and every file."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        trained = (await stage.run(job()))[BANK].job
-        await stage.run(prediction(trained))
-    for party in PARTIES:
+    for party in PARTIES:  # all is for its owner only: folders that hold more than others' folders, and every file
         stored = list((tmp_path / party).rglob("*"))
         folders = {tmp_path / party, *(path.parent for path in stored if not path.is_dir())}
         assert {stat.S_IMODE(path.stat().st_mode) for path in folders} == {0o700}
@@ -138,21 +131,20 @@ async def test_a_job_that_fails_leaves_nothing(tmp_path: Path) -> None:
             clean(folder, ended[BANK].job)
 
 
-@pytest.mark.parametrize("party", [BANK, CARD])
-async def test_a_job_of_an_agent_that_crashed_leaves_nothing_once_it_is_back(tmp_path: Path, party: str) -> None:
+async def test_a_job_of_an_agent_that_crashed_leaves_nothing_once_it_is_back(tmp_path: Path) -> None:
     """A crash leaves the working copies; the agent's next life begins by removing them."""
     async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
         await stage.start()
         job_id = stage.submit(job(epochs=LONG))
         await stage.until(lambda: all(stage.state(p, job_id) == "training" for p in PARTIES))
-        assert {path.name for path in work(tmp_path, party)} == {job_id}
-        await stage.crash(party)
-        left = tmp_path / party / "work" / job_id
+        assert {path.name for path in work(tmp_path, CARD)} == {job_id}
+        await stage.crash(CARD)
+        left = tmp_path / CARD / "work" / job_id
         left.mkdir(exist_ok=True)  # what a power cut, unlike an exception, leaves
         (left / "table-1.arrow").write_text("rows")
-        await stage.start(party)
-        assert work(tmp_path, party) == []
-        off(await stage.ended(job_id, *PARTIES), "agent.restarted", party)
+        await stage.start(CARD)
+        assert work(tmp_path, CARD) == []
+        off(await stage.ended(job_id, *PARTIES), "agent.restarted", CARD)
         clean(tmp_path, job_id)
 
 
