@@ -58,8 +58,11 @@ def held_out(stage: Scene, party: str, job_id: str) -> set[str]:
     return {ids[row] for row in trained.own.rows[trained.held_out]}
 
 
-@pytest.mark.parametrize("privacy", [Privacy(), Privacy(helper_sees="scores")])
-@pytest.mark.parametrize(("evaluation", "every"), [(BY_DATE, 3), (Evaluation(holdout_column="is_new"), 4)])
+@pytest.mark.parametrize(
+    ("privacy", "evaluation", "every"),
+    [(Privacy(), BY_DATE, 3), (Privacy(helper_sees="scores"), Evaluation(holdout_column="is_new"), 4)],
+    ids=["blind, by date", "shown, by flag"],
+)
 async def test_the_column_says_which_rows_are_held_out(
     tmp_path: Path, privacy: Privacy, evaluation: Evaluation, every: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

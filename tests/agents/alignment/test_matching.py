@@ -541,7 +541,7 @@ def test_whoever_does_not_keep_to_the_protocol_is_named(mode, sender, model, cha
     assert what in problem.reason
 
 
-@pytest.mark.parametrize("flip", [0x80, 0x40, 0x20, 0x10, 0x08])
+@pytest.mark.parametrize("flip", [0x80, 0x08])
 def test_a_helper_that_tells_one_party_something_else_is_noticed(flip):
     """Before anything of a row has been sent: a row more or a row less."""
     change = swapped(NOTARY, Presence, lambda m: {"bits": bytes([m.bits[0] ^ flip])})
@@ -583,14 +583,13 @@ def test_a_partner_that_answers_something_else_is_noticed():
     assert (problem.code, problem.culprit) == ("alignment.differs", CARD)
 
 
-@pytest.mark.parametrize("culprit", [BANK, CARD, TELCO])
 @pytest.mark.parametrize(
-    ("code", "ids"),
+    ("code", "ids", "culprit"),
     [
-        ("table.rows", people(1, 2, 3, 4)),
-        ("table.ids", people(1, 3, 2)),
-        ("table.ids", people(1, 2, 4)),
-        ("table.ids", ["person-00000", "1person-000002", "person-000003"]),
+        ("table.rows", people(1, 2, 3, 4), BANK),
+        ("table.ids", people(1, 3, 2), CARD),
+        ("table.ids", people(1, 2, 4), TELCO),
+        ("table.ids", ["person-00000", "1person-000002", "person-000003"], BANK),
     ],
 )
 def test_tables_that_are_not_aligned_are_told_against_the_label_partys(code, ids, culprit):
@@ -602,8 +601,7 @@ def test_tables_that_are_not_aligned_are_told_against_the_label_partys(code, ids
     assert (" 4" in problem.reason) == (code == "table.rows")
 
 
-@pytest.mark.parametrize("mode", ["helper", "ecdh", "aligned"])
-@pytest.mark.parametrize("prediction", [False, True])
+@pytest.mark.parametrize(("mode", "prediction"), [("helper", False), ("ecdh", True), ("aligned", False)])
 def test_too_few_rows_in_common_are_told_without_their_number(mode, prediction):
     """The others hear that a limit is not met; how many rows there are, and what our ids look like, stays here."""
     limits = Limits(min_rows=1, min_scored_rows=8) if prediction else Limits(min_rows=8, min_scored_rows=1)

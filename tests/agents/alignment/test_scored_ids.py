@@ -150,14 +150,13 @@ async def test_rows_of_two_predictions_may_not_overlap(tmp_path: Path) -> None:
         assert (await stage.run(scoring(trained, "some").with_new_id()))[CARD].state == "done"
 
 
-@pytest.mark.parametrize("release", ["owners", "shared"])
-async def test_held_out_rows_count_as_scored_under_the_model_of_their_training(tmp_path: Path, release: str) -> None:
+async def test_held_out_rows_count_as_scored_under_the_model_of_their_training(tmp_path: Path) -> None:
     """The rows that were trained on do not, nor do any in a training that scored none."""
     async with scene(three(tmp_path), tmp_path) as stage:
-        ended = await stage.run(job(release=release, evaluation=Evaluation(holdout=0.25)))
+        ended = await stage.run(job(release="shared", evaluation=Evaluation(holdout=0.25)))
         reported = off(await stage.run(prediction(ended[CARD].job)), "policy.rescored", CARD)
         assert f"{ended[CARD].held_out} of the {ROWS} rows" in reported
-        unscored = await stage.run(job("unscored", release=release))
+        unscored = await stage.run(job("unscored", release="shared"))
         assert (await stage.run(prediction(unscored[CARD].job, name="new")))[CARD].state == "done"
 
 

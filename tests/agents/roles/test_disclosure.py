@@ -160,7 +160,7 @@ SAID_UNDER = {"U": "MaskedInputs", "M": "MaskedActivation", "m_y": "MaskedLabels
         "N": "LossTerms"}  # fmt: skip
 LINEAR_SPOILT: list[tuple[str, Spoil]] = [
     *((f"{name} omitted", partial(zeros, name=name)) for name in LINEAR_MASKS),
-    *((f"{name} reused", partial(repeated, name=name)) for name in LINEAR_MASKS),
+    ("U reused", partial(repeated, name="U")),  # two words are equal, as where a mask is omitted
     *(
         (f"{name} of the held-out loss omitted", partial(zeros, name=name, purpose="held-out loss"))
         for name in HELD_OUT_MASKS
@@ -174,7 +174,7 @@ SMOOTH_GELU = mlp((5, 4, 4), 4, 3, rows=100, batch=48, epochs=1, label=1, activa
 SEEN = dict.fromkeys(("U", "m_y", "v/1"), (check_nothing_in_clear,))
 NETWORK_SPOILT: list[tuple[str, Spoil]] = [
     *((f"{name} omitted", partial(zeros, name=name)) for name in NETWORK_MASKS),
-    *((f"{name} reused", partial(repeated, name=name)) for name in NETWORK_MASKS),
+    ("U reused", partial(repeated, name="U")),
 ]
 LINEAR_PLANTS: list[Planted] = [
     ("m_y borrowed from M", borrowed, (check_masks_once,), BRIEF),

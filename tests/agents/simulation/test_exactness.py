@@ -36,7 +36,6 @@ SAMPLES = [
     Sample((4, 5, 6), label=1, model="linear", release="shared", schedule="exponential", decay=0.97),
     Sample((4, 5, 6), rows=101, batch=35, label=0, release="shared", outliers=0.03),  # the last 31 rows join
     Sample((3, 1, 4, 1, 5), rows=150, batch=64, label=4, l2=0.3),
-    Sample((3, 2, 3, 2, 3), rows=97, batch=33, label=2, model="linear", outliers=0.02, l2=0.01),
     Sample((0, 3, 2, 3, 2), rows=70, batch=70, label=0, epochs=3, release="shared"),  # labels alone
     Sample((12, 1), rows=20, batch=64, label=1),  # one batch, smaller than the job's
     Sample(model="softmax", label=1, l2=0.02, outliers=0.02),
@@ -206,38 +205,29 @@ class Mischief:
         return found
 
 
-FAULTS: dict[str, tuple[Fault, ...]] = {
-    "duplicates": (Duplicate(2),),
-    "delays": (Delay(0.003), Delay(0.02)),
-    "reordering": (Reorder(),),
-    "everything": (Duplicate(), Delay(0.004), Reorder()),
-}
-
-
 @pytest.mark.parametrize(
-    ("sample", "part_bytes", "kinds"),
+    ("sample", "part_bytes", "faults"),
     [
-        (Sample(), 1024, ("duplicates", "reordering", "everything")),
-        (Sample((4, 5, 4), label=2), 2**20, ("delays", "everything")),
+        (Sample(), 1024, (Duplicate(2), Reorder())),
+        (Sample((4, 5, 4), label=2), 2**20, (Duplicate(), Delay(0.004), Reorder())),
     ],
     ids=["parts", "whole"],
 )
-def test_repeats_delays_and_overtaking_change_nothing(sample, part_bytes, kinds, tmp_path):
+def test_repeats_delays_and_overtaking_change_nothing(sample, part_bytes, faults, tmp_path):
     """Receivers go by addresses: the words are those of the undisturbed run, whole messages or in parts."""
     undisturbed = words(sample, tmp_path / "calm", seed=3)
-    for kind in kinds:
-        mischief, wild = Mischief(7, *FAULTS[kind], rarity=3), tmp_path / kind
-        wild.mkdir()
-        limited = sample.settings(wild, limits=Limits(part_bytes=part_bytes))
-        simulation = virtual_time.run(
-            run(sample, wild, settings=limited, contribute=contributions(3), broker=MemoryBroker(faults=mischief))
-        )
-        assert simulation.done, simulation.label_run.failure
-        assert mischief.count > 10
-        blocks, intercept = joint_words(simulation)
-        assert equal([*blocks, intercept], undisturbed), kind
-        assert bit_exact(simulation)
-        for one in simulation.runs.values():  # nothing that came twice is kept
-            mailbox = one.context.mailbox
-            assert not mailbox._parts
-            assert all(held in {0, LAST_WORD} for held in mailbox._held_bytes.values())
+    mischief, wild = Mischief(7, *faults, rarity=3), tmp_path / "wild"
+    wild.mkdir()
+    limited = sample.settings(wild, limits=Limits(part_bytes=part_bytes))
+    simulation = virtual_time.run(
+        run(sample, wild, settings=limited, contribute=contributions(3), broker=MemoryBroker(faults=mischief))
+    )
+    assert simulation.done, simulation.label_run.failure
+    assert mischief.count > 10
+    blocks, intercept = joint_words(simulation)
+    assert equal([*blocks, intercept], undisturbed)
+    assert bit_exact(simulation)
+    for one in simulation.runs.values():  # nothing that came twice is kept
+        mailbox = one.context.mailbox
+        assert not mailbox._parts
+        assert all(held in {0, LAST_WORD} for held in mailbox._held_bytes.values())

@@ -39,7 +39,6 @@ K = 3
 FOLDS = Evaluation(folds=K, loss=True)
 SHOWN = Sample(privacy=SCORES, evaluation=FOLDS)
 BLIND = Sample(privacy=NOTHING, label=1, evaluation=FOLDS)
-CLASSES = Sample(model="one-vs-rest", rows=120, evaluation=FOLDS)
 SHARED = Sample(model="poisson", privacy=NOTHING, release="shared", evaluation=FOLDS)
 SHOWN_NETWORK = mlp((5, 4), 4, activation="relu", privacy=SCORES, evaluation=FOLDS)
 NETWORK = mlp((5, 4), 4, 3, activation="silu", privacy=NOTHING, label=1, evaluation=FOLDS)
@@ -64,7 +63,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Trainings:
 
 
 SAMPLES = {
-    "shown": SHOWN, "for the label party": replace(BLIND, release="label"), "classes": CLASSES, "shared": SHARED,
+    "shown": SHOWN, "for the label party": replace(BLIND, release="label"), "shared": SHARED,
     "shown network": SHOWN_NETWORK, "network": NETWORK,
 }  # fmt: skip
 

@@ -265,14 +265,10 @@ def test_an_encoding_is_fitted_on_the_rows_that_are_trained_on_alone():
 STOPPING = [
     Sample((6, 5), rows=240, batch=40, epochs=12, rate=0.8, evaluation=NO_SCORES, seed=1, label=1,
            early_stopping=EarlyStopping(on="held_out_loss", patience=2, least_gain=0.02)),
-    Sample((4, 5, 4), rows=300, batch=40, epochs=12, rate=0.06, evaluation=BOTH, model="gamma", label=2,
-           early_stopping=EarlyStopping(on="held_out_loss", patience=1, least_gain=0.02), release="shared"),
     Sample((6, 5), rows=120, batch=40, epochs=16, rate=0.6, evaluation=EACH_EPOCH, l2=0.05, seed=3, label=1,
            early_stopping=EarlyStopping(on="auc", patience=2), release="shared"),
     Sample((4, 5, 4), rows=150, batch=40, epochs=9, rate=0.2, evaluation=AT_THE_END, l2=0.1,
            early_stopping=EarlyStopping(on="loss", patience=2, least_gain=0.05)),
-    Sample((6, 5), rows=150, batch=40, epochs=16, rate=0.5, evaluation=EACH_EPOCH, model="softmax", label=1,
-           early_stopping=EarlyStopping(on="balanced_accuracy", patience=2, least_gain=0.02), release="shared"),
 ]  # fmt: skip
 
 

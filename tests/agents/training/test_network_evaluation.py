@@ -161,8 +161,6 @@ STOPPING = [
         early_stopping=EarlyStopping(on="held_out_loss", patience=2, least_gain=0.02)),
     mlp((6, 5), 6, 4, rows=120, batch=40, epochs=16, rate=0.6, evaluation=EACH_EPOCH, l2=0.05, seed=3, label=1,
         activation="tanh", early_stopping=EarlyStopping(on="auc", patience=2), release="shared"),
-    mlp((4, 5, 4), 5, rows=150, batch=40, epochs=14, rate=0.2, evaluation=AT_THE_END, l2=0.1, activation="gelu", seed=1,
-        early_stopping=EarlyStopping(on="loss", patience=2, least_gain=0.05)),
 ]  # fmt: skip
 
 
