@@ -35,11 +35,11 @@ def states(ended: dict[str, JobStatus]) -> set[str]:
 # --- many jobs
 
 
-async def test_eight_jobs_run_at_once_over_the_same_agents_and_are_all_exact(tmp_path: Path) -> None:
+async def test_four_jobs_run_at_once_over_the_same_agents_and_are_all_exact(tmp_path: Path) -> None:
     """Each has keys, queues and an order of its own."""
     async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
         await stage.start()
-        descriptions = [job(f"job-{number}", rate=0.1 + number / 20) for number in range(8)]
+        descriptions = [job(f"job-{number}", rate=0.1 + number / 20) for number in range(4)]
         ids = [stage.submit(description, PARTIES[number % 3]) for number, description in enumerate(descriptions)]
         for description, job_id in zip(descriptions, ids, strict=True):
             assert states(await stage.ended(job_id, seconds=20)) == {"done"}
