@@ -79,10 +79,10 @@ OF_A_SCORE = 1 << 58  # of one row's, whose lower bits hardly change what is tol
 
 
 def flip_in(
-    sample: Sample, model: type[Message], which: str, field: str = "words", bits: int = BIT
+    sample: Sample, model: type[Message], which: str, field: str = "words", bits: int = BIT, word: int = -1
 ) -> tuple[Simulation, bool]:
     """A run with one flipped bit, which has happened."""
-    flip = Flip([model], 0 if which == "first" else count(model, sample=sample) - 1, field, bits=bits)
+    flip = Flip([model], 0 if which == "first" else count(model, sample=sample) - 1, field, word, bits=bits)
     found = exact(sample, tap=flip, contribute=contributions(0))
     assert flip.where is not None
     return found
@@ -92,7 +92,8 @@ def flip_in(
 def test_one_flipped_bit_in_a_tensor_is_noticed(model: type[Message]) -> None:
     """In the last message of a kind: the run fails, or its model is not the oracle's."""
     sample = replace(TRAINED, epochs=2) if model is NextWeights else TRAINED
-    _, same = flip_in(sample, model, "last")
+    word = 0 if model is DealtShares else -1  # the last one is of a bundle, which may be opened and not used
+    _, same = flip_in(sample, model, "last", word=word)
     assert not same
 
 
