@@ -180,19 +180,19 @@ def _credentials(data: bytes) -> None:
 
 
 def _manifest(data: bytes) -> None:
-    _part({MANIFEST: data, **seeds.weights_files()})
+    _part(_file(data, MANIFEST, _folder_of_weights()).parent)
 
 
 def _weights(data: bytes) -> None:
-    _part(seeds.part_with_weights(data))
-
-
-def _part(files: dict[str, bytes]) -> None:
     _empty()
-    for name, content in files.items():
+    for name, content in seeds.part_with_weights(data).items():
         _file(content, name)
+    _part(_folder())
+
+
+def _part(folder: Path) -> None:
     try:
-        part, arrays = load(_folder())
+        part, arrays = load(folder)
         asked = (part.outputs, part.columns_of, part.norm, part.link, part.digest)
     except ModelPartProblem:
         return
@@ -263,17 +263,25 @@ def _empty() -> None:
 
 
 @cache
-def _temporary() -> tempfile.TemporaryDirectory[str]:
+def _temporary(_: str) -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="tercet-fuzz-")
 
 
-def _folder() -> Path:
-    return Path(_temporary().name)
+def _folder(purpose: str = "") -> Path:
+    return Path(_temporary(purpose).name)
 
 
-def _file(data: bytes, name: str) -> Path:
+@cache
+def _folder_of_weights() -> Path:
+    """A folder with all of a model part but its manifest, which thousands of manifests take turns in."""
+    for name, content in seeds.weights_files().items():
+        path = _file(content, name, _folder("weights"))
+    return path.parent
+
+
+def _file(data: bytes, name: str, folder: Path | None = None) -> Path:
     """A file of this user's own."""
-    path = _folder() / name
+    path = (folder or _folder()) / name
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(data)
     return path
