@@ -13,12 +13,13 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("agents", "broker", "mpc", "schemas", "tables")
 LINKS = {name: f"../{name}" for name in (*PACKAGES, "docs")} | {"credit": "../examples/credit"}
 FOLDERS = (*PACKAGES, "tercet", "tests", "benchmarks", "examples")
+PERHAPS = re.compile(rf"\bfrom\s+(?:{'|'.join(PACKAGES)})\b|\bimport\s[^\n]*(?<!\.)\b(?:{'|'.join(PACKAGES)})\b")
 IN_A_STRING = re.compile(rf"\b(?:from|import) (?:{'|'.join(PACKAGES)})\b(?=[.\w]* (?:import\b|as\b)|[.;,\n'\"])")
 
 
 def other_names(source: str) -> Iterator[str]:
     """What a file imports past `tercet`, also in the programs that it holds as strings."""
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(ast.parse(source)) if PERHAPS.search(source) else ():
         if isinstance(node, ast.Import):
             yield from (one.name for one in node.names if one.name.partition(".")[0] in PACKAGES)
         elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in PACKAGES:

@@ -6,6 +6,7 @@ docs/glossary.md says what the words mean that are used instead.
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 
@@ -37,13 +38,19 @@ OF_BENCHMARKS = {("benchmarks.memory", "memory"), ("benchmarks.__main__", "memor
 Place = tuple[str, int, str]  # a module, a line and what is there
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
+@cache
+def modules() -> list[tuple[str, ast.Module]]:
     """Every module of the packages, parsed."""
-    for module, source in sources().items():
-        yield module, ast.parse(source)
+    return [(module, ast.parse(source)) for module, source in sources().items()]
 
 
-def identifiers(module: str, tree: ast.AST) -> Iterator[tuple[int, str]]:
+@cache
+def identifiers(module: str, tree: ast.AST) -> list[tuple[int, str]]:
+    """List what `_identifiers` finds."""
+    return list(_identifiers(module, tree))
+
+
+def _identifiers(module: str, tree: ast.AST) -> Iterator[tuple[int, str]]:
     """A module's own name and all that it binds, with their lines; what it only uses is bound elsewhere, or foreign."""
     yield 1, module.rpartition(".")[2]
     for node in ast.walk(tree):
@@ -88,13 +95,12 @@ def old_words_of_tests(module: str, tree: ast.Module) -> list[Place]:
     ]
 
 
-def first_lines(tree: ast.Module) -> Iterator[tuple[int, str]]:
+@cache
+def first_lines(tree: ast.Module) -> list[tuple[int, str]]:
     """The first line of each docstring, with its number."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            text = ast.get_docstring(node)
-            if text:
-                yield node.body[0].lineno, text.partition("\n")[0]
+    places = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    documented = [node for node in ast.walk(tree) if isinstance(node, places) and ast.get_docstring(node)]
+    return [(node.body[0].lineno, str(ast.get_docstring(node)).partition("\n")[0]) for node in documented]
 
 
 def questions(module: str, tree: ast.Module) -> list[Place]:
