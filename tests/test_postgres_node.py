@@ -35,9 +35,9 @@ def ask(url: str, query: str, login: tuple[str, str] | None = None) -> list[tupl
         return cursor.fetchall() if cursor.description else []
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def own() -> Iterator[Node]:
-    """A server for one test, which may stop it."""
+    """A server for tests that stop it: each leaves it as it was, and running."""
     try:
         with private_postgres() as node:
             yield node
@@ -166,23 +166,26 @@ def test_stopping_leaves_nothing_though_somebody_is_connected():
 @pytest.mark.parametrize("how", ["stop", "kill"])
 def test_a_server_may_be_started_again(how: str, own: Node):
     """With its roles and tables at its old address; after a crash the tables that had reached the disk."""
-    ask(own.url, "CREATE TABLE kept AS SELECT 1 AS x")
+    ask(own.url, f"CREATE TABLE before_{how} AS SELECT 1 AS x")
     ask(own.url, "CHECKPOINT")
     getattr(own, how)()
     with pytest.raises(Error):
         ask(own.url, "SELECT 1")
     own.start()
-    assert ask(own.address, "SELECT x FROM kept", own.login) == [(1,)]
+    assert ask(own.address, f"SELECT x FROM before_{how}", own.login) == [(1,)]
 
 
 def test_a_server_that_does_not_start_tells_why(own: Node):
     """In its own last words, without the password."""
     own.stop()
-    with (own.data / "postgresql.conf").open("a") as settings:
-        settings.write(f"max_connections = '{own.password}'\n")
+    settings = own.data / "postgresql.conf"
+    before = settings.read_text()
+    settings.write_text(f"{before}max_connections = '{own.password}'\n")
     with pytest.raises(PostgresFailedError, match=r"did not start[^$]*max_connections") as found:
         own.start()
     assert own.password not in str(found.value)
+    settings.write_text(before)
+    own.start()
 
 
 def test_a_stop_that_is_not_heard_becomes_a_kill(own: Node, monkeypatch: pytest.MonkeyPatch):
@@ -210,12 +213,12 @@ def test_the_environments_settings_do_not_reach_the_server(monkeypatch: pytest.M
             missing(error)
 
 
-def test_as_a_program_it_prints_its_address_and_goes_when_asked(own: Node):
+@pytest.mark.usefixtures("postgres")
+def test_as_a_program_it_prints_its_address_and_goes_when_asked():
     """As with Ctrl-C; nothing stays in the folder for temporary files.
 
     A shell starts what runs in the background with SIGINT ignored, and so does this test.
     """
-    own.stop()
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)  # it is nobody who has to go in
         with subprocess.Popen(
