@@ -44,7 +44,7 @@ def test_a_job_runs_when_each_operator_has_approved(deployment: Deployment) -> N
         answer = reported(deployment.asked("job", "approve", job, "--yes", "--format", "json", party=party))
         assert answer["approval"] not in {"", APPROVAL}
     reported(deployment.asked("job", "watch", job, "--format", "json"))
-    verified = deployment.tercet("audit", "verify", party="card")
+    verified = deployment.asked("audit", "verify", party="card")
     assert (verified.returncode, "OK, " in verified.stdout) == (0, True)
     assert "approved" in deployment.asked("audit", "show", job, party="card").stdout
 
@@ -53,9 +53,9 @@ def test_a_refusal_is_told_to_the_submitter(deployment: Deployment) -> None:
     """With its reason."""
     job = submit(deployment, job_file(deployment, "refused"))
     until_asked(deployment, job, "card")
-    reported(deployment.tercet("job", "refuse", job, "--why", "not yet", "--format", "json", party="card"))
+    reported(deployment.asked("job", "refuse", job, "--why", "not yet", "--format", "json", party="card"))
     failure = reported(deployment.asked("job", "watch", job, "--format", "json"), code=1)["failure"]
     assert (failure["code"], failure["culprit"]) == ("policy.refused", "card")
     assert "not yet" in failure["reason"]
-    again = deployment.tercet("job", "approve", job, "--yes", party="card")
+    again = deployment.asked("job", "approve", job, "--yes", party="card")
     assert (again.returncode, "refused already" in " ".join(again.stderr.split())) == (3, True)

@@ -73,7 +73,7 @@ def test_dead_letters_are_shown_and_removed_by_their_party(deployment: Deploymen
         time.sleep(POLL_SECONDS)
     assert [letter["exchange"] for letter in letters] == ["tercet.from.bank"] * 2
     assert letters[0]["address"] == "[red]nonsense 0\\x1b[2J"
-    removed = deployment.tercet("broker", "dead-letters", "--remove", "--limit", "1", party="card")
+    removed = deployment.asked("broker", "dead-letters", "--remove", "--limit", "1", party="card")
     assert removed.returncode == 0
     assert "nonsense" in removed.stdout
     assert "[red]" in removed.stdout

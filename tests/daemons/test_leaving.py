@@ -38,7 +38,7 @@ def test_an_agent_leaves_while_a_database_that_cannot_be_stopped_is_at_its_query
     with Deployment(tmp_path, amqp_url, TABLES, "notary", extra=extra, module=("-m", "tercet", "agent")) as three:
         three.start()
         three.wait_until_up()
-        reported(three.tercet("job", "submit", str(tmp_path / "job.toml"), "--format", "json"))
+        reported(three.asked("job", "submit", str(tmp_path / "job.toml"), "--format", "json"))
         end = time.monotonic() + 30
         while not any(line.get("state") == "accepted" for line in three.log("card")):
             assert time.monotonic() < end
