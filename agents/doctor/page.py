@@ -1,4 +1,4 @@
-"""Checks an agent's page for `tercet doctor`: where it listens, who may log in, and who may read what it keeps.
+"""Checks an agent's page for `tercet doctor`: its address, its users, and its files.
 
 It reads no password, and leaves what listens already alone.
 """

@@ -42,7 +42,7 @@ def state(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def taken() -> Iterator[int]:
+def occupied() -> Iterator[int]:
     """A port at which another program listens."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield int(listener.getsockname()[1])
@@ -64,8 +64,8 @@ async def test_a_sound_page_is_told_in_a_line_for_each_check(state: Path) -> Non
     assert await found(state) == []
 
 
-async def test_what_keeps_a_page_from_people_is_told_with_what_to_do(state: Path, taken: int) -> None:
-    assert "another program" in (await trouble(state, port=taken)).said
+async def test_what_keeps_a_page_from_people_is_told_with_what_to_do(state: Path, occupied: int) -> None:
+    assert "another program" in (await trouble(state, port=occupied)).said
     (state / FILE).chmod(0o640)
     assert "chmod 600" in (await trouble(state, port=0)).said
     (state / FILE).unlink()
