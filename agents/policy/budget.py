@@ -4,7 +4,7 @@ It reads no table. It writes a count to its file before the job tells what is co
 """
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.policy.audit_log import Entry
@@ -104,7 +104,7 @@ class Budget:
             bound = _bound(count, settings.tables[asked.table], record_bits, own=settings.party == asked.label)
             before = self._total(place, count.name) - had
             if bound is not None and amount > had and before + amount > bound + ROUNDING:
-                raise _budget_problem(place, settings, count, before, bound)
+                raise _budget_problem(asked, settings, count, before, bound)
 
     def spent(self, asked: Spending, name: str) -> float:
         """Return one count of what the asked run has told before."""
@@ -202,17 +202,32 @@ def _bound(count: ExposureCount, table: TableSettings, record_bits: float | None
     return record_bits if bound is None else bound
 
 
+NO_SCORES: Final = 'compare by held_out_loss = true and metrics = "none", which tells no score, or '
+
+
 def _budget_problem(
-    place: BudgetKey, settings: Settings, count: ExposureCount, before: float, bound: float
+    asked: Spending, settings: Settings, count: ExposureCount, before: float, bound: float
 ) -> JobProblem:
-    me, (table, label) = settings.party, place
+    me, table = settings.party, asked.table
     set_by_hand = getattr(settings.tables[table], count.setting) is not None
-    allowed = f"{bound:.10g}" if set_by_hand else "as many as a record holds"
+    scores_rows_held_out = count.name == "bits" and "predictions" not in asked.counts
     return JobProblem(
         "policy.exposure",
         me,
-        f"{label} has had {before:.10g} {count.words} by jobs over table {table!r} of {me}, which allows {allowed} "
-        f"in all, and this one goes beyond, as repeated jobs tell more of its rows: ask {me} whether it raises "
-        f"{count.setting} under [tables.{table}]",
+        f"{_excess(asked, me, count, before, bound if set_by_hand else None)}: "
+        f"{NO_SCORES if scores_rows_held_out else ''}ask {me} whether it raises {count.setting} under [tables.{table}]",
         None if set_by_hand else f"a record holds {bound:.10g} bits",
     )
+
+
+def _excess(asked: Spending, me: str, count: ExposureCount, before: float, bound: float | None) -> str:
+    """Say what goes beyond the bound; None if that is what a record holds, which is not said."""
+    label, table = asked.label, f"table {asked.table!r} of {me}"
+    if before:
+        allowed = "as many as a record holds" if bound is None else f"{bound:.10g}"
+        return (
+            f"{label} has had {before:.10g} {count.words} by jobs over {table}, which allows {allowed} in all, and "
+            f"this one goes beyond, as repeated jobs tell more of its rows"
+        )
+    allowed = f"a record of {table} holds" if bound is None else f"the {bound:.10g} that {table} allows"
+    return f"this job alone would give {label} more {count.words} than {allowed}"
