@@ -5,13 +5,12 @@ It changes no logging of the program's.
 
 import logging
 import sys
-from typing import Any
 
 import structlog
 from structlog.dev import ConsoleRenderer, plain_traceback
-from structlog.typing import EventDict
 
 from tercet.agents.core.library_log import TALKATIVE, LibraryLogHandler
+from tercet.agents.core.logs import drop_failures
 
 
 def quieten_logs() -> None:
@@ -21,7 +20,7 @@ def quieten_logs() -> None:
     # Others show local variables in a traceback: rows, or keys.
     renderer = ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain_traceback)
     structlog.configure(
-        processors=[_drop_raised, *structlog.get_config()["processors"][:-1], renderer],
+        processors=[drop_failures, *structlog.get_config()["processors"][:-1], renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
@@ -29,10 +28,3 @@ def quieten_logs() -> None:
         logger = logging.getLogger(name)
         logger.addHandler(LibraryLogHandler())
         logger.propagate = False
-
-
-def _drop_raised(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Drop what the program hears as an exception."""
-    if event.get("event") == "job failed":
-        raise structlog.DropEvent
-    return event

@@ -134,7 +134,7 @@ def simulate(
     from tercet.agents.core import logs  # noqa: PLC0415
     from tercet.agents.simulation.simulate import simulate_job, summary  # noqa: PLC0415
 
-    logs.configure(log)
+    logs.configure(log, failures=False)  # the summary has it
     description = job_of(job)
     parties = _settings_of_all(description, settings or job.parent)
     with tempfile.TemporaryDirectory() as nowhere, rendering.Bar(description.name) as bar:

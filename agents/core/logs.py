@@ -65,14 +65,25 @@ def _crash(kind: type[BaseException], error: BaseException, trace: TracebackType
     structlog.get_logger().critical("the agent has crashed", exc_info=(kind, error, trace))
 
 
-def configure(level: str = Level.INFO, *, daemon: bool = False) -> None:
-    """Set up the process's logging once; a daemon logs a crash as JSON, too."""
+def drop_failures(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Drop how a job failed, where the caller shows that itself."""
+    if event.get("event") == "job failed":
+        raise structlog.DropEvent
+    return event
+
+
+def configure(level: str = Level.INFO, *, daemon: bool = False, failures: bool = True) -> None:
+    """Set up the process's logging once; a daemon logs a crash as JSON, too.
+
+    Without `failures` nothing is logged of how jobs fail: the caller shows it.
+    """
     logging.basicConfig(level=logging.WARNING, handlers=[LibraryLogHandler()])
     if daemon:
         logging.captureWarnings(capture=True)
         sys.excepthook = _crash
     structlog.configure(
         processors=[
+            *([] if failures else [drop_failures]),
             structlog.contextvars.merge_contextvars,
             _complete,
             structlog.processors.add_log_level,

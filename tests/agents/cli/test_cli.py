@@ -189,6 +189,7 @@ def test_a_prediction_without_its_model_fails_and_says_so(tercet, short_job, tmp
     done = tercet("simulate", tmp_path / "predict.toml", "--format", "json")
     assert done.exit_code == 1
     assert json.loads(done.stdout)["failure"]["code"] == "model.missing"
+    assert "job failed" not in done.stderr, "it is said once, and not by each party's log"
 
 
 def test_predict_takes_no_training_job(tercet, short_job):
