@@ -296,9 +296,13 @@ def test_weights_that_stay_shared_are_explained():
 
 
 def test_a_label_party_without_held_out_rows_reads_why_it_sees_no_metric():
-    """One sentence."""
-    text = Page(render(header(losses=(0.7, 0.6), epochs=2))).text
-    assert "No rows were held out" in text
+    """One sentence; of rows that were held out, and not scored, there may be a loss."""
+    some = {"losses": (0.7, 0.6), "epochs": 2}
+    assert "No rows were held out" in Page(render(header(**some))).text
+    assert "No held-out row was scored, so nothing" in Page(render(header(**some, held_out=50))).text
+    assert "their mean loss alone, 0.6500" in Page(
+        render(header(**some, held_out=50, held_out_losses=(0.8, 0.65)))
+    ).text.replace("\n", " ")
 
 
 @pytest.mark.parametrize(
