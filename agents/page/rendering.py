@@ -22,7 +22,7 @@ TONES: Final = {"done": "good", "failed": "bad", "cancelled": "quiet", "approval
 @cache
 def _environment() -> Environment:
     environment = template_environment("page", "templates", escape=True)
-    environment.filters |= {"count": "{:,}".format, "ago": ago, "moment": moment, "tone": tone}
+    environment.filters |= {"count": "{:,}".format, "ago": ago, "moment": moment, "unix_time": unix_time, "tone": tone}
     environment.filters |= {"figure": figure, "duration": duration}
     return environment
 
@@ -70,6 +70,11 @@ def moment(iso: str) -> str:
         return f"{datetime.fromisoformat(iso).astimezone(UTC):%Y-%m-%d %H:%M:%S}"
     except ValueError:
         return iso
+
+
+def unix_time(seconds: float) -> str:
+    """Write a time in seconds since 1970, in UTC."""
+    return moment(datetime.fromtimestamp(seconds, UTC).isoformat())
 
 
 def figure(value: Any) -> str:

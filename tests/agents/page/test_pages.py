@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import json
+import re
 import time
 from pathlib import Path
 
@@ -83,6 +84,7 @@ async def test_curves_grow_where_the_party_may_know_them(tmp_path: Path) -> None
         shown = (await web.get(f"/jobs/{job_id}")).text
         assert shown.count("<polyline") == 1
         assert f"{ended.loss:.4f}" in shown
+        assert "<dd>6 <small>of 6</small>" in shown, "epochs are counted from 1"
 
 
 def test_a_chart_has_a_line_for_each_series_and_no_style() -> None:
@@ -197,6 +199,7 @@ async def test_the_audit_log_is_read_and_searched(tmp_path: Path, monkeypatch: p
         assert "chain and signatures are whole" in shown
         assert shown.count('<small class="number">') == 2
         found = (await web.get("/audit?words=Credit+scoring+received")).text
+        assert re.search(r"<i>issued</i> 20\d\d-\d\d-\d\d ", found)
         assert found.count('<small class="number">') == 1
         assert "No line has these words" in (await web.get("/audit?words=never+was")).text
         assert "No line has these words" in (await web.get(f"/audit?job={job_id}&words=opened")).text
