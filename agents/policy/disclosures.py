@@ -24,7 +24,7 @@ class Revelation(NamedTuple):
 
 
 def disclosures(case: Case, stage: str | None = None) -> Iterator[Disclosure]:
-    """Choose the rows of the table that hold for a job, of one stage or of all, in the table's order."""
+    """Choose the rows that hold for a job, of one stage or of all, in the table's order."""
     for group in DISCLOSURES:
         if group.where(case):
             yield from (row for row in group.rows if stage in {None, _stage(case, row)} and row.where(case))
