@@ -92,7 +92,7 @@ def flip_in(
 def test_one_flipped_bit_in_a_tensor_is_noticed(model: type[Message]) -> None:
     """In the last message of a kind: the run fails, or its model is not the oracle's."""
     sample = replace(TRAINED, epochs=2) if model is NextWeights else TRAINED
-    word = 0 if model is DealtShares else -1  # the last one is of a bundle, which may be opened and not used
+    word = 0 if model is DealtShares else -1  # the last one multiplies a cosine that may round to 0
     _, same = flip_in(sample, model, "last", word=word)
     assert not same
 
