@@ -44,7 +44,7 @@ from tests.mpc.linear.test_disclosure import (
     Ledger,
     Vector,
     deficiency,
-    random_point_differences,
+    differences_of,
     reusing,
     without,
 )
@@ -376,13 +376,12 @@ def label_for(mask: str) -> int:
 @cache
 def differences(label: int, *, weighted: bool, model: str = "linear") -> Differences:
     """Differences of what party 0 receives in the smallest job by the masks that it does not know."""
-    masks = Vector(lambda a, b: 0 in {a, b})
 
-    def view() -> Words:
+    def view(masks: MaskSource) -> Words:
         world = SuppliedWorld(smallest_job(label, weighted=weighted, model=model), cache(masks)).run(1)
         return np.concatenate([piece.words.ravel() for piece in pieces(world, (0,))])
 
-    return random_point_differences(masks, view)
+    return differences_of(lambda a, b: 0 in {a, b}, view)
 
 
 @pytest.mark.parametrize("omitted", [*MASKS, *OF_WEIGHTS])

@@ -31,7 +31,7 @@ from tests.mpc.blind.test_disclosure import (
     parts_of,
 )
 from tests.mpc.driver import Sent
-from tests.mpc.linear.test_disclosure import Differences, Ledger, Vector, random_point_differences, without
+from tests.mpc.linear.test_disclosure import Differences, Ledger, differences_of, without
 from tests.mpc.network.test_disclosure import Cover, Piece, check_covers, shifted
 from tests.mpc.network_world import NetworkJob, make_network_job
 from tests.mpc.world import MaskSource, keyed
@@ -168,14 +168,12 @@ def test_every_tensor_that_a_coalition_receives_has_a_mask_of_its_own(case, coal
 @cache
 def differences() -> Differences:
     """Differences of the label party's view of two steps by the unknown masks, at a random point."""
-    masks = Vector(lambda a, b: 1 in {a, b})
-    source: MaskSource = cache(masks)
 
-    def view() -> Words:
-        world = Watched(tiny_job(SMALLEST, 1, batch=1), source).run(1)
+    def view(masks: MaskSource) -> Words:
+        world = Watched(tiny_job(SMALLEST, 1, batch=1), cache(masks)).run(1)
         return np.concatenate([piece.words.ravel() for piece in pieces(world, (1,))])
 
-    return random_point_differences(masks, view)
+    return differences_of(lambda a, b: 1 in {a, b}, view)
 
 
 def of_bundle(mask: str, k: int) -> str:

@@ -151,20 +151,15 @@ class Differences(NamedTuple):
 
 
 def differences_of(known, view) -> Differences:
-    """Differences of a view of masks, but for those that two parties of the viewer's have."""
+    """Differences of a view by the masks of it that are not `known`, at a random point."""
     masks = Vector(known)
-    return random_point_differences(masks, partial(view, masks))
-
-
-def random_point_differences(masks: Vector, view) -> Differences:
-    """Differences at a random point."""
-    view()
+    view(masks)
     point = np.random.default_rng(1).integers(0, 2**64, masks.size, dtype=np.uint64)
     masks.mu = point
-    base, rows = view(), []
+    base, rows = view(masks), []
     for unit in np.eye(masks.size, dtype=np.uint64):
         masks.mu = point + unit
-        rows.append(((view() - base) & np.uint64(1)).astype(np.uint8))
+        rows.append(((view(masks) - base) & np.uint64(1)).astype(np.uint8))
     names = [mask for (_, _, mask, *_), at in masks.places.items() for _ in range(at.start, at.stop)]
     return Differences(len(base), list(zip(names, rows, strict=True)))
 
