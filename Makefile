@@ -7,7 +7,9 @@ PYTHON ?=
 ARGS ?=
 PROCESSES ?= 3
 LOCK := constraints.txt
-PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(LOCK),--constraint $(LOCK))
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile $(if $(LOCK),--constraint $(LOCK))
+# pip would compile one module after another, half of the installation; a file that is for another Python is none of ours.
+COMPILE = $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 
 .PHONY: help demo test pytest lint lock newest bench attacks fuzz soak chaos disturbed vectors glossary documents notebook series clean
 
@@ -103,11 +105,13 @@ clean:
 $(VENV)/.installed: pyproject.toml $(LOCK) | $(BIN)/python
 	@echo "installing Tercet into $(VENV) (once; a minute or two)"
 	@$(PIP) --editable .
+	@$(COMPILE)
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml $(LOCK) | $(BIN)/python
 	@echo "installing Tercet and its test tools into $(VENV) (once; a minute or two)"
 	@$(PIP) --editable '.[test]'
+	@$(COMPILE)
 	@touch $@ $(VENV)/.installed
 
 $(BIN)/python:
