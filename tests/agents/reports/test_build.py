@@ -44,7 +44,7 @@ def test_the_label_party_reads_every_metric_of_the_link_beside_its_own_columns_a
     assert "What the partners' columns were worth" in text
     assert "Loss by epoch" in text
     assert ("Metrics by epoch" in text) == any(METRICS[data.link].values())
-    held_out = {"logistic", "softmax", "poisson", "gamma"}  # whose held-out loss is among the metrics
+    held_out = {"logistic", "softmax", "poisson", "gamma", "tweedie"}  # whose held-out loss is among the metrics
     assert ("held out 0." in text or "held out 1." in text) == (data.link in held_out)
 
 
@@ -54,8 +54,8 @@ def test_what_is_drawn_of_held_out_rows_fits_the_link(runs):
     text, link = text_of(trained, "card"), trained.sample.model
     for title, links in {
         "ROC": {"logistic"},
-        "Predicted and actual": {"linear", "poisson", "gamma"},
-        "Residuals": {"linear", "poisson", "gamma"},
+        "Predicted and actual": {"linear", "poisson", "gamma", "tweedie"},
+        "Residuals": {"linear", "poisson", "gamma", "tweedie"},
         "Calibration": {"logistic", *OF_CLASSES},
         "Class by class": OF_CLASSES,
     }.items():
@@ -127,7 +127,7 @@ def test_a_page_of_a_prediction_tells_how_what_is_predicted_is_spread(runs):
     assert {"logistic": 0 <= low < high <= 1, **dict.fromkeys(OF_CLASSES, 0.25 <= low < high <= 1)}.get(
         data.link, low < high
     )
-    if data.link in {"linear", "gamma"}:
+    if data.link in {"linear", "gamma", "tweedie"}:
         assert 50 < np.average(data.predictions.edges[:-1], weights=data.predictions.counts) < 600
 
 

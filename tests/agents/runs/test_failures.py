@@ -193,8 +193,6 @@ OTHER_LABELS = [
     ("gamma", ("1.5", "2.5", "0"), "table.label", "leave these rows out, or use another model"),
     ("gamma", ("1.5",), "table.unusable", "one value in every training row"),
     ("gamma", ("1.5", "2.5", "1e-12"), "table.label", "less than"),
-    ("tweedie", ("0", "2.5", "-1"), "table.label", "is below 0 in"),
-    ("tweedie", ("0",), "table.label", "are 0; give rows with amounts above 0, too"),
 ]
 
 

@@ -197,13 +197,14 @@ def check_scores(run: Heard) -> None:
 @pytest.mark.parametrize("model", METRICS)
 def test_the_metrics_are_scikit_learns_on_plaintext_scores(model, tmp_path):
     """Scores by the released weights of the parties' own tables, without any of the protocol's arithmetic."""
-    sample = Sample((5, 4, 4), rows=400, batch=64, epochs=4, label=2, rate=0.06, model=model, evaluation=AT_THE_END)
+    rate = 0.15 if model == "tweedie" else 0.06
+    sample = Sample((5, 4, 4), rows=400, batch=64, epochs=4, label=2, rate=rate, model=model, evaluation=AT_THE_END)
     run = hear(sample, tmp_path)
     scores = reported(run, plain_scores(run)[run.label.held_out])
     truth, found = labels_of(run), run.label.context.history.last_metrics
     assert set(found) == set(METRICS[model])
-    if model in {"poisson", "gamma"}:
-        power, means = {"poisson": 1, "gamma": 2}[model], np.exp(scores)
+    if model in {"poisson", "gamma", "tweedie"}:
+        power, means = {"poisson": 1, "gamma": 2, "tweedie": 1.5}[model], np.exp(scores)
         expected = {"mae": mean_absolute_error(truth, means), "rmse": float(np.sqrt(np.mean((truth - means) ** 2)))}
         expected |= {"deviance": mean_tweedie_deviance(truth, means, power=power)}
         expected |= {"d2": d2_tweedie_score(truth, means, power=power)}
