@@ -199,7 +199,7 @@ def labels(link: str, score: Floats, rng: np.random.Generator) -> list[str]:
         case "poisson":
             return _texts(rng.poisson(1.5 * np.exp(level)))
         case "tweedie":
-            return _texts(250 * np.exp(level) * rng.poisson(1.0, len(level)) * rng.gamma(4.0, 0.25, len(level)))
+            return _texts(100 * np.exp(level) * rng.poisson(2.5, len(level)))
         case "gamma":
             return _texts(250 * np.exp(level) * rng.gamma(4.0, 0.25, len(level)))
     return _texts(250 + 40 * score)

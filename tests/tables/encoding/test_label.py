@@ -52,6 +52,15 @@ def test_a_label_without_a_logarithm_is_refused_and_counted():
         LabelScaling(mean=1.0, scale=2.0, clip=None, log=True)
 
 
+def test_amounts_below_zero_are_refused_and_counted():
+    """0 is none of them, unless all are; else they are divided by their mean."""
+    assert LabelScaling.fit_amounts(np.array([0.0, 1.0, 2.0]), "claims").scale == 1.0
+    with pytest.raises(UnfitLabel, match=r"'claims' is below 0 in 1 of 3 training rows; leave"):
+        LabelScaling.fit_amounts(np.array([0.0, -1.0, 2.0]), "claims")
+    with pytest.raises(UnfitLabel, match="are 0; give rows with amounts above 0, too"):
+        LabelScaling.fit_amounts(np.zeros(3), "claims")
+
+
 def test_classes_are_those_of_the_rows_in_common_in_the_tables_order():
     """Others of the table have no output; each label is told by its place among those that are left."""
     classes, codes = Classes.fit(np.array([4.0, 0.0, 2.0, 2.0]), ("a", "b", "c", "d", "e"), "flowers")
