@@ -29,7 +29,7 @@ from tercet.schemas.messages.kinds import Status
 MOST_REQUEST: Final = 2**20  # bytes
 MOST_CONNECTIONS: Final = 64
 IDLE_SECONDS: Final = 60.0  # between two questions of one console
-LONGEST_PATH: Final = 90  # bytes; the system has room for 103 or more
+LONGEST_PATH: Final = 102  # bytes; every system has room for 103, and it is bound under a name with one more
 NOBODY: Final = "somebody of this machine"
 _CREDENTIALS: Final = struct.Struct("3i")  # process, user, group
 

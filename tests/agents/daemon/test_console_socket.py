@@ -143,8 +143,8 @@ async def test_what_an_earlier_life_has_left_is_replaced_and_nothing_else(tmp_pa
         await ConsoleSocket(settings_of(tmp_path, socket=tmp_path / "open" / "s"), silent).__aenter__()
     with pytest.raises(Invalid, match="no group 'nosuch'"):
         await ConsoleSocket(settings_of(tmp_path, socket=tmp_path / "s", group="nosuch"), silent).__aenter__()
-    with pytest.raises(Invalid, match="at most 90 bytes"):
-        await ConsoleSocket(settings_of(tmp_path, socket=tmp_path / ("s" * 90)), silent).__aenter__()
+    with pytest.raises(Invalid, match="at most 102 bytes"):
+        await ConsoleSocket(settings_of(tmp_path, socket=tmp_path / ("s" * 102)), silent).__aenter__()
 
 
 @pytest.mark.parametrize(
