@@ -18,8 +18,7 @@ from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.interface.row_store import FirstUse
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.secret_order import Order, derive_subkey
-from tercet.mpc.scoring.held_out_loss import HeldOutNumbers
-from tercet.mpc.scoring.linear import scoring_steps
+from tercet.mpc.scoring.held_out_loss import HeldOutNumbers, blind_steps
 from tercet.schemas.messages.kinds import (
     HeldOutDealtShares,
     HeldOutHiddenOpening,
@@ -53,7 +52,7 @@ def _order(context: TrainingContext, rows: int) -> Order:
 
 
 def _steps(context: TrainingContext, rows: int, epoch: int, alpha: float) -> list[Step]:
-    return list(scoring_steps(rows, scoring_batch(context.plan), epoch, alpha))
+    return blind_steps(context.plan, rows, scoring_batch(context.plan), epoch, alpha)
 
 
 def _scripts(context: TrainingContext, steps: list[Step]) -> ScriptDriver:

@@ -11,8 +11,9 @@ and in the oracle. So one odd row ends no job, and no sum can wrap. Where the li
 party adds it to its share of z.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -27,9 +28,20 @@ from tercet.mpc.plan.plan import LossBits, Plan
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.masks import Masks
 from tercet.mpc.randomness.secret_order import Order
-from tercet.mpc.scoring.linear import NO_OFFSET, Scorer, ScoringHelper
+from tercet.mpc.scoring.linear import NO_OFFSET, Scorer, ScoringHelper, scoring_steps
 from tercet.mpc.scoring.network import NetworkScorer, NetworkScoringHelper
 from tercet.mpc.scoring.openings import Openings, WeightMasks
+
+
+def blind_steps(plan: Plan, rows: int, batch: int, epoch: int, alpha: float) -> list[Step]:
+    """List the steps of a pass in which the helper sees no score.
+
+    They are as `scoring_steps`. A loss of many rows has few bits. Of these, and not of an error's, dealt numbers have
+    half, so that public ones have the others.
+    """
+    spare = plan.f - plan.factor_bits - plan.loss_bits_of(rows).score
+    least = math.ldexp(1.0, -max(0, spare))
+    return [replace(step, least=least) for step in scoring_steps(rows, batch, epoch, alpha)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,8 +110,8 @@ def test_each_score_begins_with_it(sample: Shifted, tmp_path: Path) -> None:
     power = sample.description().link_power
     again = metrics(sample.model, labels.evaluated.compared, own_scores, labels.evaluated.offset, power)
     assert history.last_metrics == pytest.approx(again, abs=1e-2)
-    if "deviance" in again:  # in the label's unit, as half of it is; scores have noise
-        assert 2 * history.held_out_losses[-1] == pytest.approx(again["deviance"], rel=0.01)
+    if "deviance" in again:  # in the label's unit, as half of it is; words of a loss are rounded
+        assert 2 * history.held_out_losses[-1] == pytest.approx(again["deviance"], rel=0.005)
     assert alone(label, labels).keys() == again.keys()
 
 

@@ -5,22 +5,28 @@ from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Self
 
+import numpy as np
 import pytest
 
+from tercet.mpc.arithmetic.fixed import decode
+from tercet.mpc.arithmetic.ring import total
 from tercet.mpc.blind.forward import BlindForward
 from tercet.mpc.blind.held_out import BlindHeldOut
 from tercet.mpc.blind.helper import BlindHelper
+from tercet.mpc.functions.row_labels import RowLabels
 from tercet.mpc.interface.feature_source import ArrayFeatures
 from tercet.mpc.interface.row_store import ArrayRows, FirstUse
 from tercet.mpc.interface.script import HELPER, Script
-from tercet.mpc.linear.shares import Shares
+from tercet.mpc.linear.shares import Shares, first_shares
+from tercet.mpc.plan.blind import Blind
+from tercet.mpc.plan.plan import Request
 from tercet.mpc.plan.schedule import Step
-from tercet.mpc.scoring.linear import scoring_steps
+from tercet.mpc.scoring.held_out_loss import blind_steps
 from tests.mpc.blind.test_disclosure import COALITIONS, Watched, check_helper_receives_nothing, job_of, pieces
 from tests.mpc.driver import Task
 from tests.mpc.linear.test_disclosure import Ledger, reusing
 from tests.mpc.network.test_disclosure import check_covers, shifted
-from tests.mpc.world import Job, keyed
+from tests.mpc.world import Job, keyed, make_job
 
 
 @dataclass
@@ -29,6 +35,7 @@ class Passes(Watched):
 
     trained: list[Shares] = field(kw_only=True)
     trains: bool = False
+    losses: list[float] = field(default_factory=list)  # means, of each pass
 
     @property
     def checks(self) -> int:
@@ -41,19 +48,21 @@ class Passes(Watched):
         parties, first_use = [self.held_out_party(i) for i in self.ids], FirstUse(rows)
         stores, labels = self.stores(self.ids), ArrayRows(rows, plan.outputs)
         for epoch in range(2):
+            alpha = plan.alpha_after(self.trained[0].step)
             steps = [
-                replace(step, index=2 * epoch + step.index)
-                for step in scoring_steps(rows, rows // 2, epoch, plan.alpha_after(self.trained[0].step))
+                replace(step, index=2 * epoch + step.index) for step in blind_steps(plan, rows, rows // 2, epoch, alpha)
             ]
             helper = BlindHelper(
                 plan, self.job.label, {i: self.masks(i, HELPER) for i in self.ids}, order=self.order, stores=stores,
                 labels=labels, first_use=first_use, first=2 * epoch, trains=False,
             )  # fmt: skip
-            tasks = [Task(HELPER, iter(steps), dealing_each(helper))]
+            tasks, losses = [Task(HELPER, iter(steps), dealing_each(helper))], [p.begin_pass(steps) for p in parties]
             for i, party in enumerate(parties):
-                add = partial(party.run_step, loss=party.begin_pass(steps), shares=self.trained[i])
+                add = partial(party.run_step, loss=losses[i], shares=self.trained[i])
                 tasks.append(Task(i, iter(steps), add))
             self.drive(tasks)
+            whole = total(loss.share(epoch) for loss in losses)
+            self.losses.append(float(decode(whole, plan.loss_bits_of(rows).total)[0, 0]) / rows)
         assert not self.box
         return self
 
@@ -107,3 +116,12 @@ def test_no_word_of_a_mask_serves_two_passes():
     ledger.check_words()
     with pytest.raises(AssertionError, match="the same word"):
         forgetful.check_words()
+
+
+@pytest.mark.parametrize(("model", "power"), [("poisson", 0.0), ("tweedie", 1.5)])
+def test_a_loss_of_many_rows_is_as_exact_as_of_few(model, power):
+    """Its bits are fewer; dealt numbers must not have all of them."""
+    job = make_job(Request(model, 8000, (2, 1), 500, 1, 0.1, blind=Blind(5, 16, power=power)), 1)
+    passes = Passes(job, trained=[first_shares(i, job.plan) for i in range(2)]).run()
+    due = RowLabels.of(job.plan.link, job.y).loss(np.zeros((8000, 1))) / 8000
+    assert passes.losses == pytest.approx([due] * 2, abs=0.005)
