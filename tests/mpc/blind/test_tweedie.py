@@ -71,6 +71,15 @@ def test_a_series_is_as_near_as_it_says(power, terms):
         assert found <= 1.02 * stated.error < 5e-4
 
 
+@pytest.mark.parametrize("power", [1.0000001, 1.5, 1.9999999])
+def test_no_sum_of_losses_wraps(power):
+    """Of the largest labels, or of none but 0, whose loss grows without bound towards a power of 2."""
+    plan = make_plan(replace(REQUEST, blind=Blind(5, 16, power=power)))
+    scores = np.repeat(plan.score_bounds(), 2)[:, np.newaxis]
+    worst = plan.link.losses(scores, np.array([[0.0], [1024.0]] * 2)).max()
+    assert 400 * worst < 2.0 ** (62 - plan.loss_bits.total)
+
+
 def test_every_machine_fits_the_same_coefficients():
     """To the last bit: parties whose factors differ would spoil a row."""
     series = [tweedie_series(power, 5, 16).functions for power in POWERS]
