@@ -69,6 +69,7 @@ async def _is_page_of(party: str, page: PageSettings, place: Listening) -> bool:
     if tls is not None:  # nothing secret is sent
         tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
     host = page.hosts[0] if page.hosts else page.address
+    host = f"[{host}]" if ":" in host else host  # as browsers write IPv6
     with suppress(OSError, TimeoutError):
         async with asyncio.timeout(SECONDS):
             reader, writer = await asyncio.open_connection(place.address, place.port, ssl=tls)

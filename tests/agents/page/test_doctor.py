@@ -1,5 +1,6 @@
 """`tercet doctor` looks at an agent's page: where it is, who may log in, and who may read what it keeps."""
 
+import asyncio
 import datetime as dt
 import socket
 from collections.abc import Iterator
@@ -7,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
 
 from tercet.agents.doctor.finding import Finding, Outcome
 from tercet.agents.doctor.page import check_page
+from tercet.agents.page.guard import Guard
 from tercet.agents.page.users import FILE, Role
 from tercet.schemas.files.page_settings import PageSettings
 from tercet.schemas.files.settings import Settings
@@ -89,3 +92,22 @@ async def test_a_port_that_the_running_agent_has_is_in_order(tmp_path: Path, sta
     async with paged(tmp_path) as site:
         assert (await found(state, port=site.web.port))[0].outcome is Outcome.OK
         assert "another program" in (await trouble(state, port=site.web.port, party="bank")).said
+
+
+async def test_a_page_at_an_address_of_ipv6_is_asked_as_browsers_ask(state: Path) -> None:
+    """Else it would refuse, and be taken for another program."""
+    asked: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.close()
+
+    try:
+        server = await asyncio.start_server(answer, "::1", 0)
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    async with server:
+        await found(state, address="::1", port=server.sockets[0].getsockname()[1])
+    (request,) = asked
+    headers = dict(line.split(": ", 1) for line in request.decode().splitlines()[1:] if line)
+    assert Guard(Starlette(), PageSettings(address="::1")).is_own_host(headers["Host"])
