@@ -31,6 +31,7 @@ from tercet.agents.simulation.simulate import Simulation
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.settings import Limits
+from tercet.schemas.files.statistics import LabelModel
 from tercet.schemas.messages.console import JobStatus
 
 HALVES: Final = ("first", "second")  # the parties where `columns` names none
@@ -44,7 +45,7 @@ class _Joint(BaseEstimator):  # type: ignore[misc]  # of a library without types
         self,
         columns: Columns | None = None,
         *,
-        model: Literal["logistic", "one-vs-rest", "softmax", "linear", "poisson", "gamma", "tweedie"] | None = None,
+        model: LabelModel | None = None,
         hidden: Sequence[int] = (),
         activation: Activation = "silu",
         epochs: int | None = None,

@@ -18,6 +18,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from tercet.agents.evaluation.metrics import OF_CLASSES, class_probabilities, expected, probabilities
 from tercet.agents.models.full_model import Columns, FullModel, ModelDescription, read
 from tercet.mpc.arithmetic.fixed import Floats
+from tercet.schemas.files.job import EXPOSURE_MODELS
 from tercet.tables.core.problem import TableProblem, UnusableError, join_names
 from tercet.tables.core.table import Table
 from tercet.tables.encoding.in_memory import PUBLIC, table_from_arrays
@@ -25,7 +26,6 @@ from tercet.tables.encoding.offset import Offset
 from tercet.tables.encoding.unseen import count_unseen
 
 CLASSIFIERS = {"logistic", *OF_CLASSES}
-LOGARITHMS = {"poisson", "gamma", "tweedie"}  # links whose score is the logarithm of what is predicted
 
 
 class UnseenCategories(UserWarning):
@@ -177,7 +177,7 @@ class Regressor(RegressorMixin, Scorer):  # type: ignore[misc]
     def predict(self, X: Any) -> Floats:
         """Predict the expected label, (rows,), in its own unit."""
         scores = self.scores(X)[:, 0]
-        return expected(scores) if self.model.description.link in LOGARITHMS else scores
+        return expected(scores) if self.model.description.link in EXPOSURE_MODELS else scores
 
 
 def _warn_of_unseen(columns: Columns, table: Table) -> None:

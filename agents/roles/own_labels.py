@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tercet.agents.alignment.aligned_table import AlignedTable
 from tercet.agents.alignment.row_weights import read_row_weights
 from tercet.agents.alignment.table_problems import unfit_label
+from tercet.agents.evaluation.metrics import POWERS
 from tercet.agents.models.manifest import LabelTerms, ModelPart
 from tercet.agents.roles.exposure_profile import TWO_CLASSES
 from tercet.agents.session.context import JobContext
@@ -37,7 +38,7 @@ SCALINGS = {  # by link; other labels are taken as they are
     "gamma": LabelScaling.fit_log,
     "tweedie": LabelScaling.fit_amounts,
 }
-SHIFTED = {"poisson", "tweedie"}  # links whose offsets are added to scores, since a label that lacks them is another
+SHIFTED = {"poisson", "tweedie"}  # links whose offsets are added to scores: no other label has the same error
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -239,16 +240,14 @@ def _scale(  # noqa: PLR0917
     Offsets are taken off them where that is the same as to add them to scores.
     """
     link, rest = job.link, raw
-    if (
-        added is not None and link not in SHIFTED
-    ):  # an error of y - z, or of y exp(-z), is the same of what is left of y
+    if added is not None and link not in SHIFTED:
         rest = raw - added if link == "linear" else raw * np.exp(-added)
     scaling = SCALINGS[link](rest[trained_on], name)  # which checks the labels, too
     scaling = start or scaling
     label = scaling.apply(rest)
     if link not in SHIFTED:
         return _Scaled(label, None, scaling)
-    unit = scaling.scale ** (2.0 - job.link_power) if link == "tweedie" else scaling.scale  # deviances grow with labels
+    unit = scaling.scale ** (2.0 - POWERS.get(link, job.link_power))  # as deviances grow with labels
     if added is None:
         return _Scaled(label, None, scaling, unit)
     mean = float(np.exp(added[trained_on]).mean()) if start is None else 1.0

@@ -32,7 +32,7 @@ from tercet.schemas.files.description import (
 from tercet.schemas.files.evaluation import Evaluation
 from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.mistakes import explain
-from tercet.schemas.files.statistics import StatisticsJob
+from tercet.schemas.files.statistics import LabelModel, StatisticsJob
 from tercet.schemas.files.toml import MOST_BYTES, parse_toml
 
 __all__ = [
@@ -147,12 +147,12 @@ class Privacy(OmitUnset):
     checked: float = Field(default=0.1, ge=0, le=0.5)
 
 
-ModelKind = Literal["logistic", "linear", "softmax", "one-vs-rest", "poisson", "gamma", "tweedie", "mlp"]
+ModelKind = Literal[LabelModel, "mlp"]
 BLIND_ONLY = {"one-vs-rest": "softmax", "tweedie": "gamma"}  # of which helpers compute no activation; else what to use
 BLIND_MODELS = frozenset({"logistic", "linear", "poisson", "gamma", *BLIND_ONLY})  # whose activation has a series
-OFFSET_MODELS = ("logistic", "linear", "poisson", "gamma", "tweedie")  # with one score, to which a number can be added
 CLASS_WEIGHT_MODELS = ("logistic", "one-vs-rest")
-EXPOSURE_MODELS = ("poisson", "gamma", "tweedie")  # whose score is a logarithm
+EXPOSURE_MODELS = ("poisson", "gamma", "tweedie")  # whose score is the logarithm of what is predicted
+OFFSET_MODELS = ("logistic", "linear", *EXPOSURE_MODELS)  # with one score, to which a number can be added
 USUAL_POWER = 1.5  # of a Tweedie model
 BLIND_HIDDEN = frozenset({"tanh", "sigmoid", "gelu", "silu", "softplus"})  # likewise of hidden layers
 Release = Literal["owners", "shared", "label"]
