@@ -101,8 +101,9 @@ def simulate(
     counted = None if woe is None else _counted.get(woe) if isinstance(woe, Result) else None
     if woe is not None and counted is None:
         raise Invalid("woe: give what tercet.simulate_statistics(..., woe=True) has returned")
-    said = _with_held_out_rows(fields, counted)
-    setup = _arrange_frames(frames, label=label, id=id, options=options or {}, fields=said, counted=counted)
+    tables, said = _tables_of(frames, id), _with_held_out_rows(fields, counted)
+    found = find_label(tables, label)
+    setup = arrange(tables, label=found, id=id, options=options or {}, fields=said, counted=counted)
     return run_simulation(setup, collect_result, watch)
 
 
@@ -140,9 +141,11 @@ def simulate_statistics(
         Invalid: an argument is wrong; the text names it.
         JobFailed: the job failed, as it would among real parties.
     """
-    limits = Limits(min_cell=fields.get("least", Limits().min_cell))
-    more = {"options": options or {}, "fields": fields, "limits": limits, "make": _statistics_job}
-    setup = _arrange_frames(frames, label=label, id=id, **more)
+    tables, limits = _tables_of(frames, id), Limits(min_cell=fields.get("least", Limits().min_cell))
+    found = find_label(tables, label)
+    setup = arrange(
+        tables, label=found, id=id, options=options or {}, fields=fields, limits=limits, make=_statistics_job
+    )
     result, _counted[result] = run_simulation(setup, collect_statistics, watch)
     return result
 
@@ -164,18 +167,11 @@ def _statistics_job(content: Mapping[str, Any]) -> StatisticsJob:
     return Statistics(**content).description
 
 
-def _arrange_frames(
-    frames: Mapping[str, Any],
-    *,
-    label: str,
-    id: str | None,  # noqa: A002
-    **more: Any,
-) -> Simulated:
-    """Arrange a job over frames as they come."""
+def _tables_of(frames: Mapping[str, Any], id_name: str | None) -> dict[str, pa.Table]:
+    """Read all parties' frames as they come."""
     check_parties(frames)
-    ids = () if id is None else (id,)
-    tables = {party: table_of(f"frames[{party!r}]", frame, ids) for party, frame in frames.items()}
-    return arrange(tables, label=find_label(tables, label), id=id, **more)
+    ids = () if id_name is None else (id_name,)
+    return {party: table_of(f"frames[{party!r}]", frame, ids) for party, frame in frames.items()}
 
 
 def arrange(
