@@ -90,7 +90,7 @@ def scoring_terms(context: JobContext, part: ModelPart) -> ScoringTerms:
         noise_bits=numbers.noise_bits,
         exponent=part.score_exponent,
         blind=numbers.is_blind,
-        series=astuple(numbers.blind)[:4] if numbers.blind and numbers.network else None,
+        series=astuple(numbers.blind)[:4] if numbers.blind and numbers.network else None,  # which has no power
         seeds=commitments_of(context, part),
     )
 

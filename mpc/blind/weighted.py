@@ -21,7 +21,7 @@ import numpy as np
 from tercet.mpc.arithmetic.fixed import encode
 from tercet.mpc.arithmetic.ring import Words, expect, total
 from tercet.mpc.blind.forward import Along, Batch, BlindForward
-from tercet.mpc.dealing.hidden_helper import weigh
+from tercet.mpc.dealing.hidden_helper import sum_products
 from tercet.mpc.functions.row_labels import RowLabels
 from tercet.mpc.interface.script import Receive, Script, Send, received_words
 from tercet.mpc.plan.schedule import Step
@@ -71,10 +71,10 @@ class WeightedErrors:
             mask, shape = self._mask(UNWEIGHTED, step, layout.unweighted(step.rows)), layout.factors(step.rows)
             yield Send("unweighted errors", 0, (self._label,), share - mask)
             masked = received_words((yield Receive("row weights", 0, {self._label: shape})))[self._label]
-            return weigh(expect(masked, shape, "the label party's masked weights"), mask) + dealt
+            return sum_products(expect(masked, shape, "the label party's masked weights"), mask) + dealt
         due = dict.fromkeys(self._forward.others, layout.unweighted(step.rows))
         theirs = received_words((yield Receive("unweighted errors", 0, due)))
-        return weigh(self._factors(batch), total([share, *theirs.values()])) + dealt
+        return sum_products(self._factors(batch), total([share, *theirs.values()])) + dealt
 
     def _factors(self, batch: Batch) -> Words:
         factors = None if self._rows is None else self._rows[batch.rows].factors

@@ -97,11 +97,11 @@ def deal_weighted(layout: BlindLayout, masks: Mapping[int, Masks], step: Step, l
     """
     shape, name = layout.unweighted(step.rows), layer_name("unweighted", layout.output)
     weight = masks[label](layer_name("row weight", layout.output), label, label, step, layout.factors(step.rows))
-    return weigh(weight, total(of(name, j, j, step, shape) for j, of in masks.items() if j != label))
+    return sum_products(weight, total(of(name, j, j, step, shape) for j, of in masks.items() if j != label))
 
 
-def weigh(factors: Words, functions: Words) -> Words:
-    """Multiply rows' factors, (rows, F), by functions, and add the products up.
+def sum_products(factors: Words, functions: Words) -> Words:
+    """Multiply each of a row's factors, (rows, F), by its function, and add the products up.
 
     Functions are (rows, F times outputs), what comes of it (rows, outputs).
     """

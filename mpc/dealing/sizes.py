@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from tercet.mpc.functions.series import Series, series_for
+from tercet.mpc.functions.series import Series
 from tercet.mpc.plan.architecture import Entry, NetworkForward
 from tercet.mpc.plan.blind import Blind, StepBits, angle_unit, relative_norm, step_bits
 from tercet.mpc.plan.schedule import Step
@@ -109,7 +109,7 @@ class BlindLayout:
         blind, network = self._blind, self._plan.network
         if k == self.output or network is None:
             return series_of(self._plan)
-        return series_for(network.activation, blind.hidden_reach, blind.hidden_terms)
+        return blind.hidden_series(network.activation)
 
     def numbers(self, step: Step, k: int) -> LayerNumbers:
         """Return the numbers of layer k in a step."""
@@ -190,7 +190,7 @@ def series_of(plan: BlindNumbers) -> Series:
     """
     if plan.blind is None:
         raise ValueError("the helper computes this job's activation")
-    return series_for(plan.model, plan.blind.reach, plan.blind.terms, plan.blind.power)
+    return plan.blind.series(plan.model)
 
 
 def layer_name(name: str, k: int) -> str:

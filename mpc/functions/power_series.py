@@ -41,14 +41,10 @@ def fit_exponentials(
     found = _least_squares(columns, values)
     fine = low + (high - low) * (np.arange(FINE) / (FINE - 1.0))
     errors = np.abs(_basis(fine, period, multiples) @ found - _exponentials(fine, slopes)).max(axis=0)
+    k = len(multiples) + 1
     return [
-        (
-            float(one[0]),
-            tuple(one[1 : 1 + len(multiples)].tolist()),
-            tuple(one[1 + len(multiples) :].tolist()),
-            float(e),
-        )
-        for one, e in zip(found.T, errors, strict=True)
+        (one[0], tuple(one[1:k]), tuple(one[k:]), error)
+        for one, error in zip(found.T.tolist(), errors.tolist(), strict=True)
     ]
 
 

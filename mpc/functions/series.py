@@ -159,7 +159,7 @@ def stored_terms(name: str) -> list[tuple[int, int]]:
 
 
 def series_for(name: str, reach: int, terms: int, power: float = 0.0) -> Series:
-    """Return the stored series of a function.
+    """Return the series of a function: a stored one, or of a Tweedie model the one of its power.
 
     `reach` is the largest score on the side where errors grow, or on both: a Poisson model's
     largest, a gamma model's lowest in size. Of a Tweedie model it is that of the larger exponent.
@@ -169,9 +169,9 @@ def series_for(name: str, reach: int, terms: int, power: float = 0.0) -> Series:
         SeriesProblem: where there is none; it lists those of that name, or else all names.
     """
     name = series_name(name)
-    found = SERIES.get((name, reach, terms))
-    if found is None and name == TWEEDIE and (reach, terms) in TWEEDIE_TERMS:
+    if name == TWEEDIE and (reach, terms) in TWEEDIE_TERMS:
         return tweedie_series(power, reach, terms)
+    found = SERIES.get((name, reach, terms))
     if found is None:
         there = "; ".join(f"reach {r} with {k} terms" for r, k in stored_terms(name))
         names = ", ".join(sorted({TWEEDIE, *(n for n, _, _ in SERIES)}))

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tercet.mpc.functions.series import Series, series_name, stored_terms
+from tercet.mpc.functions.series import Series, series_for, series_name, stored_terms
 
 GOOD_BITS = 20  # of cos and public numbers together, beyond the size of c
 LEAST_BITS = 16
@@ -44,6 +44,18 @@ class Blind:
     hidden_reach: int = 0  # of hidden layers' activations, where there are any
     hidden_terms: int = 0
     power: float = 0.0  # of a Tweedie model
+
+    def series(self, model: str) -> Series:
+        """Return the series of the output's activation.
+
+        Raises:
+            SeriesProblem: there is none such.
+        """
+        return series_for(model, self.reach, self.terms, self.power)
+
+    def hidden_series(self, activation: str) -> Series:
+        """Return the series of hidden layers' activations; else as `series`."""
+        return series_for(activation, self.hidden_reach, self.hidden_terms)
 
 
 DEFAULT_SERIES = {  # that fit most tables; rows that stray beyond a quarter wave are pushed back

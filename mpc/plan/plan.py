@@ -21,7 +21,6 @@ from tercet.mpc.functions.hidden import HIDDEN
 from tercet.mpc.functions.labels import refuse_labels
 from tercet.mpc.functions.links import LINKS, Link, find_link
 from tercet.mpc.functions.row_labels import FACTOR_BITS
-from tercet.mpc.functions.series import series_for
 from tercet.mpc.plan.architecture import Network
 from tercet.mpc.plan.blind import Blind, narrow_bits
 from tercet.mpc.plan.check_sizes import Sizes
@@ -327,7 +326,7 @@ class Plan:
         """
         blind = self.request.blind
         assert blind is not None, "only data parties add offsets"
-        series = series_for(self.model, blind.reach, blind.terms, blind.power)
+        series = blind.series(self.model)
         far = (offsets < MOST_OFFSET * series.low) | (offsets > MOST_OFFSET * series.high)
         refuse_labels(far, "with an offset further out than fits; cap offsets, or leave these rows out")
 

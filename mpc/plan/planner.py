@@ -16,7 +16,7 @@ from typing import NamedTuple, get_args
 from tercet.mpc.arithmetic.fixed import CLIP, ceil_log2
 from tercet.mpc.functions.links import FAR_SCORE, LINKS
 from tercet.mpc.functions.row_labels import FACTOR_BITS
-from tercet.mpc.functions.series import Series, series_for
+from tercet.mpc.functions.series import Series
 from tercet.mpc.plan.blind import (
     ALPHA_BITS,
     GOOD_BITS,
@@ -99,9 +99,7 @@ def _fit_blind_plan(
 
     Features have as many as errors can spare.
     """
-    series, hidden = _series_of(request.model, blind.reach, blind.terms, blind.power), None
-    if request.network is not None:
-        hidden = _series_of(request.network.activation, blind.hidden_reach, blind.hidden_terms)
+    series, hidden = _series_of(request, blind)
     period = max(series.period, hidden.period if hidden else 0)
     most = 64 - (period.bit_length() - 1) - (ALPHA_BITS if request.shrinks else SPARE_TURNS)
     fzs = {fx: min(most, most_score_bits(fx) if hidden else most) for fx in range(MOST_FX, LEAST_FX - 1, -1)}
@@ -139,9 +137,11 @@ def _fit_blind_plan(
     )
 
 
-def _series_of(function: str, reach: int, terms: int, power: float = 0.0) -> Series:
+def _series_of(request: Request, blind: Blind) -> tuple[Series, Series | None]:
+    """Return the series of the output's activation, and of hidden layers' if there are any."""
+    network = request.network
     try:
-        return series_for(function, reach, terms, power)
+        return blind.series(request.model), None if network is None else blind.hidden_series(network.activation)
     except ValueError as problem:
         raise PlanRefused(str(problem), 'set reach and terms to these, or helper_sees = "scores"') from None
 

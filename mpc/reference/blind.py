@@ -17,7 +17,7 @@ from tercet.mpc.arithmetic.fixed import Floats, decode, encode, encode_number
 from tercet.mpc.arithmetic.ring import Signed, Words, sum_along
 from tercet.mpc.functions.hidden import HIDDEN
 from tercet.mpc.functions.row_labels import AnyLabels, RowLabels
-from tercet.mpc.functions.series import Series, Terms, series_for
+from tercet.mpc.functions.series import Series, Terms
 from tercet.mpc.functions.trigonometry import rotations
 from tercet.mpc.plan.blind import angle_unit, relative_norm, step_bits
 from tercet.mpc.plan.forward import SCORE_BITS
@@ -69,12 +69,12 @@ class BlindRun(NamedTuple):
         plan, blind, network = self.plan, self.plan.request.blind, self.plan.network
         assert blind is not None
         if k == self.layers:
-            series = series_for(plan.request.model, blind.reach, blind.terms, blind.power)
+            series = blind.series(plan.request.model)
             total = plan.f - plan.factor_bits
             least = step.least
         else:
             assert network is not None
-            series = series_for(network.activation, blind.hidden_reach, blind.hidden_terms)
+            series = blind.hidden_series(network.activation)
             least, total = 1.0, plan.hidden_bits
         bits = step_bits(least, total, relative_norm(series))
         return _Numbers(series, angle_unit(step.alpha, plan.fz, series.period), bits.dealt, bits.public)
