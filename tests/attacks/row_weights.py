@@ -1,8 +1,7 @@
 """Attacks on the weights of rows: a partner reads them, and the label party reads scores of rows that it trains on.
 
 The partner takes what the label party sends with its score openings for the weights, or for the labels of a Tweedie
-model. The label party adds up what
-partners send it to be weighed, and solves the errors for scores.
+model. The label party adds up what partners send it to be weighed, and solves the errors for scores.
 """
 
 import functools

@@ -18,7 +18,7 @@ from tercet.mpc.network.helper import NetworkHelper
 from tercet.mpc.plan.schedule import Step
 from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.job import Evaluation, Network, read_job
-from tercet.schemas.messages.address import Address, parse_address
+from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.kinds import (
     DealtShares,
     Message,
@@ -40,7 +40,6 @@ from tests.agents.scenes import (
 )
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
-PARTIES = (BANK, CARD, NOTARY)
 NETWORK = Network(hidden=(5, 4), activation="tanh")  # whose slopes have fractional bits, so that there are all messages
 EVALUATED = Evaluation(holdout=0.25, metrics="epoch", loss=True)
 
@@ -53,20 +52,6 @@ def network(*hidden: int, output: str) -> Network:
 def network_job(**changes: Any) -> Any:
     """A dozen steps of a small network."""
     return job(**{"model": "mlp", "network": NETWORK, "evaluation": EVALUATED} | changes)
-
-
-def says(party: str, model: type[Message], epoch: int = 1) -> Callable[[Envelope], bool]:
-    """A party says something of this kind, in this epoch or later."""
-
-    def trigger(envelope: Envelope) -> bool:
-        address = parse_address(envelope.address)
-        return (envelope.sender, address.round, address.item) == (
-            party,
-            model.round,
-            model.item,
-        ) and address.epoch >= epoch
-
-    return trigger
 
 
 # --- what is wrong
@@ -140,7 +125,8 @@ async def test_a_job_that_is_cancelled_in_mid_pass_leaves_nothing(tmp_path: Path
 
         def look(envelope: Envelope) -> None:
             own(envelope)
-            if not cancelled and says(CARD, ScoringHiddenShare, 0)(envelope):
+            said = envelope.sender, envelope.kind
+            if not cancelled and said == (CARD, ScoringHiddenShare.kind):
                 cancelled.append(envelope.job)
                 asyncio.get_running_loop().call_soon(stage.agents[CARD].cancel, envelope.job)
 

@@ -1,8 +1,8 @@
 """One flipped bit leaves no network that passes for the oracle's, also where the helper sees nothing.
 
-In the last of each kind of message that a network has beside a linear model's. Not every bit says
-something: all parties but the first use the top one only of what they open to truncate, and of a share of that bit the
-high ones have no place in a word.
+In the last of each kind of message that a network has beside a linear model's. Not every bit says something: all
+parties but the first use the top one only of what they open to truncate, and of a share of that bit the high ones have
+no place in a word.
 """
 
 from dataclasses import replace

@@ -49,7 +49,6 @@ SMALLEST: Case = ("logistic", Network((1, 1), "silu"), (1, 1), 1, 0.0)  # it has
 OWN_WORDS = ("U", "U'", "U*", "V", "P", "P*", "R", "R'", "U_y", "N", "Q")  # that all models have
 LAYERED = ("t", "r", "q", "slope", "v", "weights", "error", "delta", "angles", "gradient", "product", "weights high",
            "weights top", *TRUNCATIONS)  # fmt: skip
-BROADCAST = ("masked inputs", "check columns", "check rows", "loss labels")
 
 
 @pytest.fixture(autouse=True)

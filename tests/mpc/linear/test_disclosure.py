@@ -93,8 +93,8 @@ def rank_gf2(rows) -> int:
 class Vector:
     """Masks that the viewer does not know, read from one vector mu; all others stay fixed."""
 
-    def __init__(self, known, omitted=()):
-        self.known, self.fixed, self.omitted = known, cached(keyed()), omitted
+    def __init__(self, known):
+        self.known, self.fixed = known, cached(keyed())
         self.places: dict[Any, slice] = {}
         self.mu: Words | None = None
         self.size = 0
@@ -107,8 +107,6 @@ class Vector:
         fixed = self.fixed(a, b)
 
         def masks(mask, i, j, step, shape):
-            if mask in self.omitted:
-                return np.zeros(shape, np.uint64)
             if self.known(a, b):
                 return fixed(mask, i, j, step, shape)
             key = (frozenset((a, b)), purpose, mask, i, j, step.epoch, step.position)
