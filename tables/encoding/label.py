@@ -97,13 +97,11 @@ class LabelScaling(Strict):
                 'use counts, or model = "gamma" or "linear"',
                 name,
             )
-        if not label.any():
-            raise UnfitLabel(f"all labels of table {name!r} are 0", "give rows with counts above 0, too", name)
-        return cls(mean=0.0, scale=_moments(label)[0], clip=None, log=True)
+        return cls._by_mean(label, name, "counts")
 
     @classmethod
     def fit_amounts(cls, label: Floats, name: str) -> Self:
-        """Learn the mean, by which amounts are divided, some of which may be 0; else as `fit`.
+        """Learn the mean, by which amounts from 0 on are divided; else as `fit`.
 
         Raises:
             TableProblem: a label is below 0, or all are 0.
@@ -115,8 +113,12 @@ class LabelScaling(Strict):
                 'leave these rows out, or use model = "linear"',
                 name,
             )
+        return cls._by_mean(label, name, "amounts")
+
+    @classmethod
+    def _by_mean(cls, label: Floats, name: str, what: str) -> Self:
         if not label.any():
-            raise UnfitLabel(f"all labels of table {name!r} are 0", "give rows with amounts above 0, too", name)
+            raise UnfitLabel(f"all labels of table {name!r} are 0", f"give rows with {what} above 0, too", name)
         return cls(mean=0.0, scale=_moments(label)[0], clip=None, log=True)
 
     def apply(self, label: Floats) -> Floats:
