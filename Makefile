@@ -8,7 +8,7 @@ ARGS ?=
 PROCESSES ?= 3
 LOCK := constraints.txt
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile $(if $(LOCK),--constraint $(LOCK))
-# pip would compile one module after another, half of the installation; a file that is for another Python is none of ours.
+# All processors compile: pip would do so one module after another. Some files are for other Pythons, and fail.
 COMPILE = $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 
 .PHONY: help demo test pytest lint lock newest bench attacks fuzz soak chaos disturbed vectors glossary documents notebook series clean
