@@ -4,7 +4,8 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from types import SimpleNamespace
+from functools import partial
+from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -18,33 +19,26 @@ from tests.test_namespaces import namespaces, possible
 
 
 @pytest.fixture
-def measured(
+def printed(
     amqp_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., dict[str, Any]]:
-    """Runs the benchmark on a small job and returns what it prints."""
-    small = [
-        "--rows",
-        "400",
-        "--columns",
-        "24",
-        "--batch",
-        "64",
-        "--epochs",
-        "3",
-        "--helper-sees",
-        "scores",
-        "--url",
-        amqp_url,
-    ]
+    """Runs a benchmark over this broker and returns what it prints."""
 
-    def measure(*arguments: str) -> dict[str, Any]:
-        monkeypatch.setattr(sys, "argv", ["step", *small, *arguments])
-        step.main()
+    def run(benchmark: ModuleType, *arguments: str) -> dict[str, Any]:
+        monkeypatch.setattr(sys, "argv", [benchmark.__name__, *arguments, "--url", amqp_url])
+        benchmark.main()
         out, reported = capsys.readouterr()
         result: dict[str, Any] = json.loads(out)
         return result | {"told": reported}
 
-    return measure
+    return run
+
+
+@pytest.fixture
+def measured(printed: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Runs the benchmark of steps on a small job and returns what it prints."""
+    table = "--rows", "400", "--columns", "24"
+    return partial(printed, step, *table, "--batch", "64", "--epochs", "3", "--helper-sees", "scores")
 
 
 def test_both_ways_end_in_the_same_words_and_only_one_command_is_run(
@@ -70,27 +64,19 @@ def test_both_ways_end_in_the_same_words_and_only_one_command_is_run(
 
 
 def test_a_customer_is_served_over_rabbitmq_and_it_is_said_how_long_that_took(
-    amqp_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    printed: Callable[..., dict[str, Any]],
 ) -> None:
     """By three agents and a server, each a process of its own; how long is the machine's affair."""
-    small = ["--rate", "5", "--seconds", "2", "--rows", "400", "--columns", "24", "--url", amqp_url]
-    monkeypatch.setattr(sys, "argv", ["serve", *small])
-    serve.main()
-    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    result = printed(serve, "--rate", "5", "--seconds", "2", "--rows", "400", "--columns", "24")
     for name in ("new_rows", "the_same_again"):
         assert 0 < result[name]["p50_ms"] <= result[name]["p99_ms"] <= result[name]["most_ms"]
         assert result[name]["processor_ms_per_request"].keys() == {"bank", "card", "serve"}
     assert result["requests"] == 10
 
 
-def test_a_statistics_job_is_measured_over_rabbitmq_to_its_end(
-    amqp_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_statistics_job_is_measured_over_rabbitmq_to_its_end(printed: Callable[..., dict[str, Any]]) -> None:
     """By the id that the command gives it, whatever its file says."""
-    small = ["--rows", "600", "--columns", "2", "--bins", "4", "--over", "rabbitmq", "--url", amqp_url]
-    monkeypatch.setattr(sys, "argv", ["statistics", *small])
-    statistics.main()
-    result: dict[str, Any] = json.loads(capsys.readouterr().out)
+    result = printed(statistics, "--rows", "600", "--columns", "2", "--bins", "4", "--over", "rabbitmq")
     assert "mathematics" not in result
     measured = result["rabbitmq"]
     assert measured["attempts"] == 1
