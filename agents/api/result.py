@@ -127,7 +127,7 @@ class Result:
         return card_rows(self._cards(changes))
 
     @cached_property
-    def _found(self) -> Sequence[StatisticsResult]:
+    def _all_statistics(self) -> Sequence[StatisticsResult]:
         return self._statistics()
 
     @property
@@ -136,7 +136,7 @@ class Result:
 
         Of a simulation it is the label party's.
         """
-        return next(iter(self._found), None)
+        return next(iter(self._all_statistics), None)
 
     @property
     def columns(self) -> list[dict[str, Any]]:
@@ -156,7 +156,7 @@ class Result:
         """
         return [
             {"party": found.party} | row
-            for found in self._found
+            for found in self._all_statistics
             for column in found.own
             for row in bin_rows(found, column)
         ]

@@ -43,7 +43,7 @@ class Results:
 
 
 class RunWork:
-    """Does what the machine of a run wants done and what takes a while.
+    """Does what a run's machine wants done, where that takes a while.
 
     Args:
         job: The job.
