@@ -226,13 +226,17 @@ def test_what_a_coalition_receives_is_uniform_with_every_link(model, outputs, co
 @pytest.mark.parametrize(("model", "outputs"), [("linear", 1), ("softmax", 3)])
 def test_no_mask_can_be_left_out(omitted, model, outputs):
     """Without any one kind of mask the coalition's view is no longer uniform; r_ij is the one that looks spare."""
-    assert differences(model, outputs, (2, 1, 2), 2, (0, 1)).deficiency({omitted}) > 0
+    found = differences(model, outputs, (2, 1, 2), 2, (0, 1))
+    assert found.deficiency() == 0
+    assert found.deficiency({omitted}) > 0
 
 
 @pytest.mark.parametrize("omitted", ["R", "M", "U", "V", "m_y"])
 def test_nor_where_the_label_party_has_no_columns(omitted):
     """What it lacks is a mask of nothing; every other one is needed as ever."""
-    assert differences("linear", 1, (2, 0, 1), 1, (0,)).deficiency({omitted}) > 0
+    found = differences("linear", 1, (2, 0, 1), 1, (0,))
+    assert found.deficiency() == 0
+    assert found.deficiency({omitted}) > 0
 
 
 @pytest.mark.parametrize(("model", "outputs"), [("linear", 1), ("softmax", 3), ("gamma", 1)])
