@@ -33,6 +33,7 @@ from tercet.schemas.files.job import StatisticsJob, TrainingJob
 from tercet.schemas.files.mistakes import explain
 from tercet.schemas.files.policy import PolicySettings
 from tercet.schemas.files.settings import Limits, Partner, Settings, TableSettings
+from tercet.tables.core.similar_names import list_existing
 
 TABLE: Final = "table"  # the name of each party's table
 HOLDOUT: Final = 0.2
@@ -93,6 +94,7 @@ def simulate(
             where nothing is said of held-out rows the same are held out.
         fields: every field of JOB.toml, without its section; docs/jobs.md explains them. `holdout` is 0.2 where nothing
             is said of held-out rows. All simulations of this process that name one `split` hold out the same rows.
+            Columns that they name, such as `exposure` or `weights`, are of the label party's frame, and no features.
 
     Raises:
         Invalid: an argument is wrong; the text names it.
@@ -205,8 +207,35 @@ def arrange(
     names = {"name": "simulation", "label": owner, "helper": helper, "tables": dict.fromkeys(tables, TABLE)}
     job = make({**names, **more, **fields, **({} if counted is None else {"woe": counted.job.id})})
     used = {party: {**options.get(party, {}), "id": id} for party in tables}
-    used[owner]["label"] = column
+    used[owner] |= {"label": column, **_allowed_beside(job, tables[owner], used[owner])}
     return Simulated(job, tables, used, limits or Limits(), counted)
+
+
+def _allowed_beside(
+    job: TrainingJob | StatisticsJob, table: pa.Table, options: Mapping[str, Any]
+) -> dict[str, tuple[str, ...]]:
+    """Allow the columns that the job names beside features: the frame is the caller's own.
+
+    Raises:
+        Invalid: the label party's frame lacks one.
+    """
+    named = {"holdout_column": ("holdouts", job.evaluation.holdout_column)}
+    if isinstance(job, TrainingJob):
+        named |= {
+            "offset": ("offsets", job.offset),
+            "exposure": ("offsets", job.exposure),
+            "weights": ("weights", job.training.weights),
+        }
+    allowed = {}
+    for field_name, (option, column) in named.items():
+        if column is None:
+            continue
+        if column not in table.column_names:
+            existing = list_existing(table.column_names, [column])
+            raise Invalid(f"{field_name}: the frame of {job.label} has no column {column!r}; {existing}")
+        if isinstance(listed := options.get(option, []), list | tuple):
+            allowed[option] = (*listed, column)
+    return allowed
 
 
 def _numbered(tables: Mapping[str, pa.Table]) -> tuple[dict[str, pa.Table], str]:

@@ -245,9 +245,21 @@ def test_rows_are_held_out_by_a_column() -> None:
     days = pa.array(["2026-06-01" if number % 4 == 0 else "2026-01-01" for number in range(ROWS)])
     frames["bank"] = frames["bank"].append_column("day", days)
     fields = {name: value for name, value in FAST.items() if name != "holdout"} | {"loss": False}
-    options = {"bank": {"holdouts": ["day"]}}
-    result = tercet.simulate(frames, holdout_column="day", holdout_from="2026-03-01", options=options, **fields)
+    result = tercet.simulate(frames, holdout_column="day", holdout_from="2026-03-01", **fields)
     assert (result.status.rows, result.status.held_out) == (ROWS * 3 // 4, ROWS // 4)
+
+
+def test_a_job_may_use_the_columns_that_it_names_beside_features() -> None:
+    """The frame is the caller's own, so nobody has to list them once more."""
+    frames = customers()
+    years, counts = 0.5 + np.arange(ROWS) % 3, np.arange(ROWS) % 2 + 1.0
+    for name, column in (("years", years), ("counts", counts)):
+        frames["bank"] = frames["bank"].append_column(name, pa.array(column))
+    fields = {**FAST, "model": "tweedie", "exposure": "years", "weights": "counts", "epochs": 1}
+    result = tercet.simulate(frames, **fields)
+    assert not {"years", "counts"} & result.weights["bank"].keys()
+    with pytest.raises(tercet.TercetError, match=r"exposure: the frame of bank has no column 'yaers'.*mean 'years'"):
+        tercet.simulate(frames, **fields | {"exposure": "yaers"})
 
 
 @pytest.fixture(scope="module")
