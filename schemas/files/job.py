@@ -286,7 +286,7 @@ class TrainingJob(JobDescription):
     scorecard: Scorecard | None = None
     offset: ColumnName | None = None
     exposure: ColumnName | None = None
-    power: float | None = Field(default=None, gt=1, lt=2)
+    power: float | None = None
 
     @field_validator("training")
     @classmethod
@@ -329,8 +329,15 @@ class TrainingJob(JobDescription):
 
     @model_validator(mode="after")
     def _power_fits(self) -> Self:
-        if self.power is not None and self.model != "tweedie":
+        if self.power is None:
+            return self
+        if self.model != "tweedie":
             raise ValueError(f'a {self.model} model has no power: leave it out, or use model = "tweedie"')
+        if not 1 < self.power < 2:
+            raise ValueError(
+                'power is above 1 and below 2: for 1, counts, use model = "poisson"; for 2, amounts that are all '
+                'above 0, model = "gamma"'
+            )
         return self
 
     @model_validator(mode="after")

@@ -87,7 +87,7 @@ def test_a_job_is_read_in_the_order_of_its_tables(tmp_path: Path) -> None:
         ('"logistic"', '"mlp"\nnetwork = {hidden = [0]}', "network.hidden.0"),
         ('"logistic"', '"mlp"\nnetwork = {hidden = [8], activation = "swish"}', "'relu', 'leaky-relu', 'tanh'"),
         ('"logistic"', '"mlp"\nnetwork = {hidden = [8], output = "gamma"}', "network.output"),
-        ('"logistic"', '"tweedie"\npower = 2.0', "power"),
+        ('"logistic"', '"tweedie"\npower = 2.0', "job.toml: power is above 1 and below 2: for 1"),
         ('"logistic"', '"tweedie"\npower = nan', "power"),
         ('"logistic"', '"gamma"\npower = 1.5', 'or use model = "tweedie"'),
         ('"logistic"', '"tweedie"\nprivacy = {helper_sees = "scores"}', 'leave it out, or use "gamma"'),
