@@ -25,8 +25,8 @@ class Wanted(NamedTuple):
     fits: Callable[[Floats], "np.ndarray[tuple[int, ...], np.dtype[np.bool_]] | bool"] = lambda _: True
 
 
-ANY, ABOVE_0 = Wanted("numbers"), Wanted("numbers above 0", lambda found: found > 0.0)
-FROM_0 = Wanted("numbers from 0 on", lambda found: found >= 0.0)
+ANY, ABOVE_0 = Wanted("number"), Wanted("number above 0", lambda found: found > 0.0)
+FROM_0 = Wanted("number from 0 on", lambda found: found >= 0.0)
 
 
 class Offset(Strict):
@@ -60,8 +60,8 @@ def read_numbers(column: str, values: pa.Array, wanted: Wanted) -> Floats:
     fits = np.isfinite(found) & wanted.fits(found)
     if not fits.all():
         raise UnusableError(
-            f"column {column!r}, by which the job shifts scores or weighs rows, has {int((~fits).sum()):,} values that "
-            f"are missing or no finite {wanted.name}",
+            f"column {column!r}, by which the job shifts scores or weighs rows, has no finite {wanted.name} in "
+            f"{int((~fits).sum()):,} of the {len(fits):,} rows that the job uses",
             "correct them, leave these rows out, or name another column in the job",
             PUBLIC,
         )
