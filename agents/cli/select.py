@@ -109,8 +109,12 @@ def _progress(trail: Trail, job: TrainingJob) -> None:
 def _show(trail: Trail, folder: Path, *, planned: bool) -> None:
     for party, column, why in trail.left_out:
         rendering.out.print(rendering.fit(f"left out: {column} of {party}: {why}"), soft_wrap=True)
+    unjudged: dict[tuple[str, str], list[str]] = {}
     for party, column, limits in trail.unjudged:
-        rendering.out.print(rendering.fit(f"not wholly judged: {column} of {party}: by {limits}"), soft_wrap=True)
+        unjudged.setdefault((party, limits), []).append(column)
+    for (party, limits), columns in unjudged.items():
+        line = f"not wholly judged by {limits}: {', '.join(columns)} of {party}"
+        rendering.out.print(rendering.fit(line), soft_wrap=True)
     if planned:
         return
     for step in trail.steps:

@@ -83,7 +83,7 @@ def backward(space: SearchSpace, search: Search, note: Note) -> Walk:
             why = f"the least useful of {len(left)}, {left[place]}, lowers the loss by {use:.4g}"
             return _end(best, number, why, note, step)
         best = Standing(best.columns - {left[place]}, trials[place])
-        why = f"without {left[place]} the loss rises by {use:.4g}, the least of {len(left)}"
+        why = f"without {left[place]} {_moved(use)}, the best of {len(left)}"
         _note(best, step, "dropped", (left[place],), why, -use, note)
     return _end(best, search.max_steps, f"max_steps = {search.max_steps} are done", note)
 
@@ -103,7 +103,7 @@ def refit(space: SearchSpace, search: Search, note: Note) -> Walk:
         if _is_gain(use, search):
             return _end(best, number, f"{names} lower the loss by {use:.4g}, small as their weights are", note, step)
         best = Standing(best.columns - {*dropped}, trials[0])
-        _note(best, step, "dropped", dropped, f"of the smallest weights; the loss rises by {use:.4g}", -use, note)
+        _note(best, step, "dropped", dropped, f"of the smallest weights; {_moved(use)}", -use, note)
     return _end(best, search.max_steps, f"max_steps = {search.max_steps} are done", note)
 
 
@@ -118,6 +118,11 @@ def _begin(columns: Columns, note: Note) -> Generator[list[Columns], list[Trial]
     best = Standing(columns, trials[0])
     _note(best, Step(0, [()], trials), "begin", (), f"it begins with {len(columns)} columns", None, note)
     return best
+
+
+def _moved(rise: float) -> str:
+    """Say how far the loss has moved."""
+    return f"the loss {'falls' if rise < 0 else 'rises'} by {abs(rise):.4g}"
 
 
 def _gain(before: Trial, after: Trial) -> float:

@@ -123,7 +123,7 @@ class ColumnSelection:
 
 
 def _filtered(file: SelectionFile, state: Path) -> tuple[list[Candidate], Reasons, Reasons]:
-    """Filter candidates; return what is left, what is left out, and what was not judged."""
+    """Filter candidates; return what is left, what is left out, and what stays unjudged."""
     candidates = candidates_of(file)
     if file.filter is None:
         return candidates, (), ()
@@ -131,7 +131,8 @@ def _filtered(file: SelectionFile, state: Path) -> tuple[list[Candidate], Reason
     always = SearchSpace.of(file, candidates).always
     unjudged = find_unjudged(candidates, always, measures, file.filter)
     rest, gone = filter_columns(candidates, always, measures, file.filter)
-    return rest, _reasons(gone), _reasons(unjudged)
+    left = {one.column for one in gone}
+    return rest, _reasons(gone), _reasons([one for one in unjudged if one.column not in left])
 
 
 def _reasons(columns: Sequence[LeftOut]) -> Reasons:

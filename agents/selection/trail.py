@@ -75,7 +75,8 @@ class Trail(Strict):
         costs: by count of a party's budget, what all of them may take.
         trials: all jobs that are over.
         left_out: by filters: party, column and why.
-        unjudged: of whom the statistics told too little: party, column, and the limits that do not judge it.
+        unjudged: what stays and of whom the statistics told too little: party, column, and the limits that do not
+            judge it.
         final: the job over the selected columns, with the release that the file asks for.
     """
 

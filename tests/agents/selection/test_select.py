@@ -291,12 +291,10 @@ def test_filters_read_what_a_statistics_job_has_left(folder: Path, tmp_path: Pat
     )
     assert selection.space.candidates[0].column == "strong"
     assert {one.column for one in selection.space.first} == {"strong"}
-    assert selection.trail.unjudged == (
-        ("bank", "good", "max_correlation"),
-        ("bank", "noise", "max_correlation"),
-        ("card", "other", "min_iv"),
+    assert selection.trail.unjudged == (("bank", "good", "max_correlation"),), (
+        "what a filter has left out needs no other"
     )
-    assert "<li>other of card: min_iv</li>" in render_page(selection.trail)
+    assert "<li>good of bank: max_correlation</li>" in render_page(selection.trail)
 
 
 @pytest.mark.real_time
