@@ -227,12 +227,15 @@ def _weights(part: model_part.ModelPart, arrays: Arrays) -> dict[str, Any]:
     blocks = blocks_of(part, arrays)
     # Only the label party knows the names of the outputs.
     outputs = class_names(part.classes, part.outputs)
-    found = weights_by_party(blocks, outputs, network=part.network is not None)
-    weights = {f"{party}/{name}" if part.whole else name: one for party in found for name, one in found[party].items()}
+    named = weights_by_party(blocks, outputs, network=part.network is not None)
+    weights = {f"{party}/{name}" if part.whole else name: one for party in named for name, one in named[party].items()}
     if part.network is not None or INTERCEPT not in arrays:
         return {"weights": weights}
-    intercepts = plain_intercept(blocks, arrays[INTERCEPT]).tolist()
+    found = plain_intercept(blocks, arrays[INTERCEPT])
+    scaling = part.label_scaling
+    # A logarithm is of the label as it is in the table, as scores and predictions are.
+    intercepts = (scaling.restore(found) if scaling is not None and scaling.log else found).tolist()
     if part.outputs == 1:
         return {"weights": weights, "intercept": intercepts[0]}
-    named = zip(outputs, intercepts, strict=True)
-    return {"weights": weights | {f"intercept {ARROW} {output}": one for output, one in named}}
+    by_output = zip(outputs, intercepts, strict=True)
+    return {"weights": weights | {f"intercept {ARROW} {output}": one for output, one in by_output}}

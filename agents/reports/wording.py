@@ -42,7 +42,7 @@ LABELS = {  # by the label's model in a statistics job
 }
 SCORE = {  # by link: what a score stands for
     "logistic": "the score (log-odds)",
-    "linear": "the score",
+    "linear": "the score, which is the expected label in standard deviations from its mean",
     "softmax": "the score of a class; only how these differ among the classes counts",
     "one-vs-rest": "the score of a class (log-odds of it against all others)",
     "poisson": "the score, which is the logarithm of the expected count",
@@ -151,7 +151,7 @@ def meaning(name: str, link: str, curves: Curves | None) -> str:
         "ks": "positives found less false alarms, at their widest",
         "calibration_error": "predicted and observed share of a decile, mean distance",
         "r2": "share of the variance that is explained",
-        "d2": "share of the deviance that is explained",
+        "d2": "share of the deviance that is explained, beyond one mean for all (with exposure: one rate)",
         "deviance": f"mean unit deviance of a {link} distribution",
         "rmse": "root mean squared error, in the label's units",
         "mae": "mean absolute error, in the label's units",

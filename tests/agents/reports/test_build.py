@@ -41,6 +41,10 @@ def test_the_label_party_reads_every_metric_of_the_link_beside_its_own_columns_a
     assert set(data.result) == set(data.alone) == set(METRICS[data.link])
     for name, value in data.result.items():
         assert f"{NAMES[name]} {number(value)}" in text
+    if data.link in {"poisson", "gamma", "tweedie"}:
+        assert data.intercept is not None
+        mean = np.mean([float(label) for label in trained.tables["card"][OUTCOME]])
+        assert abs(data.intercept - np.log(mean)) < 0.7, "the logarithm of the label as its party has it"
     assert "What the partners' columns were worth" in text
     assert "Loss by epoch" in text
     assert ("Metrics by epoch" in text) == any(METRICS[data.link].values())
