@@ -148,7 +148,7 @@ def simulate(
         traced = {"trace": {party: step.model_dump(mode="json") for party, step in traces.items()}} if trace else {}
         rendering.print_json(result | traced)
     else:
-        rendering.out.print(rendering.summary_table(result))
+        rendering.print_summary(result)
         for step in traces.values():
             rendering.out.print(timeline(step))
     if result["state"] != "done":

@@ -87,7 +87,7 @@ async def _run(job: AnyJob, settings: Mapping[str, Settings], out: Path) -> Simu
     with rendering.Bar(job.name) as bar:
         simulation = await simulate_job(job, settings, out, watch=bar.show)
     if not simulation.done:
-        rendering.out.print(rendering.summary_table(summary(simulation)))
+        rendering.print_summary(summary(simulation))
         raise typer.Exit(JOB_FAILED)
     return simulation
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tercet.schemas.messages.kinds import JobStatus, Pruned
 
 BAR_WIDTH = 24  # characters
+FILES = {"model_parts": "model part of", "scores": "scores at", "statistics": "statistics of", "reports": "report of"}
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -330,7 +331,15 @@ def hints(found: dict[str, Any]) -> list[str]:
     return [fit(f"{column['column']}: {column['hint']}") for column in found["columns"] if column["hint"]]
 
 
-def summary_table(result: dict[str, Any]) -> Table:
+def print_summary(result: dict[str, Any]) -> None:
+    """Print the results of a simulation, and each file's path on a line of its own, to be copied whole."""
+    out.print(_summary_table(result))
+    for kind, what in FILES.items():
+        for party, path in result.get(kind, {}).items():
+            out.print(fit(f"{what} {party}: {path}"), soft_wrap=True)
+
+
+def _summary_table(result: dict[str, Any]) -> Table:
     """Tabulate the results of a simulation."""
     table = Table(Column(), Column(overflow="fold"), show_header=False, title=result["job"], title_justify="left")
     seconds = result["seconds_per_step"]
@@ -350,10 +359,6 @@ def summary_table(result: dict[str, Any]) -> Table:
         ("held-out loss", "" if result["held_out_loss"] is None else f"{result['held_out_loss']:.4f}"),
         ("equals plaintext", {True: "bit for bit", False: "no", None: ""}[result["bit_exact"]]),
         *(("warning", warning) for warning in result["warnings"]),
-        *((f"model part of {party}", path) for party, path in result.get("model_parts", {}).items()),
-        *((f"scores at {party}", path) for party, path in result.get("scores", {}).items()),
-        *((f"statistics of {party}", path) for party, path in result.get("statistics", {}).items()),
-        *((f"report of {party}", path) for party, path in result.get("reports", {}).items()),
     ]
     for name, value in rows:
         if value:

@@ -181,7 +181,9 @@ def test_simulate_scores_new_rows_with_a_model_of_the_same_folder(tercet, stored
     theirs = set(parquet.read_table(folder / "card_new.parquet")["client_id"].to_pylist())
     assert [row["id"] for row in scored] == [one for one in mine if int(one) in theirs]
     assert all(0 < float(row["probability"]) < 1 for row in scored)
-    assert "1000" in tercet("simulate", predict, "--out", out).stdout.replace(",", "")
+    shown = tercet("simulate", predict, "--out", out).stdout
+    assert "1000" in shown.replace(",", "")
+    assert any(line.startswith("scores at bank: ") and Path(line.split(": ")[1]).exists() for line in shown.split("\n"))
 
 
 def test_a_prediction_without_its_model_fails_and_says_so(tercet, short_job, tmp_path):
