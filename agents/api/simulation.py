@@ -37,6 +37,8 @@ from tercet.tables.core.similar_names import list_existing
 
 TABLE: Final = "table"  # the name of each party's table
 HOLDOUT: Final = 0.2
+NARROW: Final = {"policy.exposure", "policy.narrow"}  # codes of columns that hold too little for scores
+ACCEPT: Final = "accept_narrow=True simulates it all the same; real parties would have to agree to that"
 T = TypeVar("T")
 
 _splits: dict[Path, bytes] = {}  # keys of named splits, by their place in the folder; they end with this process
@@ -326,6 +328,10 @@ def _policy(job: TrainingJob | StatisticsJob) -> PolicySettings:
 def _check_end(simulation: Simulation) -> None:
     status = simulation.label_run.status()
     culprit = None if status.failure is None else simulation.runs.get(status.failure.culprit)
-    raise_if_failed(status, None if culprit is None else culprit.status().detail)
+    detail = None if culprit is None else culprit.status().detail
+    narrow = status.failure is not None and status.failure.code in NARROW
+    if narrow and isinstance(simulation.description, TrainingJob) and not simulation.description.accept_narrow:
+        detail = f"{detail}; {ACCEPT}" if detail else ACCEPT
+    raise_if_failed(status, detail)
     if status.worthless:
         warnings.warn(status.worthless, WorthlessModel, stacklevel=4)

@@ -190,6 +190,7 @@ def test_a_job_that_partners_would_refuse_fails_with_its_code() -> None:
         tercet.simulate(few, **(FAST | {"accept_narrow": False, "metrics": "end"}))
     error = caught.value
     assert (error.code, error.stage) == ("policy.exposure", "received")
+    assert "accept_narrow=True simulates it" in str(error)
     assert error.party in {"bank", "card"}
     assert error.hint
     assert error.reason in str(error)
