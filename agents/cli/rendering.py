@@ -332,7 +332,7 @@ def hints(found: dict[str, Any]) -> list[str]:
 
 
 def print_summary(result: dict[str, Any]) -> None:
-    """Print the results of a simulation, and each file's path on a line of its own, to be copied whole."""
+    """Print the results of a simulation, and each file's path on a line of its own."""
     out.print(_summary_table(result))
     for kind, what in FILES.items():
         for party, path in result.get(kind, {}).items():
