@@ -88,11 +88,11 @@ class JobRun:
         )
         self.audit = JobAudit(job, settings, services.budget, services.log)
         self._snapshots = SnapshotStore(job, settings)
-        work = partial(
+        make_work = partial(
             RunWork, job, services, self._machine,
             approval=self.approval, audit=self.audit, snapshots=self._snapshots,
         )  # fmt: skip
-        self._shell = Shell(self._machine, work, life=self.life, observers=(self._log, self._record))
+        self._shell = Shell(self._machine, make_work, life=self.life, observers=(self._log, self._record))
 
     # --- what it tells
 

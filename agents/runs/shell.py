@@ -25,7 +25,7 @@ class Shell:
 
     Args:
         machine: Decides.
-        work: Makes the run's work, which tells of what happens by the function that it gets.
+        make_work: Makes the run's work, which is handed `feed`.
         life: Number of the agent's life with this run. Messages of a later life are newer.
         observers: Called with each action before it is carried out.
     """
@@ -33,13 +33,13 @@ class Shell:
     def __init__(
         self,
         machine: RunMachine,
-        work: Callable[[Callable[[events.Event], None]], RunWork],
+        make_work: Callable[[Callable[[events.Event], None]], RunWork],
         *,
         life: int,
         observers: Sequence[Observer],
     ) -> None:
         self._machine, self._observers = machine, observers
-        self.work = work(self.feed)
+        self.work = make_work(self.feed)
         self._sender = ControlSender(machine, life, feed=self.feed)
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._timer: asyncio.TimerHandle | None = None
