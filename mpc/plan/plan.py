@@ -293,7 +293,8 @@ class Plan:
         # A cumulant is convex. A row of classes has labels of one size, whichever it is of.
         label = link.centre(np.zeros(1), self.outputs) if link.classes else np.full((1, 1), self.most_label)
         most = float(np.abs(link.cumulant(corners)).max())
-        most += float(link.label_part(np.vstack([label, np.zeros_like(label)])).max())  # of power 2 nearly that of 0
+        # Near power 2 a label of 0 has the larger part.
+        most += float(link.label_part(np.vstack([label, np.zeros_like(label)])).max())
         most += float(np.abs(link.target(label)).sum()) * float(np.abs(link.parameter(np.array([low, high]))).max())
         free_bits = 61 - ceil_log2(rows * most)
         bits = min(link.label_bits, MOST_BLIND_LABEL_BITS if self.is_blind else free_bits // 2)

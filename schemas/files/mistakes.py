@@ -80,8 +80,8 @@ def _describe(
         return f"{where} {saying}"
     if (said := PYDANTIC.match(item["msg"])) is not None:
         return f"{where} should {item['msg'][said.end() :].partition(' after validation')[0]}"
-    said_alone = item["msg"].removeprefix("Value error, ")  # of the file as a whole it says itself what it is about
-    return f"{where}: {said_alone}" if words else said_alone
+    message = item["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" if words else message  # one about the whole file names its fields itself
 
 
 def _words(place: tuple[int | str, ...], content: Any) -> list[str]:
