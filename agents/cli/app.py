@@ -55,7 +55,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Train one model over several companies' columns; nobody sees anybody else's rows.",
-    epilog="Exit codes: 0 done, 1 job failed or cancelled, 2 usage, 3 file, key or table unusable, 4 no broker/agent.",
+    epilog="Exit codes: 0 done, 1 job failed or cancelled, 2 usage, 3 file, key or table unusable, 4 no broker/agent, "
+    "5 done, but no better than a constant.",
 )
 app.add_typer(jobs, name="job")
 app.add_typer(audits, name="audit")

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from tercet.schemas.files.job import PredictionJob
     from tercet.schemas.messages.kinds import JobStatus, Pruned, Status
 
+ONE_STATE = f"jobs in this state alone ({', '.join(State)}); may be repeated"
+SINCE = "jobs submitted then or later: 2026-11-30, or 2026-11-30T08:00:00"
 TIMES = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]  # as `--since` takes them, by the clock of this machine
 
 jobs = typer.Typer(no_args_is_help=True, help="Submit, watch, approve and cancel jobs through your own party's agent.")
@@ -87,11 +89,15 @@ def watch(job: JobId, settings: SettingsOption, format: FormatOption = Format.TE
 def list_(
     settings: SettingsOption,
     *,
-    state: Annotated[list[State] | None, typer.Option(help="jobs in this state alone; may be repeated")] = None,
-    model: Annotated[list[str] | None, typer.Option(help="jobs of this model, such as mlp; may be repeated")] = None,
-    kind: Annotated[list[Kind] | None, typer.Option(help="training, prediction or statistics")] = None,
-    partner: Annotated[list[str] | None, typer.Option(help="jobs with this party; may be repeated")] = None,
-    since: Annotated[datetime | None, typer.Option(help="jobs submitted then or later", formats=TIMES)] = None,
+    state: Annotated[list[State] | None, typer.Option(metavar="STATE", help=ONE_STATE)] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="jobs of this model, such as mlp; may be repeated")
+    ] = None,
+    kind: Annotated[list[Kind] | None, typer.Option(metavar="KIND", help="training, prediction or statistics")] = None,
+    partner: Annotated[
+        list[str] | None, typer.Option(metavar="PARTY", help="jobs with this party; may be repeated")
+    ] = None,
+    since: Annotated[datetime | None, typer.Option(metavar="TIME", help=SINCE, formats=TIMES)] = None,
     limit: Annotated[int | None, typer.Option(min=1, help=f"jobs on a page; by default {PAGE}, in JSON all")] = None,
     page: Annotated[int, typer.Option(min=1, help="which page")] = 1,
     format: FormatOption = Format.TEXT,  # noqa: A002
