@@ -12,7 +12,7 @@ from tercet.agents.session.history import History
 from tercet.mpc.functions.links import LINKS
 from tercet.mpc.functions.row_labels import RowLabels
 
-SLOWER = 'leave rate out of the job (it is "auto" then), or use a smaller one'
+SLOWER = 'leave rate out of the job (it is "auto" then), or use a smaller one; or the columns tell nothing of the label'
 EXPLAINED = ("d2", "r2")  # metrics that are 0 where a model is as good as the mean label
 
 
@@ -87,6 +87,5 @@ def worthless_model(context: JobContext) -> JobProblem:
     return JobProblem(
         "training.worthless",
         context.job.submitter,
-        f"no epoch's model was better than a constant, so none is kept: {SLOWER}; or the columns tell nothing of the "
-        f"label",
+        f"no epoch's model was better than a constant, so none is kept: {SLOWER}",
     )
