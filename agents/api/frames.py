@@ -13,6 +13,7 @@ import pyarrow as pa
 from tercet.schemas.core.names import NAME_PATTERN
 from tercet.schemas.files.invalid import Invalid
 from tercet.tables.core.problem import join_names
+from tercet.tables.core.similar_names import list_existing
 
 UNNAMED_INDEX: Final = re.compile(r"__index_level_\d+__")
 
@@ -79,6 +80,11 @@ def find_label(tables: Mapping[str, pa.Table], label: str) -> tuple[str, str]:
         return found[0]
     if found:
         raise Invalid(f"label: {label!r} is a column of {' and of '.join(one for one, _ in found)}; write party.column")
+    if party in tables and column:
+        raise Invalid(
+            f"label: the frame of {party} has no column {column!r}; "
+            f"{list_existing(tables[party].column_names, [column])}"
+        )
     raise Invalid(f"label: no party has a column {label!r}; write party.column, such as {next(iter(tables))}.default")
 
 

@@ -24,8 +24,8 @@ def list_existing(names: Sequence[str], wanted: Iterable[str]) -> str:
     if any(VALUE.fullmatch(name) for name in names):
         return "some of its columns have no name, or a number for one: does its first line hold names?"
     likely = dict.fromkeys(near for name in wanted for near in _similar_names(name, names))
-    asked = f"did you mean {' or '.join(map(repr, likely))}? " if likely else ""
-    return f"{asked}Its columns are {join_names(names, SHOWN)}"
+    asked = f"did you mean {' or '.join(map(repr, likely))}? Its" if likely else "its"
+    return f"{asked} columns are {join_names(names, SHOWN)}"
 
 
 def _similar_names(name: str, names: Sequence[str]) -> list[str]:

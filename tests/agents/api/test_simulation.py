@@ -154,7 +154,7 @@ def test_hostile_names_of_columns_are_text_in_the_page_and_in_the_notebook() -> 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"label": "bank.paid"}, "label: no party has a column 'bank.paid'"),
+        ({"label": "bank.paid"}, "label: the frame of bank has no column 'paid'; its columns are 'customer'"),
         ({"id": "number"}, "id: the frame of bank has no column 'number'"),
         ({"epochs": -1}, "simulate: training.epochs should"),
         ({"helper_sees": "all"}, "simulate: privacy.helper_sees should"),

@@ -18,7 +18,7 @@ def test_where_nothing_is_near_and_many_are_there_some_are_listed():
     """A table has thousands, perhaps."""
     names = [f"c{number:03d}" for number in range(SHOWN + 5)]
     said = list_existing(names, ["something else"])
-    assert said.startswith("Its columns are 'c000', ")
+    assert said.startswith("its columns are 'c000', ")
     assert said.endswith(f"'c{SHOWN - 1:03d}' and 5 more")
 
 
