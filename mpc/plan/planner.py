@@ -318,10 +318,11 @@ def exposure_refusals(request: Request) -> list[PlanRefused]:
         bits, name = record_bits[party], request.name(party)
         most = most_scorings(bits, request.outputs, weights_known=request.whole, blind=blind)
         if request.scorings > most:
+            times = "once" if request.scorings == 1 else f"{request.scorings} times"
             refusals.append(
                 PlanRefused(
-                    f"held-out rows are scored {request.scorings} times, each time {disclosed:g} bits of a record of "
-                    f"{name}'s, which has {bits:g} bits and allows {most}",
+                    f"held-out rows are scored {times}, each time {disclosed:g} bits of a record of "
+                    f"{name}'s, which has {bits:g} bits and allows {most or 'none'}",
                     f"{score_less_often(request.epochs, most)}; or set accept_narrow if all parties accept that",
                 )
             )

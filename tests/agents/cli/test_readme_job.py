@@ -163,7 +163,7 @@ def test_the_readmes_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     [
         (("kind", "agent", "paperless"), "policy.exposure", "max_score_bits"),
         (("paid",), "policy.exposure", "max_score_bits"),
-        (("premium", "age"), "job.plan", "held-out rows are scored 1 times"),
+        (("premium", "age"), "job.plan", "held-out rows are scored once"),
     ],
 )
 def test_what_would_be_refused_is_refused_before_anybody_is_asked(

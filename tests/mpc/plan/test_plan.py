@@ -385,7 +385,8 @@ def test_scores_tell_at_most_half_of_a_partners_record() -> None:
     """7 bits each; the label party's own columns do not count: it knows them."""
     make_plan(replace(SCORED, scorings=3))
     for refused in (replace(SCORED, scorings=4), replace(SCORED, label=1), replace(SCORED, record_bits=(9.0, 13.75))):
-        with pytest.raises(PlanRefused, match=rf"scored {refused.scorings} times, each time 7 bits"):
+        often = "once, each .* allows none" if refused.scorings == 1 else f"{refused.scorings} times, each time 7 bits"
+        with pytest.raises(PlanRefused, match=f"scored {often}"):
             make_plan(refused)
         make_plan(replace(refused, accept_narrow=True))
     make_plan(replace(SCORED, scorings=0, record_bits=(0.0, 0.0)))
@@ -395,7 +396,7 @@ def test_scores_that_no_helper_stops_tell_nearly_twice_as_much() -> None:
     """A label party that opens its weights falsely fills the words of a score."""
     blind = replace(SCORED, blind=Blind(32, 16), scorings=1, record_bits=(50.0, 26.0))
     make_plan(blind)
-    with pytest.raises(PlanRefused, match="scored 1 times, each time 13 bits"):
+    with pytest.raises(PlanRefused, match="scored once, each time 13 bits"):
         make_plan(replace(blind, record_bits=(50.0, 25.75)))
 
 
