@@ -82,7 +82,7 @@ def sgd(
     for _ in range(epochs or training.epochs):
         order = generator.permutation(len(y))
         for batch in batches(order, training):
-            rate = next(rate_of)
+            rate = next(rate_of) * min(1.0, len(batch) / min(int(training.batch), len(y)))
             with np.errstate(over="ignore", invalid="ignore"):
                 z = x[batch] @ weights + intercept
                 slope = error(z if offset is None else z + offset[batch], y[batch]) / len(batch)

@@ -96,8 +96,14 @@ class Request:
         return len(batch_sizes(self.rows, self.batch)) * self.epochs
 
     def rates(self) -> Iterator[float]:
-        """Return the learning rate of each step, without end."""
-        return rates(self.schedule, self.rate, self.decay, final=self.final, steps=self.steps)
+        """Yield the learning rate of each step, without end.
+
+        That of a smaller batch is as much smaller: no row counts more than another.
+        """
+        sizes = batch_sizes(self.rows, self.batch)
+        learning = rates(self.schedule, self.rate, self.decay, final=self.final, steps=self.steps)
+        for size, rate in zip(itertools.cycle(sizes), learning, strict=False):
+            yield rate * min(1.0, size / sizes[0])
 
     @property
     def alpha(self) -> float:

@@ -79,7 +79,7 @@ def _fit_plan(request: Request) -> Plan:
     """Make a plan that fits into the words, whatever it exposes."""
     norms = tuple(public_norm(columns) for columns in request.columns)
     sizes = batch_sizes(request.rows, request.batch)
-    course = _walk_schedule(request, len(sizes), norms)
+    course = _walk_schedule(request, sizes, norms)
     if request.blind is not None:
         return _fit_blind_plan(request, request.blind, course, sizes, norms)
     f = max(LEAST_F, 12 + ceil_log2(min(max(sizes) / course.least_rate, 2.0**64)))
@@ -152,18 +152,18 @@ class _ScheduleBounds(NamedTuple):
     It is for errors |phi - y| of at most 1; both bounds grow in proportion.
     """
 
-    least_rate: float
+    least_rate: float  # of a full batch
     alpha: float  # at the end
     leap: float  # how far one step can move a raw pre-activation
     reach: float  # how far all steps together can move one raw weight
 
 
-def _walk_schedule(request: Request, batches: int, norms: tuple[float, ...]) -> _ScheduleBounds:
+def _walk_schedule(request: Request, batches: list[int], norms: tuple[float, ...]) -> _ScheduleBounds:
     squares, inputs = sum(norm * norm for norm in norms) + 1.0, CLIP  # and the intercept's column of ones
     if request.network is not None:
         squares, inputs = nominal_leap(request.network, sum(request.columns), request.outputs), 1.0
     alpha, reach, leap, least, walked = request.alpha, 0.0, 0.0, math.inf, 0.0
-    for rate in itertools.islice(request.rates(), batches * request.epochs):
+    for size, rate in zip(itertools.cycle(batches), itertools.islice(request.rates(), request.steps), strict=False):
         after = decay_alpha(rate, request.l2, alpha)
         if not (rate > 0.0 and after > 0.0):
             raise PlanRefused("the learning rate or the weights' scale falls to zero within the job",
@@ -171,7 +171,7 @@ def _walk_schedule(request: Request, batches: int, norms: tuple[float, ...]) -> 
         # The intercept itself does not shrink: in raw units it grows as alpha falls.
         leap = max(leap, rate / after * squares + walked * (1.0 / after - 1.0 / alpha))
         reach, walked = reach + rate / after * inputs, walked + rate
-        alpha, least = after, min(least, rate)
+        alpha, least = after, min(least, rate * max(1.0, batches[0] / size))
     return _ScheduleBounds(least, alpha, leap, reach)
 
 
