@@ -6,6 +6,7 @@ It says nothing by itself; what is asked is the commands' business. Each way's m
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -34,7 +35,7 @@ async def _converse(
     settings: Settings, say: Callable[[ConsoleClient], Awaitable[T]], seconds: float = CONNECT_SECONDS
 ) -> T:
     """Talk over the agent's socket if possible, or else through the broker."""
-    async with open_conversation(settings, seconds=seconds, before_broker=_log_errors) as console:
+    async with open_conversation(settings, seconds=seconds, before_broker=partial(_log_alone, "critical")) as console:
         return await say(console)
 
 
@@ -49,14 +50,18 @@ async def _asked_or_recalled(settings: Settings, job: str | None) -> tuple[Statu
     except (NoAgent, BrokerError, KeyProblem) as problem:
         from tercet.agents.jobs.stored_jobs import recall_status  # noqa: PLC0415 - all of an agent, which takes a second and a half
 
-        _log_errors()
+        _log_alone("error")
         recalled = recall_status(settings, job)
         if recalled is None:
             raise
         return recalled, f"{problem}. This is from the records in {settings.state / 'jobs'}, as a job last changed"
 
 
-def _log_errors() -> None:
+def _log_alone(level: str) -> None:
+    """Log nothing below a level.
+
+    Of a broker that is away the command tells; libraries would at each attempt.
+    """
     from tercet.agents.core import logs  # noqa: PLC0415 - structlog
 
-    logs.configure("error")
+    logs.configure(level)

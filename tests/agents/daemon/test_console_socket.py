@@ -206,6 +206,15 @@ async def test_the_command_line_needs_neither_broker_nor_key_beside_the_socket(t
     assert "nobody listens at" in " ".join(alone.stderr.split())
 
 
+def test_a_broker_that_is_away_is_told_once_and_in_words(tmp_path: Path) -> None:
+    """In a process of its own, whose libraries would log each attempt to connect."""
+    path = written(tmp_path)
+    save_identity(Identity.generate(), tmp_path / "none.key")
+    command = [sys.executable, "-m", "tercet", "job", "list", "-s", str(path)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (done.returncode, len(done.stderr.splitlines())) == (4, 1), done.stderr
+
+
 def test_a_user_without_a_name_is_told_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in an image that runs as whoever owns the mounted folder."""
 
