@@ -154,6 +154,7 @@ CLASS_WEIGHT_MODELS = ("logistic", "one-vs-rest")
 EXPOSURE_MODELS = ("poisson", "gamma", "tweedie")  # whose score is the logarithm of what is predicted
 OFFSET_MODELS = ("logistic", "linear", *EXPOSURE_MODELS)  # with one score, to which a number can be added
 USUAL_POWER = 1.5  # of a Tweedie model
+LEAST_POWER, MOST_POWER = 1.001, 1.999  # nearer to 1 and 2 the two functions of a Tweedie loss cancel each other
 BLIND_HIDDEN = frozenset({"tanh", "sigmoid", "gelu", "silu", "softplus"})  # likewise of hidden layers
 Release = Literal["owners", "shared", "label"]
 _OF_CLASSES = {"auc": True, "accuracy": True, "balanced_accuracy": True, "log_loss": False}
@@ -333,10 +334,10 @@ class TrainingJob(JobDescription):
             return self
         if self.model != "tweedie":
             raise ValueError(f'a {self.model} model has no power: leave it out, or use model = "tweedie"')
-        if not 1 < self.power < 2:
+        if not LEAST_POWER <= self.power <= MOST_POWER:
             raise ValueError(
-                'power is above 1 and below 2: for 1, counts, use model = "poisson"; for 2, amounts that are all '
-                'above 0, model = "gamma"'
+                f'power is from {LEAST_POWER} to {MOST_POWER}: for 1, counts, use model = "poisson"; for 2, amounts '
+                'that are all above 0, model = "gamma"'
             )
         return self
 
