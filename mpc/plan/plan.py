@@ -323,7 +323,9 @@ class Plan:
         if link.classes:
             refuse_labels(labels >= self.outputs, f"of a class beyond the {self.outputs} that were announced")
         size = np.abs(link.centre(labels, self.outputs)).max(axis=1)
-        refuse_labels(size > self.most_label, "larger than fits at this rate; cap them, or use a smaller learning rate")
+        at_rate = "larger than fits at this rate; cap them, or use a smaller learning rate"
+        of_mean = f"larger than {self.most_label:g} times their mean; cap them"
+        refuse_labels(size > self.most_label, at_rate if link.slope is None else of_mean)
 
     def check_offsets(self, offsets: Floats) -> None:
         """Check that offsets, (rows, 1), are well within what the activation holds for.

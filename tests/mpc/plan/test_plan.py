@@ -234,6 +234,8 @@ def test_labels_are_checked_against_the_plan():
             plan.check_labels(np.array(labels))
         assert not any(str(int(label)) in str(no.value) for label in labels[1:])
     gamma.check_labels(np.array([1e-6, 1.0, gamma.most_label]))
+    with pytest.raises(LabelProblem, match=r"1 of 2 labels are larger than 1024 times their mean; cap them$"):
+        make_plan(replace(CREDIT, model="tweedie", blind=Blind(5, 16, power=1.5))).check_labels(np.array([0.0, 1025.0]))
     softmax = make_plan(replace(CREDIT, model="softmax", outputs=3))
     softmax.check_labels(np.array([0.0, 1.0, 1.0]))
     with pytest.raises(LabelProblem, match="1 of 3 labels are of a class beyond the 3 that were announced"):
