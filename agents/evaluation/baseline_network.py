@@ -85,8 +85,7 @@ def sgd(
         for batch in batches(start.order(epoch), training):
             with np.errstate(over="ignore", invalid="ignore"):
                 error = ERRORS[network.output](model.layers(x[batch])[-1], y[batch]) / len(batch)
-                share = min(1.0, len(batch) / min(int(training.batch), len(y)))
-                _step(model, x[batch], error, next(rate) * share, training.l2)
+                _step(model, x[batch], error, next(rate), training.l2)
     return model
 
 

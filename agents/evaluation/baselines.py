@@ -82,7 +82,7 @@ def sgd(
     for _ in range(epochs or training.epochs):
         order = generator.permutation(len(y))
         for batch in batches(order, training):
-            rate = next(rate_of) * min(1.0, len(batch) / min(int(training.batch), len(y)))
+            rate = next(rate_of)
             with np.errstate(over="ignore", invalid="ignore"):
                 z = x[batch] @ weights + intercept
                 slope = error(z if offset is None else z + offset[batch], y[batch]) / len(batch)
@@ -135,18 +135,20 @@ def batches(order: NDArray[np.int64], training: Training) -> Iterator[NDArray[np
 
 
 def rates(training: Training, rows: int) -> Iterator[float]:
-    """Compute the rate of each step, counted over the whole job."""
-    rate, last = float(training.rate), training.epochs * len(list(batches(np.arange(rows), training))) - 1
-    for step in itertools.count():
+    """Compute the rate of each step of a job; that of a smaller batch is as much smaller."""
+    sizes = [len(batch) for batch in batches(np.arange(rows), training)]
+    rate, last = float(training.rate), training.epochs * len(sizes) - 1
+    for step, size in enumerate(itertools.cycle(sizes)):
         match training.schedule:
             case "constant":
-                yield rate
+                now = rate
             case "inverse-time":
-                yield rate / (1 + training.decay * step)
+                now = rate / (1 + training.decay * step)
             case "exponential":
-                yield rate * training.decay**step
+                now = rate * training.decay**step
             case "linear":
-                yield rate * (1 - (1 - training.final) * step / max(last, 1))
+                now = rate * (1 - (1 - training.final) * step / max(last, 1))
+        yield now * min(1.0, size / sizes[0])
 
 
 def _sigmoid(z: Numbers) -> Numbers:
