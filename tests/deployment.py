@@ -20,10 +20,15 @@ from typer.testing import CliRunner
 
 from tercet.agents.cli.app import app
 from tercet.broker.sealing.identity import Identity, save_identity
+from tercet.schemas.files.policy import TablePolicy
 from tests.forked import CHECKOUT, Forked
 
 STOP_SECONDS = 20
 START_SECONDS = 60
+
+# What nobody would allow: a table may be used by as many jobs as are run over the same agents, of the same rows too.
+UNBOUNDED = "".join(f"{name} = 1000000000\n" for name in TablePolicy.model_fields if name.startswith("max_"))
+UNBOUNDED += "rescoring = true\n"
 
 
 @dataclass

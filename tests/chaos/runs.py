@@ -21,6 +21,7 @@ from tercet.schemas.files.job import AnyJob, Evaluation, Network, PredictionJob,
 from tests.chaos.fleet import Fleet
 from tests.chaos.plans import Deed, Plan, marker, plan_file
 from tests.chaos.scenarios import BANK, CARD, NOTARY, STEP_SECONDS, Model, Scenario
+from tests.deployment import UNBOUNDED
 from tests.fixed_agent import fixed_contribution
 
 ROWS, COLUMNS, EPOCHS, BATCH = 420, 12, 6, 32
@@ -83,8 +84,8 @@ def write_tables(folder: Path) -> dict[str, str]:
         names = [f"{party}-{column}" for column in range(COLUMNS)] + (["label"] if party == BANK else [])
         (folder / f"{party}.csv").write_text("\n".join([f"id,{','.join(names)}", *lines]) + "\n")
     return {
-        BANK: '[tables.customers]\npath = "bank.csv"\nid = "id"\nlabel = "label"\n',
-        CARD: '[tables.customers]\npath = "card.csv"\nid = "id"\nrescoring = true\n',  # of held-out rows
+        BANK: f'[tables.customers]\npath = "bank.csv"\nid = "id"\nlabel = "label"\n{UNBOUNDED}',
+        CARD: f'[tables.customers]\npath = "card.csv"\nid = "id"\n{UNBOUNDED}',
     }
 
 

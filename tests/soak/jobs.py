@@ -9,16 +9,12 @@ from typing import Any
 
 from tercet.schemas.files.job import AnyJob, Evaluation, Network
 from tests.agents.scenes import job, make_table, prediction
+from tests.deployment import UNBOUNDED
 
-BOUNDS = ("max_total_scorings", "max_releases", "max_models", "max_predictions", "max_alignments", "max_losses")
-MANY = "".join(
-    f"{one} = 1000000\n" for one in (*BOUNDS, "max_score_bits", "max_scored_rows")
-)  # which nobody would allow
-MANY += "rescoring = true\n"  # of the same rows, too
 TABLES = {
-    "bank": f'[tables.customers]\npath = "bank.csv"\nid = "id"\nlabel = "default"\n{MANY}',
-    "card": f'[tables.customers]\npath = "card.csv"\nid = "id"\n{MANY}'
-    f'[tables.strangers]\npath = "strangers.csv"\nid = "id"\n{MANY}',
+    "bank": f'[tables.customers]\npath = "bank.csv"\nid = "id"\nlabel = "default"\n{UNBOUNDED}',
+    "card": f'[tables.customers]\npath = "card.csv"\nid = "id"\n{UNBOUNDED}'
+    f'[tables.strangers]\npath = "strangers.csv"\nid = "id"\n{UNBOUNDED}',
 }
 ENDLESS = 50_000  # epochs of a job that is to be cancelled
 
