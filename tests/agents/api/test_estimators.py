@@ -49,20 +49,26 @@ def test_scikit_learns_own_checks_hold(monkeypatch: pytest.MonkeyPatch) -> None:
 
     The two estimators share what most checks look at, so that of the regressor those alone are made that are its own.
     """
-    generate, seen = estimator_checks.estimator_checks_generator, set[str]()
+    generate = estimator_checks.estimator_checks_generator
+    seen, left_out = set[str](), set[str]()
 
     def others(*args: Any, **more: Any) -> Iterator[Any]:
-        return (found for found in generate(*args, **more) if name_of(found[1]) not in seen)
+        for found in generate(*args, **more):
+            name = name_of(found[1])
+            if name in UNLIKE_OTHERS:
+                left_out.add(name)
+            elif name not in seen:
+                yield found
 
     monkeypatch.setattr(estimator_checks, "estimator_checks_generator", others)
-    for estimator, least in ((tercet.JointClassifier(epochs=2), 40), (tercet.JointRegressor(epochs=8), 5)):
+    for estimator, least in ((tercet.JointClassifier(epochs=2), 40), (tercet.JointRegressor(epochs=8), 4)):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = check_estimator(estimator, expected_failed_checks=UNLIKE_OTHERS, on_skip=None)
+            found = check_estimator(estimator, on_skip=None)
         assert len(found) >= least
-        assert {check["status"] for check in found} <= {"passed", "skipped", "xfail"}
-        assert {check["check_name"] for check in found if check["status"] == "xfail"} <= UNLIKE_OTHERS.keys()
+        assert {check["status"] for check in found} <= {"passed", "skipped"}
         seen |= {check["check_name"] for check in found}
+    assert len(left_out) >= 5
 
 
 def name_of(check: Any) -> str:

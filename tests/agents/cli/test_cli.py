@@ -395,16 +395,22 @@ def test_the_demo_beats_whoever_goes_alone(tercet, tmp_path):
 
 
 def test_the_demo_trains_a_network_as_well_as_plaintext_does(tercet, tmp_path, monkeypatch):
-    """One hidden layer of 32: from the same first weights and in the same order, pooled plaintext is no better.
+    """One hidden layer: from the same first weights and in the same order, pooled plaintext is no better.
 
-    SiLU where the helper sees nothing, ReLU where it sees scores. With a sixth of the epochs: it hardly gets better.
+    SiLU where the helper sees nothing, ReLU where it sees scores. One epoch of twelve, and half of the units: they
+    beat the bank alone already.
     """
 
     def shorter(path: Path) -> AnyJob:
         job = read_job(path)
         if not isinstance(job, TrainingJob):
             return job
-        return job.model_copy(update={"training": job.training.model_copy(update={"epochs": 2})})
+        assert job.network is not None
+        training, network = (
+            job.training.model_copy(update={"epochs": 1}),
+            job.network.model_copy(update={"hidden": (16,)}),
+        )
+        return job.model_copy(update={"training": training, "network": network})
 
     monkeypatch.setattr(demo, "read_job", shorter)
     done = tercet("demo", "--model", "mlp", "--out", tmp_path, "--format", "json")
@@ -419,13 +425,13 @@ def test_the_demo_trains_a_network_as_well_as_plaintext_does(tercet, tmp_path, m
     for trained, most in ((result, 0.001), (result[demo.SHOWN], 0.015)):  # the latter's scores keep noise of layers
         auc = trained["held_out_auc"]
         assert (trained["model"], trained["bit_exact"]) == ("mlp", True)
-        assert auc["tercet"] > 0.72  # 0.744 to 0.769 seen: the rows held out are others in each run
-        assert auc["tercet"] > max(auc["bank"], auc["card"])
+        assert auc["tercet"] > 0.70  # 0.732 to 0.770 seen: the rows held out are others in each run
+        assert auc["tercet"] >= auc["bank"] + 0.06
         assert abs(auc["tercet"] - auc["pooled"]) < most
     # What the helper would compute activations from, and its answers, travel in the second alone.
     assert not {"hidden share", "hidden answer"} & result["bytes"].keys()
     assert {"hidden share", "hidden answer"} <= result[demo.SHOWN]["bytes"].keys()
-    assert result["prediction"]["auc"] > 0.72
+    assert result["prediction"]["auc"] > 0.70
 
 
 def test_a_status_survives_its_json():
