@@ -102,7 +102,7 @@ def test_every_tensor_of_held_out_passes_has_a_mask_of_its_own(model, columns, l
     check_helper_receives_nothing(passes)
     check_covers(
         pieces(passes, coalition),
-        lambda deltas: pieces(replace(passes, masks=shifted(deltas)).run(), coalition),
+        lambda deltas, _: pieces(replace(passes, masks=shifted(deltas)).run(), coalition),
         coalition,
     )
 

@@ -132,13 +132,13 @@ JOB = ((2, 1, 2), (2, 1, 2), 1)
 
 def places(layout: BlindLayout) -> dict[str, tuple[int, str, int]]:
     """Of a tensor of a pass: its place in the order, its mask, and the sign of that."""
-    found = [("masked inputs", "U", -1), ("masked weights", "V", -1)]
-    found += [(f"G/{k}", f"g/{k}", -1) for k in layout.hidden]
+    found = [[("masked inputs", "U", -1), ("masked weights", "V", -1)]]
+    found[0] += [(f"G/{k}", f"g/{k}", -1) for k in layout.hidden]
     for k in layout.hidden:
         layered = [("score opening", "t", 1), ("angles", "angles", -1), ("hidden opening", "q", -1)]
-        found += [(layer_name(kind, k), layer_name(mask, k), sign) for kind, mask, sign in layered]
-    found += [(layer_name("scores", layout.output),) * 2 + (-1,)]
-    return {kind: (place, mask, sign) for place, (kind, mask, sign) in enumerate(found)}
+        found += [[(layer_name(kind, k), layer_name(mask, k), sign)] for kind, mask, sign in layered]
+    found += [[(layer_name("scores", layout.output),) * 2 + (-1,)]]
+    return {kind: (place, mask, sign) for place, kinds in enumerate(found) for kind, mask, sign in kinds}
 
 
 def pieces(one: BlindNetworkPass, coalition: tuple[int, ...]) -> list[Piece]:
@@ -173,7 +173,7 @@ def test_every_tensor_of_a_pass_has_a_mask_of_its_own(coalition):
     """Which shifts it, and shifts nothing before it: the view of all but one is uniform, but for the scores."""
     job = job_of(*JOB)
 
-    def view(deltas: dict[tuple[Any, ...], Words]) -> list[Piece]:
+    def view(deltas: dict[tuple[Any, ...], Words], _stop: int = 0) -> list[Piece]:
         one = pass_of(job, 66, batch=33, masks=shifted(deltas, keyed(purpose="validation")))
         one.run()
         return pieces(one, coalition)
@@ -188,7 +188,7 @@ def test_every_tensor_of_a_narrowing_has_a_mask_of_its_own(honest, turn):
     job = job_of((2, 1), (2, 1), 1)
     step = replace(NARROWING, index=turn)
 
-    def view(deltas: dict[tuple[Any, ...], Words]) -> list[Piece]:
+    def view(deltas: dict[tuple[Any, ...], Words], _stop: int = 0) -> list[Piece]:
         one, layout = Narrowing(job.plan, job.first, masks=shifted(deltas, keyed()), step=step), BlindLayout(job.plan)
         found = []
         for sent in (sent for sent in one.sent if sent.receiver == 1 - honest):
