@@ -45,7 +45,6 @@ LINKS = [
     replace(SMALL, model="one-vs-rest", outputs=10),
 ]
 NETWORK_OUTPUTS = ["logistic", "linear", "poisson"]
-by_link = pytest.mark.parametrize("request_", LINKS, ids=lambda one: one.model)
 by_link = pytest.mark.parametrize("request_", LINKS, ids=lambda one: f"{one.model}-{one.outputs}")
 
 
@@ -116,7 +115,7 @@ def test_a_network_equals_the_oracle_bit_for_bit(data):
 
 @pytest.mark.parametrize(("hidden", "activation"), [((32,), "silu"), ((32, 16), "gelu")])
 def test_digits_are_learnt_as_by_float64_sgd(hidden, activation):
-    """Is a digit 5 or more? 200 steps; weights within 1e-3, and no row is told otherwise."""
+    """Is a digit 5 or more? 100 steps; weights within 1e-3, and no row is told otherwise."""
     x, digits = load_digits(return_X_y=True)
     x = StandardScaler().fit_transform(x)
     blind = replace(choose_series("logistic", None, None, activation), terms=32)
@@ -133,10 +132,10 @@ def test_digits_are_learnt_as_by_float64_sgd(hidden, activation):
         return np.random.default_rng(seed).integers(0, 2**64, shape, dtype=np.uint64)
 
     run = BlindRun(job.xs, job.y, plan, job.order.permutation, masks, begin=first)
-    joint = release_network(train_network(run, 200), plan, 200)
+    joint = release_network(train_network(run, 100), plan, 100)
     plain_run = TrainingRun(job.xs, job.y, plan, job.order, job.elements, first, masks)
     xs, start = [decode(words, plan.fx) for words in job.xs], release_network(first, plan, 0)
-    plain = train_network_float(plain_run, xs, start, 200)
+    plain = train_network_float(plain_run, xs, start, 100)
     for a, b in zip(
         (*joint.blocks, *joint.upper, *joint.biases), (*plain.blocks, *plain.upper, *plain.biases), strict=True
     ):
