@@ -373,8 +373,8 @@ def for_all_outputs(masks: Any, shared: str) -> Any:
 
 
 def smallest_job(label: int = 1, *, model: str = "linear", **more: Any) -> Job:
-    """Three steps: a turn of either party, and one more."""
-    return job_of(model, (1, 1), label=label, rows=3, epochs=1, checked=0.0, **more)
+    """Two steps: a turn of either party."""
+    return job_of(model, (1, 1), label=label, epochs=1, checked=0.0, **more)
 
 
 def label_for(mask: str) -> int:
@@ -413,14 +413,14 @@ def test_no_mask_of_labels_can_be_left_out(omitted):
 def test_no_mask_can_serve_two_steps(reused):
     """A mask that forgets the step is noticed, although the model comes out right."""
     ledger = Ledger(forgetful({reused}))
-    Watched(smallest_job(label_for(reused), weighted=reused in OF_WEIGHTS), ledger).run(1)
+    Watched(smallest_job(label_for(reused), weighted=reused in OF_WEIGHTS, rows=3), ledger).run(1)
     with pytest.raises(AssertionError, match="the same word"):
         ledger.check_words()
 
 
 def test_no_two_tables_can_share_their_masks_of_rows():
     """Two jobs with the same U over different rows give away a difference for each word; with U of their own none."""
-    jobs = [job_of("linear", (1, 1), epochs=1, checked=0.0, seed=seed) for seed in (0, 1)]
+    jobs = [job_of("linear", (1, 1), batch=2, epochs=1, checked=0.0, seed=seed) for seed in (0, 1)]
 
     def source(shared: set[str], masks: Vector, n: int) -> MaskSource:
         def of_job(a: int, b: int) -> Any:
