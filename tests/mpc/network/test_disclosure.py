@@ -58,22 +58,22 @@ class Piece(NamedTuple):
 
 FIRST, BACK, LAST = 0, 1, 2  # parts of a step
 BACKWARDS = {"error opening", "truncation opening", "slope opening"}  # from the last layer to the first
-KINDS = [  # by part, in order; those of a line depend on earlier lines only
-    (FIRST, "masked inputs", "masked labels", "masked weights", "hidden answer"),
-    (FIRST, "mask openings", "G", "c"),
-    (FIRST, "C", "qg", "hw", "tw"),
+KINDS: list[tuple[int, str]] = [  # by part, in order; those of a line depend on earlier lines only
+    (FIRST, "masked inputs, masked labels, masked weights, hidden answer"),
+    (FIRST, "mask openings, G, c"),
+    (FIRST, "C, qg, hw, tw"),
     (FIRST, "T"),
     (FIRST, "output answer"),
     (BACK, "error opening"),
-    (BACK, "ov", "qo"),
+    (BACK, "ov, qo"),
     (BACK, "truncation opening"),
-    (BACK, "h", "t", "ht", "tt"),
+    (BACK, "h, t, ht, tt"),
     (BACK, "slope opening"),
-    (BACK, "h2", "t2"),
+    (BACK, "h2, t2"),
     (LAST, "masked error"),
     (LAST, "g"),
 ]
-PLACES = {kind: (part, place) for place, (part, *kinds) in enumerate(KINDS) for kind in kinds}
+PLACES = {kind: (part, place) for place, (part, kinds) in enumerate(KINDS) for kind in kinds.split(", ")}
 
 
 @dataclass
