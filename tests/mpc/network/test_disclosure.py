@@ -249,8 +249,8 @@ def check_covers(
 
 @pytest.mark.parametrize(("network", "coalition"), COALITIONS)
 def test_every_tensor_that_a_coalition_receives_has_a_mask_of_its_own(network, coalition):
-    """Which shifts it, and shifts nothing before it: the whole view is uniform, over two steps."""
-    job = tiny_job(network)
+    """Which shifts it, and shifts nothing before it: the whole view is uniform, of two parties over two steps."""
+    job = tiny_job(network, 2 if len(network[3]) == 2 else 1)
     check_covers(
         View(NetworkWorld(job).run(1), coalition).pieces(),
         lambda deltas, stop: View(NetworkWorld(job, shifted(deltas)).run(1, stop=stop), coalition).pieces(),
