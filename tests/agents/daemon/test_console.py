@@ -39,45 +39,37 @@ async def test_a_console_submits_asks_lists_and_cancels(tmp_path: Path) -> None:
             assert states == {submitted.job: "cancelled", other.job: "done"}
 
 
-async def test_submitting_a_known_job_says_how_to_run_it_anew(tmp_path: Path) -> None:
-    """Nothing new begins, and without a word that would look like a run."""
+async def test_any_party_may_submit_and_each_watches_its_own_part(tmp_path: Path) -> None:
+    """The label party leads all the same. A job that is known does not begin again, and its answer says how it does."""
     async with scene(three(tmp_path), tmp_path) as stage:
         await stage.start()
-        async with stage.console(BANK) as console:
-            assert (await console.submit(job())).note is None
-            await stage.ended(job().id)
+        async with stage.console(NOTARY) as console, stage.console(CARD) as other:
+            first = await console.submit(job())
+            assert first.note is None
+            await stage.ended(first.jobs[0].job)
+            for asked, has_part in ((console, False), (other, True)):
+                (status,) = (await asked.query(job().id)).jobs
+                assert (status.state, status.label) == ("done", BANK)
+                assert (status.model_part is not None) == has_part
             again = await console.submit(job())
             assert "--again" in (again.note or "")
             assert [status.state for status in again.jobs] == ["done"]
 
 
-@pytest.mark.parametrize("party", [CARD, NOTARY])
-async def test_any_party_may_submit_and_watch_its_own_part(tmp_path: Path, party: str) -> None:
-    """The label party leads all the same."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        await stage.start()
-        async with stage.console(party) as console:
-            (submitted,) = (await console.submit(job())).jobs
-            await stage.ended(submitted.job)
-            (status,) = (await console.query(submitted.job)).jobs
-            assert (status.state, status.label) == ("done", BANK)
-            assert (status.model_part is None) == (party == NOTARY)
-
-
-@pytest.mark.parametrize("party", [BANK, NOTARY])
-async def test_a_console_is_told_what_a_step_was_spent_on(tmp_path: Path, party: str) -> None:
+async def test_a_console_is_told_what_a_step_was_spent_on(tmp_path: Path) -> None:
     """While the job runs and when it is over; nothing before a step is done, and nothing unless it asks."""
     async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
         await stage.start()
-        async with stage.console(party) as console:
+        async with stage.console(BANK) as console, stage.console(NOTARY) as other:
             (submitted,) = (await console.submit(job(epochs=1000))).jobs
             assert (await console.trace(submitted.job)).trace is None
-            await stage.until(lambda: stage.agents[party].status(submitted.job)[0].step > 2)
-            trace = (await console.trace(submitted.job)).trace
-            assert trace is not None
-            assert trace.party == party
-            kinds = {event.kind for event in trace.events}
-            assert {"maths", "send"} <= kinds <= {"wait", "maths", "send", "open"}
+            for asked, party in ((console, BANK), (other, NOTARY)):
+                await stage.until(lambda party=party: stage.agents[party].status(submitted.job)[0].step > 2)
+                trace = (await asked.trace(submitted.job)).trace
+                assert trace is not None
+                assert trace.party == party
+                kinds = {event.kind for event in trace.events}
+                assert {"maths", "send"} <= kinds <= {"wait", "maths", "send", "open"}
             await console.query(submitted.job, cancel=True)
             await stage.ended(submitted.job)
             assert (await console.trace(submitted.job)).trace is not None

@@ -93,14 +93,17 @@ async def test_metrics_tell_of_jobs_steps_traffic_and_waits(tmp_path: Path) -> N
         assert found["process_resident_memory_bytes", ()] > 0
 
 
-async def test_sums_do_not_fall_when_a_job_ends(tmp_path: Path) -> None:
-    """Nor does a job count twice."""
+async def test_sums_do_not_fall_when_a_job_ends_and_no_metric_names_it(tmp_path: Path) -> None:
+    """Nor does a job count twice. Labels are parties, states, kinds and the like, of two jobs as of one."""
     async with scene(three(tmp_path), tmp_path) as stage:
-        first = await stage.run(job())
+        first = await stage.run(job("secretive"))
         async with watched(stage) as server:
-            before = samples((await get(server, "/metrics"))[1])
+            text = (await get(server, "/metrics"))[1]
             await stage.run(job("second"))
-            after = samples((await get(server, "/metrics"))[1])
+            before, after = samples(text), samples((await get(server, "/metrics"))[1])
+        assert not any(word in text for word in ("secretive", "customers", "default", str(tmp_path)))
+        known = {*Round, *(kind.kind for kind in Message.__subclasses__())}  # some are met in some jobs only
+        assert {label for _, labels in set(after) - set(before) for label in labels} <= known
         kinds = {key for key in before if key[0] == "tercet_sent_messages_total"}
         assert {key[1][0]: before[key] for key in kinds} == first[BANK].sent_messages
         key = ("tercet_sent_messages_total", ("pre-activation share",))
@@ -108,20 +111,6 @@ async def test_sums_do_not_fall_when_a_job_ends(tmp_path: Path) -> None:
         assert after["tercet_step_seconds_count", ()] == 2 * before["tercet_step_seconds_count", ()]
         fallen = [key for key in before if key[0].endswith("_total") and after[key] < before[key]]
         assert not fallen
-
-
-async def test_no_metric_names_a_job_a_table_or_a_column(tmp_path: Path) -> None:
-    """Labels are parties, states, kinds and the like, and there are as many with ten jobs as with one."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        await stage.run(job("secretive"))
-        async with watched(stage) as server:
-            text = (await get(server, "/metrics"))[1]
-            for name in ("another", "third"):
-                await stage.run(job(name))
-            later = (await get(server, "/metrics"))[1]
-        assert not any(word in text for word in ("secretive", "customers", "default", str(tmp_path)))
-        known = {*Round, *(kind.kind for kind in Message.__subclasses__())}  # some are met in some jobs only
-        assert {label for _, labels in set(samples(later)) - set(samples(text)) for label in labels} <= known
 
 
 async def test_heartbeats_to_a_party_that_is_away_are_counted(tmp_path: Path) -> None:
