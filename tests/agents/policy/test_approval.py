@@ -161,26 +161,15 @@ async def test_a_job_that_nobody_approves_ends_with_that_reason(tmp_path: Path, 
         assert f"nobody at {party}" in off(ended, "policy.approval", party)
 
 
-async def test_a_restart_while_a_person_is_asked_asks_again(tmp_path: Path) -> None:
-    """The job goes on waiting, and then goes on."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        asking(stage, CARD)
-        await stage.start()
-        job_id = stage.submit(job())
-        await waiting(stage, job_id, CARD)
-        await stage.crash(CARD)
-        await stage.start(CARD)
-        await waiting(stage, job_id, CARD)
-        await decide(stage, CARD, job_id)
-        assert {found.state for found in (await stage.ended(job_id)).values()} == {"done"}
-
-
 async def test_an_approval_counts_for_later_attempts_of_the_run(tmp_path: Path) -> None:
-    """The agent is killed while the job trains: nobody is asked again."""
+    """The agent is killed while a person is asked, who is asked again, and while the job trains: nobody is then."""
     async with scene(three(tmp_path), tmp_path) as stage:
         asking(stage, CARD, step=20, release=20)
         await stage.start()
-        job_id = stage.submit(job(epochs=30))
+        job_id = stage.submit(job(epochs=6))
+        await waiting(stage, job_id, CARD)
+        await stage.crash(CARD)
+        await stage.start(CARD)
         await waiting(stage, job_id, CARD)
         await decide(stage, CARD, job_id)
         await stage.until(lambda: stage.state(CARD, job_id) == "training")
