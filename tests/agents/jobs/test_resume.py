@@ -104,7 +104,7 @@ async def failed_job(stage: Recovering, submitter: str = BANK) -> str:
 
 
 async def test_a_job_that_has_used_up_its_attempts_gets_as_many_again(tmp_path: Path) -> None:
-    """First the same happens again, and when what was wrong is mended it goes well."""
+    """First the same happens again, and once that is mended it goes well; asking repeatedly changes nothing."""
     async with recovering(tmp_path, recovery=TWICE) as stage:
         name = await failed_job(stage)
         stage.agents[CARD].resume(name)
@@ -114,7 +114,14 @@ async def test_a_job_that_has_used_up_its_attempts_gets_as_many_again(tmp_path: 
         stage.runs.clear()
         stage.memory_broker.faults = no_faults
         stage.agents[BANK].resume(name)
+        await stage.at("training", name, CARD)
+        again = resumption(stage, BANK, name)
+        stage.memory_broker.accept(again, BANK)
         assert states(await stage.ended(name)) == {"done"}
+        stage.memory_broker.accept(again, BANK)
+        with capture_logs() as logs:
+            await stage.until(lambda: any("is done at card" in line.get("why", "") for line in logs))
+        assert stage.where(name) == {"done"}
 
 
 def test_attempts_are_counted_from_the_last_one_that_got_further() -> None:
@@ -205,21 +212,5 @@ async def test_an_old_or_foreign_request_is_not_heeded(tmp_path: Path) -> None:
         fresh = resumption(stage, BANK, name)
         stage.memory_broker.accept(fresh, BANK)
         await stage.at("recovering", name, CARD)
-        stage.agents[BANK].resume(name)
-        await stage.until(lambda: stage.where(name, *THREE) == {"done"})
-
-
-async def test_a_repeated_request_changes_nothing(tmp_path: Path) -> None:
-    """While the job runs, and when it is done."""
-    async with recovering(tmp_path, recovery=TWICE) as stage:
-        name = await failed_job(stage)
-        stage.memory_broker.faults = no_faults
-        stage.agents[BANK].resume(name)
-        await stage.at("training", name, CARD)
-        again = resumption(stage, BANK, name)
-        stage.memory_broker.accept(again, BANK)
-        assert states(await stage.ended(name)) == {"done"}
-        stage.memory_broker.accept(again, BANK)
-        with capture_logs() as logs:
-            await stage.until(lambda: any("is done at card" in line.get("why", "") for line in logs))
-        assert stage.where(name) == {"done"}
+        stage.agents[CARD].cancel(name)
+        await stage.until(lambda: stage.state(CARD, name) == "cancelled")

@@ -28,9 +28,9 @@ from tests.agents.world import NOTHING
 ALL = Evaluation(holdout=0.2, loss=True, held_out_loss=True)
 NETWORK: dict[str, Any] = {"model": "mlp", "network": Network(hidden=(4, 3), activation="silu")}
 SHAPES = {
-    "logistic": long_job(privacy=NOTHING, epochs=6, batch=16, evaluation=ALL),
-    "linear": long_job(privacy=NOTHING, epochs=6, batch=16, model="linear", rate=0.05, release="shared"),
-    "network": long_job(privacy=NOTHING, epochs=6, batch=16, **NETWORK),
+    "logistic": long_job(privacy=NOTHING, epochs=3, batch=16, evaluation=ALL),
+    "linear": long_job(privacy=NOTHING, epochs=3, batch=16, model="linear", rate=0.05, release="shared"),
+    "network": long_job(privacy=NOTHING, epochs=3, batch=16, **NETWORK),
 }
 OBTAINED = long_job(privacy=NOTHING, standby=(STANDBY,))
 

@@ -191,7 +191,7 @@ async def test_an_attempt_that_gets_further_does_not_count(tmp_path: Path) -> No
     """Only those in a row that gain nothing."""
     async with recovering(tmp_path, recovery=OFTEN.model_copy(update={"attempts": 2})) as stage:
         await stage.start()
-        name = stage.submit(long_job(epochs=40))
+        name = stage.submit(long_job(epochs=12))
         for number in (1, 2):
             await stage.until(lambda: trains(stage, name, number))  # noqa: B023
             await stage.saved(name, more_than=setup_of(stage.run_of(BANK, name)).context.first_step)

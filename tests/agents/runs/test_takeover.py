@@ -123,11 +123,11 @@ async def test_a_helper_that_missed_everything_asks_how_the_job_ended(tmp_path: 
 
 async def test_who_stands_by_hears_that_a_job_lives_and_nothing_of_it(tmp_path: Path) -> None:
     """However long the job takes: it waits for nobody, so that no deadline of its own can pass."""
-    async with recovering(tmp_path, *FOUR, accept=0.7, ready=0.7, start=1.5) as stage:
+    async with recovering(tmp_path, *FOUR, accept=0.4, ready=0.4, start=0.8) as stage:
         await stage.start()
         name = stage.submit(long_job(standby=(STANDBY,), epochs=3_000))
         await stage.at("training", name, BANK, CARD, NOTARY)
-        await asyncio.sleep(1.6)
+        await asyncio.sleep(0.85)
         stage.agents[BANK].cancel(name)
         assert states(await stage.ended(name)) == {"cancelled"}
         assert reported(stage, STANDBY) == {"job", "progress", "cancel"}
