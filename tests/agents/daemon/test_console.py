@@ -64,7 +64,7 @@ async def test_a_console_is_told_what_a_step_was_spent_on(tmp_path: Path) -> Non
             (submitted,) = (await console.submit(job(epochs=1000))).jobs
             assert (await console.trace(submitted.job)).trace is None
             for asked, party in ((console, BANK), (other, NOTARY)):
-                await stage.until(lambda party=party: stage.agents[party].status(submitted.job)[0].step > 2)
+                await stage.until(lambda: stage.agents[party].status(submitted.job)[0].step > 2)  # noqa: B023
                 trace = (await asked.trace(submitted.job)).trace
                 assert trace is not None
                 assert trace.party == party

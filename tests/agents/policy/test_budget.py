@@ -368,7 +368,8 @@ async def test_what_no_bound_counted_is_bounded_over_restarts_without_the_audit_
         bounded(stage, rescoring=True)
         unbounded = stage.parties[CARD][0]
         trained = (await stage.run(job("modelled", release="shared")))[CARD].job
-        losses, scored = job("losses", evaluation=Evaluation(loss=True)), prediction(trained)
+        losses: AnyJob = job("losses", evaluation=Evaluation(loss=True))
+        scored: AnyJob = prediction(trained)
         for one in (losses, scored):
             assert (await stage.run(one))[CARD].state == "done"
         beyond = [("max_losses", 3, losses), ("max_scored_rows", 96 + 95, scored), ("max_models", 2, losses)]
