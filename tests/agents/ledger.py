@@ -99,6 +99,10 @@ class Piece(NamedTuple):
     row: Row
 
 
+class NeverDrawnError(AssertionError):
+    """A mask that should hide something was not drawn."""
+
+
 class Common:
     """What every book has: parties by number, and their masks. L is the label party."""
 
@@ -106,6 +110,7 @@ class Common:
         self.heard, self.names = heard, heard.names
         self.ids, self.L = range(len(self.names)), heard.sample.label
         self.numbers = {name: number for number, name in enumerate(self.names)} | {HELPER: -1}
+        self.rows: dict[tuple[type[Message], Address], Row | tuple[Row, ...]] = {}  # those asked for so far
 
     def others(self, i: int) -> list[int]:
         """All data parties but one."""
@@ -120,7 +125,8 @@ class Common:
 
     def words(self, mask: Mask) -> Words:
         """What was drawn there."""
-        assert mask in self.heard.ear.masks, f"{mask} was never drawn"
+        if mask not in self.heard.ear.masks:
+            raise NeverDrawnError(f"{mask} was never drawn")
         return self.heard.ear.masks[mask]
 
     def fitted(self, mask: Mask, value: Words) -> Words:
@@ -412,10 +418,11 @@ class Book(LossBook):
     @cached_property
     def history(self) -> list[Weights]:
         """The oracle's weights before each step, and at the end."""
-        xs, y = self.xs, self.labels_held
         first = first_weights(self.heard.simulation)  # zeros, or those of the model to start at
-        begin = Weights(first.blocks, first.biases[0])
-        return [reference.train(xs, y, self.plan, self.order, t, begin) for t in range(len(self.obtained) + 1)]
+        found = [Weights(first.blocks, first.biases[0])]
+        for t in range(len(self.obtained)):
+            found.append(reference.train(self.xs, self.labels_held, self.plan, self.order, t + 1, found[t], t))
+        return found
 
     def signs(self, step: Step) -> Words:
         """Of the batch, (rows, 1)."""
@@ -586,9 +593,14 @@ class Book(LossBook):
         """Those that were taken of it."""
         return [one for one in self.obtained if one.epoch == epoch]
 
+    @cached_property
+    def losses(self) -> list[Words]:
+        """The oracle's, of each epoch."""
+        return reference.losses(self.xs, self.labels_held, self.plan, self.order, len(self.obtained))
+
     def total_loss(self, epoch: int) -> Words:
         """The oracle's."""
-        return reference.losses(self.xs, self.labels_held, self.plan, self.order, len(self.obtained))[epoch]
+        return self.losses[epoch]
 
     # held-out rows
 
@@ -698,7 +710,7 @@ class Prediction(Common):
 
 def book_of(heard: Heard) -> Book | Prediction:
     """The book of a run."""
-    return Book(heard) if isinstance(heard.job, TrainingJob) else Prediction(heard)
+    return heard.book(Book) if isinstance(heard.job, TrainingJob) else heard.book(Prediction)
 
 
 def plain_scores(heard: Heard, i: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
@@ -720,7 +732,10 @@ def pieces(book: Book | Prediction, address: Address, message: Message) -> list[
     """A received tensor and its row; of one that is several tensors below or beside one another, each."""
     assert type(message) in LEDGER, f"{type(message).__name__} has no row in the ledger"
     words: Words = message.words  # type: ignore[attr-defined]
-    found = book.row(type(message), address)
+    place = type(message), address
+    if place not in book.rows:
+        book.rows[place] = book.row(*place)
+    found = book.rows[place]
     rows = (found,) if isinstance(found, Row) else found
     if isinstance(message, GradientShare | CheckedMasks):
         return _beside(words, rows)

@@ -121,7 +121,11 @@ class NetworkBook:
         """The oracle's weights before each step that was taken, and at the end."""
         run, party = network_arguments(self.heard.simulation), self.heard.label.party
         assert party is not None
-        return [network_reference.train(run, stop) for stop in range(party.shares().step + 1)]
+        assert run.first_step == 0
+        found = [run.initial]
+        for t in range(party.shares().step):
+            found.append(network_reference.train(run._replace(initial=found[t], first_step=t), t + 1))
+        return found
 
     @cached_property
     def views(self) -> list[View]:

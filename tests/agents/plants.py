@@ -171,19 +171,6 @@ def u_y_of_the_loss(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(PairMasks, "_stream", stream)
 
 
-def no_zero_share_of_held_out(patch: pytest.MonkeyPatch) -> None:
-    """Shares of z as they are, of held-out rows for their loss alone."""
-    share = tercet.mpc.linear.algebra.zero_share
-
-    def shared(me, masks, step, shape, *name, **digests):
-        if all(pair._info[-1] == "held-out loss" for pair in masks.values()):
-            return np.zeros(shape, np.uint64)
-        return share(me, masks, step, shape, *name, **digests)
-
-    patch.setattr(tercet.mpc.scoring.scores, "zero_share", shared)
-    patch.setattr(tercet.mpc.network.forward, "zero_share", shared)
-
-
 def scores_in_the_terms(patch: pytest.MonkeyPatch) -> None:
     """The label party gets the scores of held-out rows beside their loss; its own share still comes out right."""
     absorb, terms = tercet.mpc.linear.loss.LossParty.absorb_terms, tercet.mpc.linear.loss.LossHelper.terms
@@ -337,13 +324,13 @@ def places_as_they_are(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Elements, "permutation", lambda elements, step, layer, count: np.arange(count))
 
 
-def rows_as_they_are(patch: pytest.MonkeyPatch) -> None:
-    """Elements in another order within each row of the first ones only."""
+def unit_by_unit(units: int) -> Plant:
+    """Elements of the first unit of every row, then of the second, and so on."""
 
     def permutation(_: Elements, step: object, layer: int, count: int) -> object:
-        return np.arange(count).reshape(-1, count // 4).T.reshape(-1)
+        return np.arange(count).reshape(-1, units).T.reshape(-1)
 
-    patch.setattr(Elements, "permutation", permutation)
+    return lambda patch: patch.setattr(Elements, "permutation", permutation)
 
 
 def signs_as_they_are(patch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
@@ -46,6 +46,7 @@ from tests import virtual_time
 from tests.agents.world import HELPER, LIMIT_SECONDS, Sample, contributions, write_table
 
 Tables = Mapping[str, Mapping[str, list[str]]]  # each data party's, as texts by column
+BookT = TypeVar("BookT")
 SCORING_BATCH = 32  # rows, instead of thousands: so that a pass over a small table has several batches
 
 
@@ -97,6 +98,14 @@ class Heard:
     ear: Ear
     tables: Tables
     pages: dict[str, str] = field(default_factory=dict, init=False, compare=False)  # by party, those drawn so far
+    books: dict[type, Any] = field(default_factory=dict, init=False, compare=False)  # those worked out so far
+
+    def book(self, kind: type[BookT]) -> BookT:
+        """Its plain values, worked out once; anew for a copy, as where the code is no longer under a mistake."""
+        if kind not in self.books:
+            self.books[kind] = kind(self)  # type: ignore[call-arg]
+        found: BookT = self.books[kind]
+        return found
 
     @property
     def names(self) -> tuple[str, ...]:
