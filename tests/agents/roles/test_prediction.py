@@ -215,14 +215,14 @@ def check_classes(found: pa.Table, expected: Floats, within: float) -> None:
 
 
 SAMPLES = [
-    Sample((4, 3), rows=160, epochs=3, rate=0.3, label=0, release="shared", alignment="ecdh"),
-    Sample((3, 2, 3), rows=160, epochs=3, rate=0.3, label=2, model="linear", l2=0.1),
-    Sample((3, 2, 3), rows=160, epochs=3, rate=0.3, label=1, release="shared", l2=0.1),
-    Sample((3, 2, 3), rows=160, epochs=3, rate=0.3, label=1, model="softmax", release="shared", l2=0.1),
-    Sample((0, 4), rows=160, epochs=3, rate=0.3, release="shared", l2=0.1),
-    Sample((4, 3), rows=160, epochs=3, rate=0.3, label=1, model="one-vs-rest"),
-    Sample((3, 2, 3), rows=160, epochs=3, rate=0.05, label=2, model="poisson"),
-    Sample((4, 0), rows=160, epochs=3, rate=0.05, label=1, model="gamma"),  # of the label party ids alone
+    Sample((4, 3), rows=120, epochs=1, rate=0.3, label=0, release="shared", alignment="ecdh"),
+    Sample((3, 2, 3), rows=120, epochs=1, rate=0.3, label=2, model="linear", l2=0.1),
+    Sample((3, 2, 3), rows=120, epochs=1, rate=0.3, label=1, release="shared", l2=0.1),
+    Sample((3, 2, 3), rows=120, epochs=1, rate=0.3, label=1, model="softmax", release="shared", l2=0.1),
+    Sample((0, 4), rows=120, epochs=1, rate=0.3, release="shared", l2=0.1),
+    Sample((4, 3), rows=120, epochs=1, rate=0.3, label=1, model="one-vs-rest"),
+    Sample((3, 2, 3), rows=120, epochs=1, rate=0.15, label=2, model="poisson"),
+    Sample((4, 0), rows=120, epochs=1, rate=0.15, label=1, model="gamma"),  # of the label party ids alone
 ]
 
 
@@ -255,7 +255,7 @@ def test_scores_are_those_of_the_plaintext_and_nobody_sees_more_than_promised(sa
 def test_words_of_a_prediction_are_uniform(sample, tmp_path):
     """Partial scores under the zero share, and everything of a forward pass, with enough rows to count."""
     trained(sample, tmp_path)
-    run = hear_prediction(sample, tmp_path, newcomers(sample, 1200))
+    run = hear_prediction(sample, tmp_path, newcomers(sample, 260))
     check_uniform(run)
     check_masks_once(run)
     reported = {type(message) for address, message in run.ear.said if address.receiver == HELPER}
@@ -265,7 +265,7 @@ def test_words_of_a_prediction_are_uniform(sample, tmp_path):
 
 def test_a_lone_partner_of_a_label_party_without_columns_ranks_as_the_model_does(tmp_path):
     """By release = "owners" it has all weights but the intercept; every party is warned of it."""
-    sample = Sample((0, 4), rows=160, epochs=2, rate=0.3)
+    sample = Sample((0, 4), rows=120, epochs=1, rate=0.3)
     run = trained(sample, tmp_path)
     tables = newcomers(sample)
     scores = plain_scores(tmp_path, sample, tables)
@@ -314,7 +314,7 @@ def test_a_prediction_uses_the_model_that_early_stopping_kept(release, tmp_path)
 @pytest.mark.parametrize("release", ["owners", "shared"])
 def test_scores_of_a_whitened_model(release, tmp_path):
     """The whitening goes with the part, whatever the settings say when rows are scored."""
-    sample = Sample((4, 3), rows=160, epochs=3, rate=0.3, label=1, release=release)
+    sample = Sample((4, 3), rows=120, epochs=1, rate=0.3, label=1, release=release)
     trained(sample, tmp_path, reading={"whiten": True})
     tables = newcomers(sample)
     run = hear_prediction(sample, tmp_path, tables)
@@ -324,7 +324,7 @@ def test_scores_of_a_whitened_model(release, tmp_path):
 
 def test_held_out_rows_scored_anew_have_the_scores_of_the_evaluation(tmp_path):
     """Of a shared model, whose words are the same: a row's two scores differ by the noise words and a rounding."""
-    sample = Sample((4, 3), rows=160, epochs=3, rate=0.3, release="shared", evaluation=Evaluation(holdout=0.4))
+    sample = Sample((4, 3), rows=120, epochs=1, rate=0.3, release="shared", evaluation=Evaluation(holdout=0.4))
     run = trained(sample, tmp_path)
     again = scores_of(hear_prediction(sample, tmp_path, run.tables, reading={"rescoring": True}).simulation)
     scores = dict(zip(again["id"].to_pylist(), again["score"].to_pylist(), strict=True))
