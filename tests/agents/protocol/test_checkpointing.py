@@ -165,7 +165,7 @@ def test_all_partners_hear_the_same_of_a_step_whatever_happens_between_two_messa
 
 # --- what comes after it
 
-SMALL = {"batch": 8, "epochs": 8}  # many steps an epoch, so that most checkpoints are in the middle of one
+SMALL = {"batch": 8, "epochs": 5}  # many steps an epoch, so that most checkpoints are in the middle of one
 JOBS = {
     "losses and metrics": long_job(
         "told", evaluation=Evaluation(holdout=0.25, metrics="epoch", loss=True, loss_to="all"), **SMALL
@@ -174,14 +174,14 @@ JOBS = {
         "stops-held",
         evaluation=Evaluation(held_out_loss=True, holdout=0.25),
         early_stopping=EarlyStopping(on="held_out_loss", patience=3),
-        **SMALL | {"batch": 4, "epochs": 16},  # the first ones are no better than a constant
+        **SMALL | {"batch": 4, "epochs": 6},  # the first ones are no better than a constant
     ),
     "a first epoch that stays the best": long_job(
         "stops-well",
         evaluation=Evaluation(metrics="epoch", holdout=0.25),
-        early_stopping=EarlyStopping(on="log_loss", patience=8),
+        early_stopping=EarlyStopping(on="log_loss", patience=6),
         rate=0.1,
-        **SMALL,
+        **SMALL | {"epochs": 6},
     ),
 }
 
@@ -229,7 +229,7 @@ def some(scores: NDArray[np.float64] | None) -> NDArray[np.float64]:
 async def test_a_network_that_goes_on_is_what_it_would_be_from_there(tmp_path: Path, activation: str) -> None:
     """It rounds by dealt masks, which are fresh: so it is the oracle's of the last attempt, from where that begins."""
     network = Network.model_validate({"hidden": (4, 3), "activation": activation})
-    description = long_job("net", model="mlp", network=network, rate=0.1)
+    description = long_job("net", model="mlp", network=network, rate=0.1, epochs=5)
     async with recovering(tmp_path) as stage:
         await stage.start()
         name = stage.submit(description)
@@ -261,7 +261,7 @@ async def test_each_attempt_masks_the_same_values_with_fresh_masks(
     monkeypatch.setattr(LinearHelper, "masked_activations", seen)
     async with recovering(tmp_path, recovery=Recovery()) as stage:  # no checkpoint: all steps are done again
         await stage.start()
-        name = stage.submit(job(epochs=20))
+        name = stage.submit(job(epochs=8))
         await stage.until(lambda: len(opened) > 10)
         await stage.restart(CARD)
         assert states(await stage.ended(name)) == {"done"}
