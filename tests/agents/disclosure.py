@@ -161,8 +161,8 @@ from tercet.schemas.messages.kinds import (
 from tests.agents.ledger import (
     LEDGER,
     SAID,
+    AbsentMaskError,
     Book,
-    NeverDrawnError,
     Pass,
     Prediction,
     Row,
@@ -603,7 +603,7 @@ def is_masked(book: Book | Prediction, address: Address, message: Message) -> bo
     """Whether a tensor is what the ledger says."""
     try:
         return all(np.array_equal(bare(book, *one), one.row.value) for one in pieces(book, address, message))
-    except NeverDrawnError:
+    except AbsentMaskError:
         return False
 
 
@@ -704,7 +704,7 @@ def check_masks_apart(heard: Heard) -> None:
     words = np.sort(np.concatenate([words.ravel() for words in heard.ear.masks.values()]))
     twice = words[1:][words[1:] == words[:-1]]
     if twice.size:
-        masks = [mask for mask, drawn in heard.ear.masks.items() if any_of(drawn, twice)]
+        masks = [mask for mask, words in heard.ear.masks.items() if any_of(words, twice)]
         faults |= {f"two addresses of masks gave the same word: {one.purpose} {name_of(one)}" for one in masks}
     none_of(faults)
 

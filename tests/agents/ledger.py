@@ -99,7 +99,7 @@ class Piece(NamedTuple):
     row: Row
 
 
-class NeverDrawnError(AssertionError):
+class AbsentMaskError(AssertionError):
     """A mask that should hide something was not drawn."""
 
 
@@ -126,7 +126,7 @@ class Common:
     def words(self, mask: Mask) -> Words:
         """What was drawn there."""
         if mask not in self.heard.ear.masks:
-            raise NeverDrawnError(f"{mask} was never drawn")
+            raise AbsentMaskError(f"{mask} was never drawn")
         return self.heard.ear.masks[mask]
 
     def fitted(self, mask: Mask, value: Words) -> Words:
