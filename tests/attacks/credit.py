@@ -68,9 +68,10 @@ def scorings(times: int = 8, seed: int = 0, *, bills: bool = True) -> Scorings:
     xs = [encode_features(x, norm, plan.fx) for x, norm in zip((bank, card), plan.norms, strict=True)]
     order = Order(order_key(b"attacks", {"a": bytes([seed]) * 32, "b": b"b" * 32}), request.rows)
     y = plan.link.centre(columns["defaulted"][~held].astype(np.float64), 1)
-    parts = []
-    for epoch in range(1, times + 1):
-        weights = train([x[~held] for x in xs], y, plan, order, epoch * plan.steps_per_epoch)
+    parts, weights, trained = [], None, [x[~held] for x in xs]
+    for epoch in range(times):
+        first, stop = (passes * plan.steps_per_epoch for passes in (epoch, epoch + 1))
+        weights = train(trained, y, plan, order, stop, weights, first)
         part = decode(xs[1][held] @ weights.blocks[1], plan.fz)
         parts.append(decode_scores(encode_scores(part)))
     delays = np.column_stack([levels[name] for name in DELAYS]).astype(np.int64)

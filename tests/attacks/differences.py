@@ -105,13 +105,15 @@ def peaks(values: Floats, half: float) -> Floats:
     around = max(64.0 * window, 0.01 * float(differences[-1]))
     low, high = (np.searchsorted(differences, differences + side * around) for side in (-0.5, 0.5))
     chance = (high - low) * (window / around)
-    unlikely = -poisson.logsf(pairs - 1, chance)
+    beyond = pairs - chance
+    enough = np.flatnonzero(beyond >= LEAST_PAIRS)
+    enough = enough[-poisson.logsf(pairs[enough] - 1, chance[enough]) > np.log(len(differences))]
     found: list[float] = []
-    for k in np.argsort(chance - pairs, kind="stable"):
-        if pairs[k] - chance[k] < LEAST_PAIRS or len(found) == MOST_PEAKS:
+    for k in enough[np.argsort(-beyond[enough], kind="stable")]:
+        if len(found) == MOST_PEAKS:
             break
         middle = differences[k] + window / 2.0
-        if unlikely[k] > np.log(len(differences)) and all(abs(middle - f) > window for f in found):
+        if all(abs(middle - f) > window for f in found):
             found.append(float(np.median(differences[k : bounds[k]])))
     return np.array(found)
 

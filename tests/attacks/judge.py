@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from tests.attacks.differences import Found
 from tests.attacks.tables import Table
 
+_KEY = np.random.default_rng(1).integers(1, 2**62, 1024)
+
 
 def best_right(answers: list[Found], truth: Table) -> float:
     """Of the attack's answers the one that is right most often."""
@@ -40,15 +42,23 @@ def records_right(found: Found, truth: Table) -> float:
 def _change(coordinates: NDArray[np.int64], walked: NDArray[np.bool_], onehot: NDArray[np.int64], k: int):
     """What happens to a record where coordinate k goes up by one and the others stay."""
     rows = np.flatnonzero(walked)
-    rest = np.delete(coordinates[rows], k, axis=1)
-    groups: dict[bytes, dict[int, int]] = {}
-    for row, key in zip(rows, rest, strict=True):
-        groups.setdefault(key.tobytes(), {}).setdefault(int(coordinates[row, k]), int(row))
-    steps = [onehot[at[c + 1]] - onehot[at[c]] for at in groups.values() for c in at if c + 1 in at]
-    return _most(np.array(steps)) if steps else np.zeros(onehot.shape[1], np.int64)
+    chosen = coordinates[rows]
+    rest, level = _hashed(chosen) - chosen[:, k] * _KEY[k], chosen[:, k]
+    order = np.lexsort((level, rest))
+    rest, level, rows = rest[order], level[order], rows[order]
+    first = np.flatnonzero(np.diff(rest, prepend=rest[:1] - 1) | np.diff(level, prepend=0))
+    rest, level, rows = rest[first], level[first], rows[first]
+    up = np.flatnonzero((rest[1:] == rest[:-1]) & (level[1:] == level[:-1] + 1))
+    return _most(onehot[rows[up + 1]] - onehot[rows[up]]) if len(up) else np.zeros(onehot.shape[1], np.int64)
 
 
 def _most(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The most frequent row."""
-    distinct, counts = np.unique(rows, axis=0, return_counts=True)
-    return distinct[counts.argmax()]  # type: ignore[no-any-return]
+    """The most frequent row; of several the lowest."""
+    _, first, counts = np.unique(_hashed(rows), return_index=True, return_counts=True)
+    frequent = rows[first[counts == counts.max()]]
+    return frequent[np.lexsort(frequent.T[::-1])[0]]  # type: ignore[no-any-return]
+
+
+def _hashed(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A number of each row, which differs where rows do."""
+    return rows @ _KEY[: rows.shape[1]]  # type: ignore[no-any-return]

@@ -64,17 +64,15 @@ def solve(
     mean, spread = numbers.mean(axis=0), np.cov(numbers, rowvar=False).reshape(width, width) + 1e-6 * np.eye(width)
     padded = np.hstack([np.zeros((len(domain), width)), candidates])
     doubt = (solve_triangular(root, padded.T, trans="T") ** 2).sum(axis=0)  # variance of what is expected
-    unknown = reported[~known]
-    best, record = np.full(len(unknown), -np.inf), np.zeros(len(unknown), np.int64)
-    found = np.zeros((len(unknown), width))
-    for r in range(len(domain)):
-        covariance = slopes.T @ spread @ slopes + (noise + doubt[r]) * np.eye(reported.shape[1])
-        left = unknown - expected[r] - mean @ slopes
-        scaled = np.linalg.solve(covariance, left.T).T
-        likely = np.log(chances[r]) - 0.5 * ((left * scaled).sum(axis=1) + np.linalg.slogdet(covariance)[1])
+    common, axes = np.linalg.eigh(slopes.T @ spread @ slopes + noise * np.eye(reported.shape[1]))
+    left, aim = (reported[~known] - mean @ slopes) @ axes, expected @ axes
+    best, record = np.full(len(left), -np.inf), np.zeros(len(left), np.int64)
+    for r, variances in enumerate(common + doubt[:, None]):
+        likely = np.log(chances[r]) - 0.5 * ((left - aim[r]) ** 2 @ (1.0 / variances) + np.log(variances).sum())
         better = likely > best
         best[better], record[better] = likely[better], r
-        found[better] = mean + scaled[better] @ (spread @ slopes).T
+    scaled = (left - aim[record]) / (common + doubt[record, None])
+    found = mean + scaled @ axes.T @ (spread @ slopes).T
     return Solved(domain[record], found)
 
 

@@ -24,7 +24,7 @@ from tercet.mpc.scoring.scores import decode_scores, encode_scores
 from tercet.schemas.files.policy import PolicySettings
 from tercet.tables.matching.pseudonyms import Hashes, pseudonyms
 
-ROWS, FEW, ASKED = 200, 40, 400  # customers, those of whom many answers are asked for, and so many
+ROWS, FEW, ASKED = 200, 10, 400  # customers, those of whom many answers are asked for, and so many
 NEAR: Final = 1 / 8  # of the noise: how near the attack has to come to a part
 WIDTH: Final = PolicySettings().score_noise
 
@@ -57,7 +57,7 @@ def averaged(protected: bool) -> float:
 
     Protected, a few answers are as good as many: they are the same, for more customers.
     """
-    lasting, (rows, asked) = partner(), (ROWS, 8) if protected else (FEW, ASKED)
+    lasting, (rows, asked) = partner(), (ROWS, 2) if protected else (FEW, ASKED)
     mean = np.mean([answers(lasting if protected else partner(), rows) for _ in range(asked)], axis=0)
     return float((np.abs(mean - parts()[:rows]) < NEAR * WIDTH).mean())
 

@@ -73,21 +73,23 @@ def relation_of(edges: Edges, moves: Indices, coordinates: Indices, known: NDArr
 
 def _vote(coordinates: Indices, known: NDArray[np.bool_], start: Indices, end: Indices, move: Indices) -> Indices:
     """Give each node the coordinates that most of its known neighbours lead to; how many they were."""
-    forth, back = known[start], known[end]
+    forth, back = np.flatnonzero(known[start]), np.flatnonzero(known[end])
     to = np.concatenate([end[forth], start[back]])
-    claims = np.concatenate([coordinates[start[forth]] + move[forth], coordinates[end[back]] - move[back]])
     votes = np.zeros(len(known), np.int64)
     if not len(to):
         return votes
     key = np.random.default_rng(1).integers(1, 2**62, coordinates.shape[1])
-    with np.errstate(over="ignore"):
-        hashed = claims @ key
+    here, moved = coordinates @ key, move @ key
+    hashed = np.concatenate([here[start[forth]] + moved[forth], here[end[back]] - moved[back]])
     order = np.lexsort((hashed, to))
-    to, hashed, claims = to[order], hashed[order], claims[order]
+    to, hashed = to[order], hashed[order]
     first = np.flatnonzero(np.r_[True, (np.diff(to) != 0) | (np.diff(hashed) != 0)])
     count = np.diff(np.r_[first, len(to)])
     ranked = np.argsort(count, kind="stable")  # of several claims to a node the most frequent is written last
-    coordinates[to[first[ranked]]], votes[to[first[ranked]]] = claims[first[ranked]], count[ranked]
+    one = order[first[ranked]]
+    source, edge = np.concatenate([start[forth], end[back]])[one], np.concatenate([forth, back])[one]
+    claims = coordinates[source] + np.where(one < len(forth), 1, -1)[:, None] * move[edge]
+    coordinates[to[first[ranked]]], votes[to[first[ranked]]] = claims, count[ranked]
     return votes
 
 
