@@ -63,7 +63,7 @@ class Parties:
     def show_traces(self, job: TrainingJob) -> None:
         """Print what a step was spent on at each party, to standard error."""
         for party in self.deployment.parties:
-            sys.stderr.write(self.deployment.tercet("job", "trace", job.id, party=party).stdout)
+            sys.stderr.write(self.deployment.asked("job", "trace", job.id, party=party).stdout)
 
     def peak_mib(self, party: str) -> int | None:
         """The most memory that an agent's process has had at once, where the system tells (Linux)."""

@@ -38,7 +38,7 @@ def printed(
 def measured(printed: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     """Runs the benchmark of steps on a small job and returns what it prints."""
     table = "--rows", "400", "--columns", "24"
-    return partial(printed, step, *table, "--batch", "64", "--epochs", "3", "--helper-sees", "scores")
+    return partial(printed, step, *table, "--batch", "64", "--epochs", "1", "--helper-sees", "scores")
 
 
 def test_both_ways_end_in_the_same_words_and_only_one_command_is_run(
@@ -67,11 +67,11 @@ def test_a_customer_is_served_over_rabbitmq_and_it_is_said_how_long_that_took(
     printed: Callable[..., dict[str, Any]],
 ) -> None:
     """By three agents and a server, each a process of its own; how long is the machine's affair."""
-    result = printed(serve, "--rate", "5", "--seconds", "2", "--rows", "400", "--columns", "24")
+    result = printed(serve, "--rate", "5", "--seconds", "1", "--rows", "400", "--columns", "24")
     for name in ("new_rows", "the_same_again"):
         assert 0 < result[name]["p50_ms"] <= result[name]["p99_ms"] <= result[name]["most_ms"]
         assert result[name]["processor_ms_per_request"].keys() == {"bank", "card", "serve"}
-    assert result["requests"] == 10
+    assert result["requests"] == 5
 
 
 def test_a_statistics_job_is_measured_over_rabbitmq_to_its_end(printed: Callable[..., dict[str, Any]]) -> None:
@@ -105,7 +105,7 @@ def test_the_plaintext_step_of_digits_learns_them(model: str) -> None:
     case = CASES[model](argparse.Namespace(batch=128, helper_sees="scores"))
     assert isinstance(case, Digits)
     step, before = case.numpy_step(), case.mistakes()
-    for epoch in range(30):
+    for epoch in range(15):
         order = np.random.default_rng(epoch).permutation(len(case.y))
         for start in range(0, len(order), 128):
             step(order[start : start + 128])
