@@ -200,15 +200,22 @@ def same_words(deployment: Deployment, job: str, simulation: Simulation) -> None
     assert np.array_equal(got["bank intercept_words"], intercept)
 
 
-def test_three_daemons_train_the_model_that_the_simulator_trains(deployment):
-    """Over RabbitMQ and in one process, the same contributions give the same words, with batches in secret order."""
+@pytest.fixture(scope="module")
+def trained(deployment: Deployment) -> tuple[str, Simulation]:
+    """A training job that is done everywhere, and the same job in one process."""
     path = job_file(deployment, "same")
     job = submit(deployment, path)
     watched = reported(deployment.tercet("job", "watch", job, "--format", "json", party="card"))
     assert watched["state"] == "done"
     assert watched["steps"] == 3 * -(-ROWS // BATCH)
-    until(deployment, "bank", job, "done")
-    same_words(deployment, job, simulated(deployment, read_job(path)))
+    for party in deployment.parties:
+        until(deployment, party, job, "done")
+    return job, simulated(deployment, read_job(path))
+
+
+def test_three_daemons_train_the_model_that_the_simulator_trains(deployment, trained):
+    """Over RabbitMQ and in one process, the same contributions give the same words, with batches in secret order."""
+    same_words(deployment, *trained)
 
 
 def test_three_daemons_tell_the_statistics_that_the_simulator_tells(deployment, queues_of):
@@ -265,14 +272,9 @@ def test_daemons_weigh_rows_as_the_simulator_does_but_for_roundings(deployment, 
     assert queues_of(job) == []
 
 
-def test_daemons_go_on_from_an_earlier_model_to_the_words_that_the_simulator_reaches(deployment, queues_of):
+def test_daemons_go_on_from_an_earlier_model_to_the_words_that_the_simulator_reaches(deployment, queues_of, trained):
     """With another rate."""
-    first = job_file(deployment, "start")
-    job = submit(deployment, first)
-    until(deployment, "bank", job, "done")
-    until(deployment, "card", job, "done")
-    simulated(deployment, read_job(first))
-    path = deployment.folder / "continued.toml"
+    (job, _), path = trained, deployment.folder / "continued.toml"
     again = JOB.format(name="continued", epochs=2, model="logistic").replace("rate = 0.3", "rate = 0.1")
     path.write_text(f'start = "{job}"\n{again}')
     continued = submit(deployment, path)
@@ -372,11 +374,9 @@ def test_daemons_train_and_apply_the_network_that_the_simulator_does_but_for_rou
     assert queues_of(job) + queues_of(done["job"]) == []
 
 
-def test_only_the_label_party_gets_scores_whoever_asks_and_each_time_anew(deployment):
+def test_only_the_label_party_gets_scores_whoever_asks_and_each_time_anew(deployment, trained):
     """A partner sees that the prediction is done and copies nothing; a training job is none."""
-    job = submit(deployment, job_file(deployment, "scored"))
-    until(deployment, "bank", job, "done")
-    predict, out = prediction_file(deployment, "asked", job), deployment.folder / "none.csv"
+    predict, out = prediction_file(deployment, "asked", trained[0]), deployment.folder / "none.csv"
     first = reported(deployment.asked("predict", str(predict), "--format", "json", party="card"))
     assert (first["state"], first["scores"]) == ("done", None)
     barred = deployment.asked("predict", str(predict), "--out", str(out), party="card")
@@ -386,7 +386,7 @@ def test_only_the_label_party_gets_scores_whoever_asks_and_each_time_anew(deploy
     again = deployment.asked("predict", str(predict), party="bank")
     assert again.returncode == 0, again.stderr
     assert "scores.csv" in re.sub(r"[\s│]", "", again.stdout)  # the whole path, on as many lines as it takes
-    refused = deployment.asked("predict", str(deployment.folder / "scored.toml"))
+    refused = deployment.asked("predict", str(deployment.folder / "same.toml"))
     assert refused.returncode == 3
     assert 'kind = "prediction"' in refused.stderr.replace("\n", " ")
 
@@ -498,12 +498,10 @@ def test_a_second_agent_of_one_name_stops_with_a_clear_error(deployment):
     assert "another agent" in log.read_text()
 
 
-def test_logs_are_json_with_party_job_attempt_and_step(deployment):
+def test_logs_are_json_with_party_job_attempt_and_step(deployment, trained):
     """Every line of every agent."""
-    job = submit(deployment, job_file(deployment, "logged"))
-    until(deployment, "bank", job, "done")
+    job, _ = trained
     for party in deployment.parties:
-        until(deployment, party, job, "done")
         lines = deployment.log(party)
         assert lines
         assert all({"party", "job", "attempt", "step"} <= line.keys() for line in lines)
