@@ -19,7 +19,7 @@ from tercet.broker.interface.dead_letters import BURST
 from tercet.broker.rabbitmq.broker import RabbitBroker
 from tercet.schemas.messages.codec import encode
 from tercet.schemas.messages.kinds import BODY_VERSION, Cancel, Query, Released
-from tests.agents.scenes import BANK, CARD, NOTARY, job, prediction
+from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, job, prediction
 from tests.attacks.field import EVE, Field, battlefield
 from tests.guarded import Guarded
 
@@ -133,6 +133,8 @@ async def known_to(bank: Field) -> set[str]:
 async def test_no_letter_of_hers_begins_what_it_may_not(guarded: Guarded, tmp_path: Path):
     """Each is logged with the reason, and then the three do a job and a prediction as if nothing had been."""
     async with battlefield(guarded, tmp_path) as (field, eve):
+        # She has no agent: so long bank tries to decline her jobs, and leaves no earlier.
+        field.change(BANK, deadlines=PATIENT.model_copy(update={"accept": 8}))
         await field.start(BANK, CARD, NOTARY)
         silent = []
         for name, (forge, event, why) in LETTERS.items():
