@@ -61,4 +61,4 @@ def _most(rows: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _hashed(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """A number of each row, which differs where rows do."""
-    return rows @ _KEY[: rows.shape[1]]  # type: ignore[no-any-return]
+    return rows @ _KEY[: rows.shape[1]]
