@@ -60,7 +60,7 @@ class Shifted(Sample):
 def shifted(model: str, beside: str = "exposure", **more: float) -> Shifted:
     """A job with a released model, in which every loss is told."""
     rate = more.get("rate", 0.1)
-    return Shifted((3, 2), rows=160, label=1, model=model, beside=beside, rate=rate, epochs=4, release="label",
+    return Shifted((3, 2), rows=160, label=1, model=model, beside=beside, rate=rate, epochs=2, release="label",
                    privacy=NOTHING, evaluation=EVALUATION)  # fmt: skip
 
 
@@ -145,7 +145,7 @@ def newton(x: np.ndarray, y: np.ndarray, exposure: np.ndarray) -> np.ndarray:
 
 def test_poisson_with_exposure_is_the_glm() -> None:
     """Coefficients within 1e-3 of iteratively reweighted least squares."""
-    rng, rows = np.random.default_rng(1), 1500
+    rng, rows = np.random.default_rng(1), 1000
     a, b, years = rng.normal(size=(rows, 3)), rng.normal(size=(rows, 2)), rng.uniform(0.1, 1.0, rows)
     claims = rng.poisson(years * np.exp(-0.5 + a @ [0.3, -0.2, 0.1] + b @ [0.25, -0.4]))
     frames: dict[str, dict[str, Any]] = {
@@ -154,7 +154,7 @@ def test_poisson_with_exposure_is_the_glm() -> None:
     }
     result = tercet.simulate(
         frames, label="insurer.claims", id="id", model="poisson", exposure="years",
-        options={"insurer": {"offsets": ["years"]}}, holdout=0, epochs=60, batch=rows, rate=0.4, schedule="linear",
+        options={"insurer": {"offsets": ["years"]}}, holdout=0, epochs=30, batch=rows, rate=0.8, schedule="linear",
     )  # fmt: skip
     table = {name: values for frame in frames.values() for name, values in frame.items() if name != "id"}
     assert result.scorer is not None

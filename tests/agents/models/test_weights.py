@@ -71,7 +71,7 @@ def weighed(model: str, by: str = "weights", **more: Any) -> Weighed:
 
 @pytest.mark.parametrize(
     "sample",
-    [weighed("logistic"), weighed("poisson"), weighed("gamma"), weighed("tweedie"), weighed("one-vs-rest", "balanced")],
+    [weighed("logistic"), weighed("poisson"), weighed("tweedie"), weighed("one-vs-rest", "balanced")],
     ids=lambda sample: sample.model,
 )
 def test_a_whole_run_is_the_oracles_and_every_tensor_is_under_its_mask(sample: Weighed, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def frames(rows: int = 800) -> tuple[dict[str, dict[str, Any]], np.ndarray, np.n
 
 def fitted(parties: dict[str, dict[str, Any]], model: Any, x: np.ndarray, **fields: Any) -> np.ndarray:
     """Coefficients of a joint model, the intercept first."""
-    values: Any = {"epochs": 30, "batch": 200, "schedule": "linear", "final": 0.01, "holdout": 0} | fields
+    values: Any = {"epochs": 30, "batch": 400, "schedule": "linear", "final": 0.01, "holdout": 0} | fields
     result = tercet.simulate(
         parties, label="bank.y", id="id", model=model, options={"bank": {"weights": ["w"]}}, **values
     )
@@ -127,7 +127,7 @@ def test_logistic_regression_is_scikit_learns(by: str) -> None:
     y = (np.random.default_rng(2).random(len(x)) < 1 / (1 + np.exp(-score))).astype(int)
     parties["bank"]["y"] = y
     more: dict[str, Any] = {"weights": "w"} if by == "weights" else {"class_weights": "balanced"}
-    found = fitted(parties, "logistic", x, rate=1.0, **more)
+    found = fitted(parties, "logistic", x, rate=2.0, **more)
     due = LogisticRegression(C=np.inf, tol=1e-8, class_weight=None if by == "weights" else "balanced")
     due.fit(x, y, sample_weight=weights if by == "weights" else None)
     plain = LogisticRegression(C=np.inf, tol=1e-8).fit(x, y)

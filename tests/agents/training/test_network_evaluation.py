@@ -3,6 +3,8 @@
 What they show to whom is looked at in test_networks_disclosure.
 """
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -33,6 +35,7 @@ from tests.agents.networks import (
 from tests.agents.recording import Heard, hear, hear_prediction
 from tests.agents.roles.test_prediction import check_reported, newcomers, people
 from tests.agents.simulation.test_network_exactness import samples
+from tests.agents.training import test_epoch_evaluation
 from tests.agents.training.test_epoch_evaluation import first_stop, labels_of, reported, unit_of
 from tests.agents.world import Sample
 
@@ -70,19 +73,13 @@ def test_losses_and_scores_are_the_oracles(sample):
     """The loss's words add up to the oracle's, at whoever may know it; scores and metrics are equal to the last bit."""
     found = heard(sample)
     check_losses(found)
+    check_held_out_losses(found)
     check_scores(found)
 
 
 def check_losses(found: Heard) -> None:
     """The opened words, and the mean that each party is told or not."""
     expected = oracle_losses(found)
-    if found.sample.evaluation.held_out_loss:
-        lost = [held_out_loss_after(found, epoch) for epoch in range(found.sample.epochs)]
-        for role in found.roles:
-            knows = role is found.label or found.sample.evaluation.loss_to == "all"
-            assert role.context.history.held_out_losses == (
-                [one * unit_of(found, role) for one in lost] if knows else []
-            )
     if not found.sample.evaluation.loss:
         assert not any(role.context.history.losses for role in found.roles)
         return
@@ -95,6 +92,9 @@ def check_losses(found: Heard) -> None:
             shares = [share for (*_, of, _), share in found.received(LossShare).items() if of == epoch]
             every = {share.tobytes(): share for share in shares}  # each comes once to every other party
             assert np.array_equal(total(every.values()), words)
+
+
+check_held_out_losses = partial(test_epoch_evaluation.check_held_out_losses, after=held_out_loss_after)
 
 
 def check_scores(found: Heard) -> None:
