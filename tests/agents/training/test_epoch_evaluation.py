@@ -210,7 +210,8 @@ def test_the_metrics_are_scikit_learns_on_plaintext_scores(model, tmp_path):
     found, joint = alone(run.label, run.labels), run.label.context.history.last_metrics
     assert found.keys() == joint.keys()
     first = next(iter(METRICS[model]))
-    assert found[first] < joint[first], "the label party's own columns say as much as everybody's"
+    least = 0.0 if model in {"gamma", "tweedie"} else 0.05
+    assert least < found[first] < joint[first], "the label party's own columns say as much as everybody's"
     scores = reported(run, plain_scores(run)[run.label.held_out])
     truth, found = labels_of(run), run.label.context.history.last_metrics
     assert set(found) == set(METRICS[model])

@@ -144,7 +144,7 @@ def plaintext_metrics(output: str, truth: Floats, scores: Floats) -> dict[str, f
 
 def test_a_hidden_layer_learns_what_no_line_can(tmp_path):
     """Rows are positive where two parties' columns have the same sign: nothing of either alone says so."""
-    sample = mlp((2, 2), 8, rows=600, batch=64, epochs=15, rate=1.0, evaluation=Evaluation(holdout=0.3))
+    sample = mlp((2, 2), 8, rows=600, batch=64, epochs=11, rate=2.0, evaluation=Evaluation(holdout=0.3))
     tables = sample.tables()
     signs = [float(a) * float(b) for a, b in
              zip(tables["bank"]["bank_quantity_0"], tables["card"]["card_quantity_0"], strict=True)]  # fmt: skip
