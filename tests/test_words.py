@@ -67,6 +67,7 @@ def _identifiers(module: str, tree: ast.AST) -> Iterator[tuple[int, str]]:
                 yield node.lineno, name
 
 
+@cache
 def is_old(name: str) -> bool:
     """Whether a word of an identifier, or all of it, is in the lists."""
     words = {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)}
@@ -85,14 +86,10 @@ def old_words(module: str, tree: ast.Module) -> list[Place]:
 def old_words_of_tests(module: str, tree: ast.Module) -> list[Place]:
     """The same of a module of tests; a test's name is a sentence, where they are verbs, and `given` is Hypothesis's."""
     own = {"room"} if module.rpartition(".")[2] in OF_ROOMS else set()
-    imported = {
-        ("given", node.lineno) for node in ast.walk(tree) if isinstance(node, ast.alias) and node.name == "given"
-    }
-    return [
-        (module, line, name)
-        for module, line, name in old_words(module, tree)
-        if not name.startswith("test_") and name not in own and (name, line) not in imported
-    ]
+    found = [place for place in old_words(module, tree) if not place[2].startswith("test_") and place[2] not in own]
+    aliases = (node for node in ast.walk(tree) if isinstance(node, ast.alias)) if found else ()
+    imported = [node.lineno for node in aliases if node.name == "given"]
+    return [place for place in found if place[2] != "given" or place[1] not in imported]
 
 
 @cache
