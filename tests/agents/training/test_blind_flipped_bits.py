@@ -53,7 +53,7 @@ from tests.agents.training.test_flipped_bits import (
     count,
     each_of,
     names,
-    told_in,
+    put_into,
     undisturbed,
 )
 from tests.agents.world import NOTHING, Sample, contributions, exact
@@ -156,7 +156,7 @@ def check_noticed_in_what_is_evaluated(sample: Sample, models: Models, bits: Map
     assert same == simulation.done
     assert simulation.done or len(models) == 1
     if simulation.done:
-        found, due = wrong(simulation, history_of(sample)), sorted(map(told_in, models))
+        found, due = wrong(simulation, history_of(sample)), sorted(map(put_into, models))
         assert found == due or (sample.network is not None and {*due} <= {*found})  # two runs of a network may differ
 
 

@@ -131,7 +131,7 @@ def names(models: Models) -> str:
     return "-".join(model.__name__ for model in models)
 
 
-def told_in(model: type[Message]) -> int:
+def put_into(model: type[Message]) -> int:
     """Which of the checks a message matters to."""
     name = model.__name__
     return 2 if name.startswith("Scor") or model is MaskedScores else int(name.startswith("HeldOut"))
@@ -283,7 +283,7 @@ def test_one_flipped_bit_in_what_is_evaluated_is_noticed(kind, models):
     assert same == simulation.done
     assert simulation.done or len(models) == 1
     if simulation.done:
-        assert kind.wrong(simulation) == sorted(map(told_in, models))
+        assert kind.wrong(simulation) == sorted(map(put_into, models))
 
 
 @each_kind
