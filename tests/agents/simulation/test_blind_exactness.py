@@ -35,7 +35,7 @@ NETWORKS = [
         schedule="exponential", decay=0.97, privacy=NOTHING),
     mlp((7, 0), 4, 4, 3, label=1, activation="softplus", output="one-vs-rest", l2=0.05, alignment="ecdh",
         evaluation=ALL),
-    mlp((4, 5, 6), 3, label=2, rows=120, batch=16, epochs=5, activation="tanh", rate=0.5, release="label",
+    mlp((4, 5, 6), 3, label=2, rows=300, batch=16, epochs=5, activation="tanh", rate=0.5, release="label",
         evaluation=ALL, early_stopping=PATIENT, privacy=NOTHING),
 ]  # fmt: skip
 
