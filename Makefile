@@ -23,7 +23,7 @@ help:
 	@echo "make attacks what curious and lying parties recover with each protection taken out, and with it in; a minute"
 	@echo "make fuzz    one reader of foreign bytes, guided by coverage (atheris); ARGS='codec --seconds 600', ARGS=list for names"
 	@echo "make soak    200 jobs through the same three agents over a private RabbitMQ: does anything grow?"
-	@echo "make chaos   51 trainings and predictions in which agents, broker, lines and messages break: all end as undisturbed"
+	@echo "make chaos   52 trainings and predictions in which agents, broker, lines and messages break: all end as undisturbed"
 	@echo "make disturbed  100,000 jobs in virtual time, with faults drawn from a seed: all end, and alike everywhere"
 	@echo "make vectors writes the frozen test vectors anew, after a change of the protocol or of a stored format"
 	@echo "make glossary writes the index of classes and message kinds in docs/glossary.md anew"
