@@ -13,9 +13,9 @@ FIELDS = {"label": "default", "id": "customer", "split": "spring", "holdout": 0.
 
 @pytest.fixture(scope="module")
 def results() -> list[tercet.Result]:
-    """Two trainings of the same rows, the second with fewer columns."""
+    """Two trainings of the same rows, the second without a column; both have the strongest, so both are worth it."""
     frames = customers()
-    fewer = frames | {"card": frames["card"].select(["customer", "delay_1", "delay_2", "delay_3"])}
+    fewer = frames | {"bank": frames["bank"].drop_columns("debt_0")}
     return [
         tercet.simulate(used, **FIELDS, epochs=4, held_out_scores=True, purpose="<b>to see</b>")  # type: ignore[arg-type]
         for used in (frames, fewer)
