@@ -74,7 +74,7 @@ def test_jobs_are_submitted_by_whoever_may_and_nothing_is_left(settings: list[Pa
 
 def test_a_job_that_runs_is_ended_by_the_stop(settings: list[Path]) -> None:
     rehearsal = tercet.Rehearsal(*map(str, settings))
-    running = rehearsal.parties["bank"].submit(tercet.Job(name="endless", **{**FIELDS, "epochs": 100_000}))
+    running = rehearsal.parties["bank"].submit(tercet.Job(name="endless", **{**FIELDS, "epochs": 3000}))
     for status in running.watch():
         if status.state == "training":
             break
