@@ -40,7 +40,7 @@ def lines_of(width: int, *shown: JobStatus, job: str = LONGEST) -> list[str]:
     return ANSI.sub("", file.getvalue()).splitlines()
 
 
-@pytest.mark.parametrize("width", [60, 80, 200])
+@pytest.mark.parametrize("width", [60, 200])
 def test_bar_count_and_time_are_whole_in_every_state(width: int) -> None:
     """For long names, long numbers and whatever is waited for; and there are two lines always."""
     waits = [(), PARTIES[:1], PARTIES, PARTIES * 8]
@@ -86,10 +86,9 @@ with rendering.Bar(sys.argv[1]) as bar:
 
 
 @pytest.mark.real_time
-@pytest.mark.parametrize("width", [60, 80])
-def test_no_line_is_wrapped_by_a_terminal(width: int) -> None:
+def test_no_line_is_wrapped_by_a_terminal() -> None:
     """By a real one: what reaches it between two ends of lines fits."""
-    own, terminal = pty.openpty()
+    (own, terminal), width = pty.openpty(), 60
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
     shown = [
         status(state="training", step=step, steps=1_000_000, seconds_per_step=0.5, waits_for=PARTIES[: step % 3])

@@ -70,14 +70,14 @@ def test_kits_are_simulated_as_they_lie(here: Path) -> None:
     (here / "consortium.toml").write_text(tercet("--example").stdout)
     last = tercet("consortium.toml").stderr.splitlines()[-1]
     random = np.random.default_rng(5)
-    x, ids = random.normal(size=(600, 12)).round(4), np.arange(600)
+    x, ids = random.normal(size=(400, 12)).round(4), np.arange(400)
     returned = (x @ random.normal(size=12) > 0).astype(int)
     for path, columns in (("shop/orders.csv", x[:, :6]), ("insurer/claims.csv", x[:, 6:])):
         names = {f"column-{number}": column for number, column in enumerate(columns.T)}
         label = {"returned": returned} if path.startswith("shop") else {}
         csv.write_csv(pa.table({"customer": ids, **names, **label}), here / "returns" / path)
     with (here / "returns/shop/job.toml").open("a") as job:
-        job.write("\n[training]\nepochs = 5\n")
+        job.write("\n[training]\nepochs = 3\n")
     (command,) = re.findall(r"^tercet simulate .*$", README.read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert command.startswith(last)
     done = CliRunner().invoke(app, [*command.split()[1:], "--format", "json"])
