@@ -176,7 +176,7 @@ def test_fitting_takes_the_memory_of_a_batch_not_of_the_table(whiten):
 
     def peak(times):
         tracemalloc.start()
-        Encoding.fit(lambda: (ordinary(5000, seed) for seed in range(times)), clip=16.0, rare=10, whiten=whiten)
+        Encoding.fit(lambda: (ordinary(2000, seed) for seed in range(times)), clip=16.0, rare=10, whiten=whiten)
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return most

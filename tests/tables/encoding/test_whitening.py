@@ -68,14 +68,14 @@ def test_whitened_rows_are_the_same_bits_however_they_are_split(cuts, whole):
 ORDINARY = fit(ordinary(), rare=5, whiten=True)
 
 
-@pytest.mark.parametrize("rows", [1, 2, 3, 7, 64, 513, BLOCK - 1, BLOCK + 1])
-def test_many_columns_are_the_same_bits_in_any_number_of_rows(rows):
+def test_many_columns_are_the_same_bits_in_any_number_of_rows():
     """At sizes where matrix products use other kernels, at the largest numbers, with a clip that is no power of two."""
     x = np.random.default_rng(2).uniform(-11, 11, (BLOCK + 3, 150))
     x[::2, ::3] = 11
     whitening = fit_whitening(150, [x])
     expected = whitening.apply(x, 11.0)
-    assert whitening.apply(x[-rows:], 11.0).tobytes() == expected[-rows:].tobytes()
+    for rows in (1, 2, 3, 7, 64, 513, BLOCK - 1, BLOCK + 1):
+        assert whitening.apply(x[-rows:], 11.0).tobytes() == expected[-rows:].tobytes()
     assert whitening.apply(np.asfortranarray(x), 11.0).tobytes() == expected.tobytes()
 
 
