@@ -214,7 +214,7 @@ def test_what_a_coalition_of_data_parties_receives_is_uniform(columns, label, co
     assert missing(coalition_view, job, coalition) == 0
 
 
-@pytest.mark.parametrize("coalition", [(0, 1), (0, 2), (1, 2)])
+@pytest.mark.parametrize("coalition", [(0, 1), (0, 2)])  # with the label party and without it
 @pytest.mark.parametrize(("model", "outputs"), [("softmax", 3), ("poisson", 1), ("gamma", 1)])
 def test_what_a_coalition_receives_is_uniform_with_every_link(model, outputs, coalition):
     """With a column for each class, in a secret order; the label's offset is in what the helper alone receives."""
@@ -502,7 +502,7 @@ def test_every_tensor_is_its_value_minus_masks_used_once(request_):
 def test_a_reused_mask_is_noticed(reused, request_):
     """A mask that forgets the step fails the ledger, although the model comes out right."""
     with pytest.raises(AssertionError, match="the same word"):
-        check_ledger(make_job(request_, label=2), reusing([reused]))
+        check_ledger(make_job(replace(request_, rows=150, epochs=1), label=2), reusing([reused]))
 
 
 def test_zero_shares_cancel_for_any_number_of_parties():
