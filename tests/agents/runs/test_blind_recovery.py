@@ -15,7 +15,6 @@ import pytest
 from tercet.agents.session.checkpoint_store import table_folder
 from tercet.agents.simulation.simulate import Simulation, bit_exact
 from tercet.mpc.arithmetic.ring import Words
-from tercet.mpc.plan.plan import Plan
 from tercet.schemas.files.job import Evaluation, Network, TrainingJob
 from tercet.schemas.messages.address import parse_address
 from tercet.schemas.messages.kinds import MaskedInputs, MaskedLossLabels
@@ -35,11 +34,6 @@ SHAPES = {
 OBTAINED = long_job(privacy=NOTHING, standby=(STANDBY,))
 
 
-def plan_of(stage: Recovering, name: str) -> Plan:
-    """The job's numbers."""
-    return setup_of(stage.runs[BANK, name]).context.plan
-
-
 async def fails_within_an_epoch(stage: Recovering, description: TrainingJob, party: str) -> str:
     """A party crashes as soon as both have a checkpoint that is not at an epoch's end, and is back at once."""
     await stage.start()
@@ -49,35 +43,16 @@ async def fails_within_an_epoch(stage: Recovering, description: TrainingJob, par
     return name
 
 
-@pytest.mark.parametrize(("shape", "party"), [("logistic", NOTARY), ("linear", BANK), ("network", CARD)])
+@pytest.mark.parametrize(("shape", "party"), [("linear", CARD), ("network", NOTARY)])
 async def test_a_job_goes_on_from_its_last_checkpoint_and_is_exact(tmp_path: Path, shape: str, party: str) -> None:
-    """Whoever was away; the loss of each epoch is there."""
-    description = SHAPES[shape]
+    """Whoever was away."""
     async with recovering(tmp_path) as stage:
-        name = await fails_within_an_epoch(stage, description, party)
+        name = await fails_within_an_epoch(stage, SHAPES[shape], party)
         assert states(await stage.ended(name, seconds=20)) == {"done"}
         runs = {party: stage.runs[party, name] for party in THREE}
-        assert bit_exact(Simulation(description, runs))
+        assert bit_exact(Simulation(SHAPES[shape], runs))
         assert runs[BANK].attempts.number > 1
         assert setup_of(runs[BANK]).context.first_step > 0
-        history = runs[BANK].context.history
-        if description.evaluation.loss:
-            assert len(history.losses) == description.training.epochs
-            assert history.losses[-1] < history.losses[0]
-
-
-async def test_an_attempt_that_begins_within_an_epoch_is_exact(tmp_path: Path) -> None:
-    """Its first epoch opens as many scores as there are steps left of it, and its loss is that of all its rows."""
-    description = SHAPES["logistic"]
-    for attempt in range(4):  # where the last checkpoint is depends on who is quick
-        async with recovering(tmp_path / str(attempt)) as stage:
-            name = await fails_within_an_epoch(stage, description, CARD)
-            assert states(await stage.ended(name, seconds=20)) == {"done"}
-            assert bit_exact(Simulation(description, {party: stage.runs[party, name] for party in THREE}))
-            first = setup_of(stage.runs[BANK, name]).context.first_step
-            if first % plan_of(stage, name).steps_per_epoch:
-                return
-    pytest.fail("no attempt began within an epoch")
 
 
 Sent = dict[tuple[str, str, str, int], Words]  # by kind, sender, receiver and step
@@ -93,31 +68,41 @@ def sent_rows(stage: Recovering) -> dict[int, Sent]:
     return found
 
 
-@pytest.mark.parametrize("party", [BANK])
-async def test_masked_rows_are_found_again_after_a_restart(tmp_path: Path, party: str) -> None:
-    """Whoever was away: what was sent before the checkpoint is not sent again."""
-    async with recovering(tmp_path) as stage:
-        name = await fails_within_an_epoch(stage, SHAPES["logistic"], party)
-        assert states(await stage.ended(name, seconds=20)) == {"done"}
-        run = stage.runs[BANK, name]
-        first, last = setup_of(run).context.first_step, run.attempts.number
-        assert first > 1
-        assert all(step >= first for *_, step in sent_rows(stage)[last])
-        assert not any(table_folder(tmp_path / one, name).exists() for one in THREE)
+async def test_an_attempt_that_begins_within_an_epoch_is_exact(tmp_path: Path) -> None:
+    """Its first epoch opens as many scores as there are steps left of it, and its loss is that of all its rows.
+
+    Masked rows are found again after the restart: what was sent before the checkpoint is not sent again.
+    """
+    description = SHAPES["logistic"]
+    for attempt in range(4):  # where the last checkpoint is depends on who is quick
+        folder = tmp_path / str(attempt)
+        async with recovering(folder) as stage:
+            name = await fails_within_an_epoch(stage, description, BANK)
+            assert states(await stage.ended(name, seconds=20)) == {"done"}
+            runs = {party: stage.runs[party, name] for party in THREE}
+            assert bit_exact(Simulation(description, runs))
+            losses = runs[BANK].context.history.losses
+            assert len(losses) == description.training.epochs
+            assert losses[-1] < losses[0]
+            first = setup_of(runs[BANK]).context.first_step
+            assert first > 1
+            assert all(step >= first for *_, step in sent_rows(stage)[runs[BANK].attempts.number])
+            assert not any(table_folder(folder / one, name).exists() for one in THREE)
+            if first % setup_of(runs[BANK]).context.plan.steps_per_epoch:
+                return
+    pytest.fail("no attempt began within an epoch")
 
 
-@pytest.mark.parametrize("party", [CARD])
-async def test_masked_rows_that_are_not_whole_are_sent_again(tmp_path: Path, party: str) -> None:
+async def test_masked_rows_that_are_not_whole_are_sent_again(tmp_path: Path) -> None:
     """As the same words, for one mask must not meet two values; and all parties send theirs."""
     async with recovering(tmp_path) as stage:
         await stage.start()
         name = stage.submit(SHAPES["logistic"])
         await stage.saved(name, more_than=1)
-        await stage.crash(party)
-        (other,) = {BANK, CARD} - {party}
-        stored = table_folder(tmp_path / party, name) / f"masked-training-{other}"
+        await stage.crash(CARD)
+        stored = table_folder(tmp_path / CARD, name) / f"masked-training-{BANK}"
         stored.write_bytes(bytes(stored.stat().st_size))
-        await stage.start(party)
+        await stage.start(CARD)
         assert states(await stage.ended(name, seconds=20)) == {"done"}
         run = stage.runs[BANK, name]
         assert bit_exact(Simulation(SHAPES["logistic"], {one: stage.runs[one, name] for one in THREE}))
@@ -131,10 +116,7 @@ async def test_masked_rows_that_are_not_whole_are_sent_again(tmp_path: Path, par
         assert all(np.array_equal(before[one], after[one]) for one in again)
 
 
-@pytest.mark.parametrize("party", [BANK])
-async def test_a_network_is_narrowed_again_by_new_masks_after_a_fault_before_its_release(
-    tmp_path: Path, party: str
-) -> None:
+async def test_a_network_is_narrowed_again_by_new_masks_after_a_fault_before_its_release(tmp_path: Path) -> None:
     """Its last step is done, and what opens its upper weights has left."""
     description = SHAPES["network"].model_copy(update={"evaluation": Evaluation()})
     for attempt in range(4):  # one may be done before its fault
@@ -144,7 +126,7 @@ async def test_a_network_is_narrowed_again_by_new_masks_after_a_fault_before_its
             on(stage, lambda one: parse_address(one.address).item == "model-narrowing", narrowed.set)
             await asyncio.wait_for(narrowed.wait(), 60)
             await stage.saved(name, more_than=setup_of(stage.run_of(BANK, name)).context.plan.steps_total - 1)
-            await stage.restart(party)
+            await stage.restart(BANK)
             assert states(await stage.ended(name, seconds=20)) == {"done"}
             runs = {party: stage.runs[party, name] for party in THREE}
             assert bit_exact(Simulation(description, runs))

@@ -25,7 +25,7 @@ from tests.agents.scenes import job as job_of
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 TURNS = 3  # of the event loop that a call to the broker takes before and after what it does
-EVERY = 5  # of the moments for another attempt one in so many is tried: each turn of a call comes, of other calls
+EVERY = 7  # of the moments for another attempt one in so many is tried: each turn of a call comes, of other calls
 HEARD = {"accepted", "ready", "aligned", "training", "released", "done"}  # by then the label party was heard
 
 
