@@ -43,12 +43,12 @@ from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.agents.world import NOTHING, Sample, write_table
 
 HELD_OUT = Evaluation(holdout=0.25)
-STARTS = {
-    "owned": Sample((4, 3), privacy=NOTHING),
-    "shared": Sample((3, 2, 2), model="one-vs-rest", label=1, l2=0.05, release="shared", privacy=NOTHING),
-    "seen": Sample((3, 2, 2), model="poisson", rate=0.03, label=2, l2=0.05, release="shared"),
-    "network": mlp((4, 3), 5, activation="tanh", l2=0.02, release="label", privacy=NOTHING),
-    "relu": mlp((4, 3), 5, l2=0.02),
+STARTS = {  # one epoch has steps enough to begin and to go on at
+    "owned": Sample((4, 3), epochs=1, privacy=NOTHING),
+    "shared": Sample((3, 2, 2), epochs=1, model="one-vs-rest", label=1, l2=0.05, release="shared", privacy=NOTHING),
+    "seen": Sample((3, 2, 2), epochs=1, model="poisson", rate=0.03, label=2, l2=0.05, release="shared"),
+    "network": mlp((4, 3), 5, epochs=1, activation="tanh", l2=0.02, release="label", privacy=NOTHING),
+    "relu": mlp((4, 3), 5, epochs=1, l2=0.02),
     "more": Sample((2, 2), batch=90, rate=0.01, epochs=1, release="shared", privacy=NOTHING),
 }
 CHANGES: Mapping[str, Mapping[str, Any]] = {  # of the training that goes on, beside other rows
@@ -94,7 +94,7 @@ def going_on(name: str, **more: Any) -> Sample:
 
 def new_people(sample: Sample) -> dict[str, dict[str, list[str]]]:
     """More rows than the start had, and others."""
-    return people(sample, 130, 2)
+    return people(sample, 100, 2)
 
 
 def parts_of(simulation: Simulation) -> dict[str, tuple[ModelPart, dict[str, Any]]]:

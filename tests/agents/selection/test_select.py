@@ -54,7 +54,7 @@ bank = "customers"
 card = "customers"
 
 [job.training]
-epochs = 3
+epochs = 2
 
 [job.evaluation]
 holdout = 0.3
@@ -212,7 +212,7 @@ def test_a_plan_counts_and_runs_nothing(folder: Path, tmp_path: Path) -> None:
         (("[search]", '[filter]\nstatistics = "stats-1"\n[search]'), "statistics job"),
         (('label = "bank"', 'label = "bank"\nstart = "first-12345678"'), "leave"),
         (('label = "bank"', 'label = "bank"\nrelease = "shared"'), "receives none"),
-        (("epochs = 3", "epochs = 3\n[job.early_stopping]\non = 'auc'"), "metric needs"),
+        (("epochs = 2", "epochs = 2\n[job.early_stopping]\non = 'auc'"), "metric needs"),
     ],
 )
 def test_what_cannot_be_is_refused_before_a_job(

@@ -80,7 +80,8 @@ def last(folder: Path) -> Path:
 # --- what was written
 
 
-@settings(max_examples=20)
+@settings(max_examples=8)
+@example({"v": [], "w": [2**64 - 1]}, 0, True, {"stopping": None})
 @given(
     st.dictionaries(st.text(min_size=1, max_size=8), st.lists(st.integers(0, 2**64 - 1), max_size=9), max_size=4),
     st.integers(0, 10**11),
