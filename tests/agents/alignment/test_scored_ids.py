@@ -3,7 +3,6 @@
 The store of hashes first, then jobs.
 """
 
-import shutil
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -174,7 +173,10 @@ async def test_a_later_attempt_says_what_the_first_has_said(tmp_path: Path) -> N
 
 
 async def test_a_training_that_comes_to_nothing_leaves_no_hashes(tmp_path: Path) -> None:
-    """There is no model under which anybody could be scored; a label party keeps none, and a helper has none."""
+    """There is no model under which anybody could be scored; a label party keeps none, and a helper has none.
+
+    Without the key nothing is scored any more: the party says what to restore in its own log.
+    """
     async with scene(three(tmp_path), tmp_path) as stage:
         await stage.start()
         on(stage, lambda envelope: envelope.kind == "scores", lambda: stage.agents[NOTARY].cancel(failing))
@@ -182,18 +184,11 @@ async def test_a_training_that_comes_to_nothing_leaves_no_hashes(tmp_path: Path)
         assert (await stage.ended(failing))[CARD].state == "cancelled"
         await stage.until(lambda: not stage.agents[CARD].is_busy)
         assert list((tmp_path / CARD / "scored").glob("*/*")) == []
-        await stage.run(job(evaluation=Evaluation(holdout=0.25)))
+        ended = await stage.run(job(evaluation=Evaluation(holdout=0.25)))
         assert len(list((tmp_path / CARD / "scored").glob("*/*"))) == 1
         assert not (tmp_path / BANK / "scored").exists()
         assert not (tmp_path / NOTARY / "scored").exists()
-
-
-async def test_without_what_was_scored_nothing_is(tmp_path: Path) -> None:
-    """The key is gone: the party says what to restore in its own log."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        ended = await stage.run(job(evaluation=Evaluation(holdout=0.25)))
         (tmp_path / CARD / "scored" / "key").unlink()
         failed = await stage.run(prediction(ended[CARD].job))
         off(failed, "disk.write", CARD)
         assert "restore it from a copy" in (failed[CARD].detail or "")
-        shutil.rmtree(tmp_path / CARD / "scored")

@@ -210,9 +210,25 @@ async def test_a_job_that_ends_while_rows_are_encoded_leaves_nothing_of_them(
         clean(tmp_path, job_id)
 
 
-async def test_every_party_finds_a_page_about_the_job_where_its_status_says(tmp_path: Path) -> None:
-    """Of training and prediction, for its owner only; a job that failed has none."""
+async def test_every_party_finds_a_page_about_the_job_where_its_status_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of training and prediction, for its owner only; a job that failed has none.
+
+    The status says while a page is being written, so whoever waits for a job waits for its page; a record says that
+    none is to come.
+    """
+    due: list[tuple[bool, bool]] = []
+    write = build.write_report
     async with scene(three(tmp_path), tmp_path) as stage:
+
+        def noting(result: build.Result, folder: Path | None) -> Path:
+            if result.context.me == BANK:
+                (run,) = stage.agents[BANK].runs
+                due.append((run.status().report_due, Record.of(run).status.report_due))
+            return write(result, folder)
+
+        monkeypatch.setattr(build, "write_report", noting)
         for party in PARTIES:
             stage.change(party, report=True)
         again = {
@@ -226,29 +242,13 @@ async def test_every_party_finds_a_page_about_the_job_where_its_status_says(tmp_
             for party in PARTIES:
                 page = tmp_path / party / "reports" / f"{ended[party].job}.html"
                 assert (ended[party].state, ended[party].report) == ("done", str(page))
+                assert not ended[party].report_due
                 assert stat.S_IMODE(page.stat().st_mode) == 0o600
                 assert stat.S_IMODE(page.parent.stat().st_mode) == 0o700
                 assert ended[party].job in page.read_text(encoding="utf-8")
+        assert due == [(True, False)] * 2
         assert {status.report for status in failed.values()} == {None}
         assert all(len(files(tmp_path / party / "reports")) == 2 for party in PARTIES)
-
-
-async def test_the_status_says_while_a_page_is_being_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So whoever waits for a job waits for its page; a record says that none is to come."""
-    due: list[tuple[bool, bool]] = []
-    write = build.write_report
-    async with scene(three(tmp_path), tmp_path) as stage:
-
-        def noting(result: build.Result, folder: Path | None) -> Path:
-            run = next(run for run in stage.agents[BANK].runs)
-            due.append((run.status().report_due, Record.of(run).status.report_due))
-            return write(result, folder)
-
-        monkeypatch.setattr(build, "write_report", noting)
-        stage.change(BANK, report=True)
-        ended = await stage.run(job())
-        assert due == [(True, False)]
-        assert {status.report_due for status in ended.values()} == {False}
 
 
 async def test_a_page_that_cannot_be_written_costs_nobody_the_model(tmp_path: Path) -> None:

@@ -337,21 +337,3 @@ async def test_checkpoints_are_kept_when_a_job_fails_and_gone_when_it_is_done_or
             assert left == {failed}
             assert files(stage.state_folder(party), failed)
         await stage.start(NOTARY)
-
-
-async def test_a_party_goes_on_from_its_checkpoint_on_another_machine(tmp_path: Path) -> None:
-    """Its state folder is all that it takes along."""
-    same = undisturbed(long_job())
-    async with recovering(tmp_path) as stage:
-        await stage.start()
-        name = stage.submit(long_job())
-        await stage.saved(name)
-        await stage.stop(CARD)
-        shutil.move(tmp_path / CARD, tmp_path / "elsewhere")
-        stage.change(CARD, state=tmp_path / "elsewhere")
-        stage.runs.pop((CARD, name), None)
-        await stage.start(CARD)
-        assert states(await stage.ended(name)) == {"done"}
-        assert stage.runs[CARD, name].attempts.furthest > 0
-        shutil.move(tmp_path / "elsewhere", tmp_path / CARD)
-        assert same_parts(parts(tmp_path, name), same.parts)

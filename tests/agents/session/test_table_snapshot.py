@@ -110,7 +110,7 @@ async def test_a_table_that_changes_while_a_job_runs_does_not_end_it(
 
 
 async def test_a_table_goes_along_to_another_machine(tmp_path: Path) -> None:
-    """With the state folder; the file itself need not be there, and settings that bear on other things may change."""
+    """With the checkpoint in the state folder; the file need not be there, settings of other things may change."""
     undisturbed(JOB)
     async with recovering(tmp_path) as stage:
         await stage.start()
@@ -122,6 +122,7 @@ async def test_a_table_goes_along_to_another_machine(tmp_path: Path) -> None:
         stage.change(CARD, state=tmp_path / "elsewhere", tables={"customers": elsewhere})
         await stage.start(CARD)
         assert states(await stage.ended(name, seconds=20)) == {"done"}
+        assert stage.runs[CARD, name].attempts.furthest > 0
         shutil.move(tmp_path / "elsewhere", tmp_path / CARD)
         assert same_parts(parts(tmp_path, name), undisturbed(JOB).parts)
 

@@ -206,7 +206,7 @@ OTHER_LABELS: dict[str, Any] = {
 @pytest.mark.parametrize("model", OTHER_LABELS)
 def test_counts_and_amounts_have_moments_by_bin(tmp_path: Path, model: str) -> None:
     job = statistics_job(2, model=model, statistics=OTHER_LABELS[model])
-    finished = finish_job(job, tmp_path, people(2, model=model))
+    finished = finish_job(job, tmp_path, people(2, rows=800, model=model))
     assert bit_exact(finished.simulation)
     y = outcome(finished)
     for _, column, texts in each_column(finished):
@@ -230,7 +230,7 @@ def test_counts_and_amounts_have_moments_by_bin(tmp_path: Path, model: str) -> N
 
 def test_several_classes(tmp_path: Path) -> None:
     job = statistics_job(2, model="softmax", statistics=Measures(bins=4))
-    finished = finish_job(job, tmp_path, people(2, model="softmax"))
+    finished = finish_job(job, tmp_path, people(2, rows=1200, model="softmax"))
     assert bit_exact(finished.simulation)
     bank, texts = finished.result("bank"), common_rows(finished)["bank"]
     column, y = bank.own[0], np.array(texts[OUTCOME])
