@@ -517,25 +517,35 @@ async def test_a_party_that_cannot_speak_to_the_label_party_is_heard_through_ano
 
 
 HEARD = Received(lowest=PROTOCOL_VERSION, highest=PROTOCOL_VERSION, asks=False)
-GARBAGE = {
-    "no msgpack": b"\xc1\xff\x00garbage",
-    "another version": encode(HEARD).replace(bytes([0x94, BODY_VERSION]), b"\x94\x63", 1),
-    "another kind": encode(Ready()),
-}
+GARBAGE = [  # no msgpack, another version, another kind
+    b"\xc1\xff\x00garbage",
+    encode(HEARD).replace(bytes([0x94, BODY_VERSION]), b"\x94\x63", 1),
+    encode(Ready()),
+]
 
 
-@pytest.mark.parametrize("body", GARBAGE.values(), ids=GARBAGE)
-async def test_a_malformed_message_is_its_senders_fault(tmp_path: Path, body: bytes) -> None:
-    """The seal is valid, so the sender said it; nobody else can have."""
+async def submitted_without_card(stage: Scene, name: str) -> str:
+    """A job for which the bank waits for the card processor, in whose name a test may speak."""
+    job_id = stage.submit(job(name))
+    await stage.until(lambda: f"tercet.bank.{job_id}.control" in stage.memory_broker.queues)
+    return job_id
+
+
+async def test_a_malformed_message_is_its_senders_fault(tmp_path: Path) -> None:
+    """The seal is valid, so the sender said it; nobody else can have. A repeat must be the same to the last byte."""
     async with scene(three(tmp_path), tmp_path) as stage:
         await stage.start(BANK, NOTARY)
-        job_id = stage.submit(job())
-        await stage.until(lambda: f"tercet.bank.{job_id}.control" in stage.memory_broker.queues)
-        stage.memory_broker.accept(stage.forge(CARD, BANK, job_id, "received", "received", body), CARD)
-        ended = await stage.ended(job_id)
-        reason = off(ended, "message.malformed", CARD)
-        assert "version" in reason
-        assert "garbage" not in reason
+        for number, body in enumerate(GARBAGE):
+            job_id = await submitted_without_card(stage, f"credit-{number}")
+            stage.memory_broker.accept(stage.forge(CARD, BANK, job_id, "received", "received", body), CARD)
+            reason = off(await stage.ended(job_id), "message.malformed", CARD)
+            assert "version" in reason
+            assert "garbage" not in reason
+        job_id = await submitted_without_card(stage, "another")
+        for lowest in (1, 2):
+            body = encode(Received(lowest=lowest, highest=PROTOCOL_VERSION, asks=False))
+            stage.memory_broker.accept(stage.forge(CARD, BANK, job_id, "received", "received", body), CARD)
+        off(await stage.ended(job_id), "message.malformed", CARD)
         nothing_left(stage)
 
 
@@ -543,8 +553,7 @@ async def test_a_message_that_was_changed_on_the_way_is_as_good_as_lost(tmp_path
     """Whoever can publish in a party's name may send anything: it does not open, ends nothing and blames nobody."""
     async with scene(three(tmp_path), tmp_path) as stage:
         await stage.start(BANK, NOTARY)
-        job_id = stage.submit(job())
-        await stage.until(lambda: f"tercet.bank.{job_id}.control" in stage.memory_broker.queues)
+        job_id = await submitted_without_card(stage, "credit")
         whole = stage.forge(CARD, BANK, job_id, "received", "received", encode(HEARD))
         body = bytearray(whole.body)
         body[-20] ^= 1
@@ -572,18 +581,6 @@ async def test_a_message_of_more_than_the_limit_is_refused_before_it_is_complete
         ended = await stage.run(job())
         assert "message_mib" in off(ended, "message.oversized", CARD)
         nothing_left(stage)
-
-
-async def test_two_different_messages_for_one_address_are_a_fault(tmp_path: Path) -> None:
-    """A repeat must be the same to the last byte."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        await stage.start(BANK, NOTARY)
-        job_id = stage.submit(job())
-        await stage.until(lambda: f"tercet.bank.{job_id}.control" in stage.memory_broker.queues)
-        for lowest in (1, 2):
-            body = encode(Received(lowest=lowest, highest=PROTOCOL_VERSION, asks=False))
-            stage.memory_broker.accept(stage.forge(CARD, BANK, job_id, "received", "received", body), CARD)
-        off(await stage.ended(job_id), "message.malformed", CARD)
 
 
 async def test_another_version_of_the_protocol_is_told_with_both_numbers(tmp_path: Path) -> None:
