@@ -17,6 +17,7 @@ PARTIES = (BANK, CARD, NOTARY)
 
 async def test_a_heartbeat_that_names_a_stranger_fails_its_job_and_no_other(tmp_path: Path) -> None:
     """It is validly sealed, so its sender is named; the agents go on with the next job."""
+    spoiled: list[dict[str, object]] = [{"waits_for": ("ghost",), "overdue": "step"}, {"waits_for": ("ghost",)}]
     changes: dict[str, object] = {}
 
     def tap(address: Address, message: Message) -> Message:
@@ -26,7 +27,7 @@ async def test_a_heartbeat_that_names_a_stranger_fails_its_job_and_no_other(tmp_
     async with scene(three(tmp_path), tmp_path) as stage:
         stage.tap = tap
         await stage.start()
-        for changes in ({"waits_for": ("ghost",), "overdue": "step"}, {"waits_for": ("ghost",)}):
+        for changes in spoiled:
             job_id = stage.submit(job(f"spoiled-{len(changes)}", epochs=LONG))
             off(await stage.ended(job_id, BANK, NOTARY), "message.malformed", CARD)
             await stage.ended(job_id)
