@@ -14,26 +14,29 @@ from tests.agents.world import NOTHING, Sample, exact
 ALL = Evaluation(holdout=0.3, metrics="epoch", loss=True, held_out_loss=True)
 PATIENT = EarlyStopping(on="held_out_loss", patience=1, least_gain=10.0)  # ends after two epochs
 SAMPLES = [
-    Sample(privacy=NOTHING, label=1, model="linear", release="shared", alignment="ecdh"),
-    Sample((4, 5, 6), rows=128, batch=32, label=2, l2=0.02, schedule="inverse-time", decay=0.05, privacy=NOTHING),
-    Sample((4, 5, 6), label=1, model="linear", release="label", schedule="exponential", decay=0.97, privacy=NOTHING),
+    Sample(
+        (4, 5, 6), label=2, l2=0.02, schedule="inverse-time", decay=0.05, privacy=Privacy(helper_sees="nothing", q=16)
+    ),
+    Sample(
+        label=1, model="linear", release="label", alignment="ecdh", schedule="exponential", decay=0.97, privacy=NOTHING
+    ),
     Sample((4, 5, 6), rows=101, batch=35, release="shared", outliers=0.03, alignment="aligned", privacy=NOTHING),
-    Sample((0, 3, 2), rows=70, batch=70, epochs=3, release="shared", privacy=NOTHING),  # labels alone
+    Sample((0, 3, 2), rows=70, batch=70, release="shared", privacy=NOTHING),  # labels alone
     Sample((12, 1), rows=20, batch=64, label=1, privacy=NOTHING),  # one batch, smaller than the job's
     Sample(model="poisson", rate=0.03, release="label", evaluation=ALL, privacy=NOTHING),
-    Sample((4, 5, 6), rows=128, batch=32, model="gamma", label=2, rate=0.03, evaluation=ALL, privacy=NOTHING),
+    Sample((4, 5, 6), model="gamma", label=2, rate=0.03, evaluation=ALL, privacy=NOTHING),
     Sample(model="one-vs-rest", label=1, l2=0.02, outliers=0.02, evaluation=ALL),
-    Sample(privacy=Privacy(helper_sees="nothing", q=16)),
     Sample(privacy=Privacy(helper_sees="nothing", q=32, terms=32)),
     Sample((4, 5, 6), epochs=5, label=2, model="linear", evaluation=ALL, early_stopping=PATIENT, privacy=NOTHING),
 ]
 
 NETWORKS = [
-    mlp((7, 6), 5, activation="silu", evaluation=ALL, privacy=NOTHING),
-    mlp((4, 5, 6), 6, label=1, activation="sigmoid", output="poisson", rate=0.03, release="shared", privacy=NOTHING),
+    mlp((7, 6), 5, epochs=1, activation="silu", evaluation=ALL, privacy=NOTHING),
+    mlp((4, 5), 6, epochs=1, label=1, activation="sigmoid", output="poisson", rate=0.03, release="shared",
+        privacy=NOTHING),
     mlp((4, 5, 6), 3, 5, rows=101, batch=35, activation="gelu", release="shared", alignment="aligned", l2=0.02,
         schedule="exponential", decay=0.97, privacy=NOTHING),
-    mlp((7, 0), 4, 4, 3, label=1, activation="softplus", output="one-vs-rest", l2=0.05, alignment="ecdh",
+    mlp((7, 0), 4, 4, 3, epochs=1, label=1, activation="softplus", output="one-vs-rest", l2=0.05, alignment="ecdh",
         evaluation=ALL),
     mlp((4, 5, 6), 3, label=2, rows=300, batch=16, epochs=5, activation="tanh", rate=0.5, release="label",
         evaluation=ALL, early_stopping=PATIENT, privacy=NOTHING),

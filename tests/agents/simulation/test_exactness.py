@@ -35,16 +35,12 @@ SAMPLES = [
     Sample((4, 5, 6), rows=128, batch=32, label=2, l2=0.02, schedule="inverse-time", decay=0.05),
     Sample((4, 5, 6), label=1, model="linear", release="shared", schedule="exponential", decay=0.97),
     Sample((4, 5, 6), rows=101, batch=35, label=0, release="shared", outliers=0.03),  # the last 31 rows join
-    Sample((3, 1, 4, 1, 5), rows=150, batch=64, label=4, l2=0.3),
-    Sample((0, 3, 2, 3, 2), rows=70, batch=70, label=0, epochs=3, release="shared"),  # labels alone
+    Sample((3, 1, 4, 1, 5), label=4, l2=0.3),
+    Sample((0, 3, 2), rows=70, batch=70, release="shared"),  # labels alone
     Sample((12, 1), rows=20, batch=64, label=1),  # one batch, smaller than the job's
-    Sample(model="softmax", label=1, l2=0.02, outliers=0.02),
-    Sample(
-        (4, 5, 6), rows=101, batch=35, model="softmax", label=2, release="shared", schedule="exponential", decay=0.9
-    ),
+    Sample((4, 5, 6), rows=101, batch=35, model="softmax", label=2, release="shared", l2=0.02, outliers=0.02),
     Sample((4, 5, 6), model="poisson", label=1, rate=0.03, l2=0.05, release="shared"),
     Sample((7, 0), model="gamma", label=1, rate=0.03, l2=0.05),
-    Sample((4, 5, 6), rows=128, batch=32, model="gamma", label=2, rate=0.03, schedule="inverse-time", decay=0.05),
 ]
 MODELS = ["logistic", "linear", "softmax", "poisson", "gamma"]
 
@@ -127,7 +123,7 @@ def equal(one: Sequence[Any], other: Sequence[Any]) -> bool:
 
 def test_contributions_alone_shape_a_model(tmp_path):
     """Keys and masks are new in each run: equal contributions give equal words, others others."""
-    sample = Sample((4, 5, 4), label=1, model="linear", release="shared")
+    sample = Sample((4, 5), epochs=1, label=1, model="linear", release="shared")
     assert sample.batch < sample.rows
     first, again, other = (words(sample, tmp_path / name, seed) for name, seed in [("a", 1), ("b", 1), ("c", 2)])
     assert equal(first, again)
@@ -136,7 +132,7 @@ def test_contributions_alone_shape_a_model(tmp_path):
 
 def test_one_partys_contribution_is_enough_for_another_order(tmp_path):
     """A party that contributes honestly need not trust the others' randomness."""
-    sample = Sample((4, 5, 4), label=1)
+    sample = Sample((4, 5, 4), epochs=1, label=1)
     models = []
     for number in range(2):
         source = contributions(1)

@@ -37,12 +37,12 @@ from tests.agents.world import NOTHING, SCORES, Sample, contributions, run
 
 K = 3
 FOLDS = Evaluation(folds=K, loss=True)
-SHOWN = Sample(privacy=SCORES, evaluation=FOLDS)
-BLIND = Sample(privacy=NOTHING, label=1, evaluation=FOLDS)
-SHARED = Sample(model="poisson", privacy=NOTHING, release="shared", evaluation=FOLDS)
-SHOWN_NETWORK = mlp((5, 4), 4, activation="relu", privacy=SCORES, evaluation=FOLDS)
-NETWORK = mlp((5, 4), 4, 3, activation="silu", privacy=NOTHING, label=1, evaluation=FOLDS)
-ONE_EPOCH = {"shown": replace(SHOWN, epochs=1), "blind": replace(BLIND, epochs=1)}
+SHOWN = Sample(privacy=SCORES, evaluation=FOLDS, epochs=1)
+BLIND = Sample(privacy=NOTHING, label=1, evaluation=FOLDS, epochs=1)
+SHARED = Sample(model="poisson", privacy=NOTHING, release="shared", evaluation=FOLDS)  # two epochs
+SHOWN_NETWORK = mlp((5, 4), 4, activation="relu", privacy=SCORES, evaluation=FOLDS, epochs=1)
+NETWORK = mlp((5, 4), 4, 3, activation="silu", privacy=NOTHING, label=1, evaluation=FOLDS, epochs=1)
+BOTH = {"shown": SHOWN, "blind": BLIND}
 
 Trainings = dict[int | None, dict[str, Trained]]  # by fold and party
 
@@ -121,7 +121,7 @@ async def test_each_row_is_held_out_once_and_scored_by_the_model_of_the_others(
 async def test_jobs_that_name_a_split_have_the_same_folds(tmp_path: Path, trained: Trainings) -> None:
     held_out = []
     for seed, rate in ((1, 0.5), (2, 0.25)):
-        sample = replace(SHOWN, rate=rate, epochs=1, evaluation=Evaluation(folds=K, split="spring"))
+        sample = replace(SHOWN, rate=rate, evaluation=Evaluation(folds=K, split="spring"))
         trained.clear()
         await run(sample, tmp_path, contribute=contributions(seed))
         ids = trained[1]["bank"].own
@@ -193,7 +193,7 @@ def without_terms(digest: Callable[[str, Any], bytes], *, planted: bool = False)
     return shape
 
 
-@pytest.mark.parametrize("sample", [*ONE_EPOCH.values(), replace(NETWORK, epochs=1)], ids=[*ONE_EPOCH, "network"])
+@pytest.mark.parametrize("sample", [*BOTH.values(), NETWORK], ids=[*BOTH, "network"])
 async def test_no_two_folds_share_a_mask_or_noise(tmp_path: Path, sample: Sample, book: MasksOfFolds) -> None:
     simulation = await run(sample, tmp_path)
     assert simulation.done
@@ -202,7 +202,7 @@ async def test_no_two_folds_share_a_mask_or_noise(tmp_path: Path, sample: Sample
     assert len({words.tobytes() for words in book.noise.values()}) == len(book.noise) == K
 
 
-@pytest.mark.parametrize("sample", ONE_EPOCH.values(), ids=ONE_EPOCH)
+@pytest.mark.parametrize("sample", BOTH.values(), ids=BOTH)
 async def test_a_planted_mask_of_two_folds_is_found(
     tmp_path: Path, sample: Sample, book: MasksOfFolds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,7 +216,7 @@ async def test_a_planted_noise_of_two_folds_is_found(
     tmp_path: Path, book: MasksOfFolds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(AlignedTable, "of_fold", lambda own, context: replace(own, context=context))
-    await run(replace(SHOWN, epochs=1), tmp_path)
+    await run(SHOWN, tmp_path)
     assert len({words.tobytes() for words in book.noise.values()}) == 1
 
 

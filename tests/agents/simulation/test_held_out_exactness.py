@@ -13,10 +13,10 @@ from tests.agents.world import NOTHING, SCORES, Sample, run, write_table
 
 SPLIT = Evaluation(holdout=0.3, split="spring", loss=True, held_out_loss=True)
 COLUMN = Evaluation(holdout_column="came_late", metrics="epoch", held_out_loss=True)
-SHOWN = Sample(privacy=SCORES)
+SHOWN = Sample(privacy=SCORES, epochs=1)
 BLIND = Sample(privacy=NOTHING, label=1)
-CLASSES = Sample(model="one-vs-rest", rows=120)
-NETWORK = Sample(model="mlp", network=Network(hidden=(3,)), privacy=NOTHING)
+CLASSES = Sample(model="one-vs-rest", rows=120, epochs=1)
+NETWORK = Sample(model="mlp", network=Network(hidden=(3,)), privacy=NOTHING, epochs=1)
 
 
 def add_column(settings: Settings) -> Settings:

@@ -31,14 +31,25 @@ OUTPUTS = ["logistic", "linear", "softmax", "poisson"]
 
 SAMPLES = [
     mlp((7, 6), 5),
-    mlp((7, 6), 5, label=1, output="linear", activation="leaky-relu", rate=0.03),
-    mlp((4, 5, 6), 6, 4, label=2, output="softmax", activation="tanh", l2=0.02, schedule="inverse-time", decay=0.05),
-    mlp((4, 5, 6), 6, label=1, output="poisson", activation="sigmoid", release="shared", rate=0.03),
-    mlp((4, 5, 6), 3, 5, rows=101, batch=35, activation="gelu", release="shared", alignment="aligned"),
-    mlp((7, 6), 4, 4, 3, activation="silu", output="softmax", l2=0.05, alignment="ecdh"),
-    mlp((3, 1, 4, 1, 5), 5, 3, rows=97, batch=40, label=4, activation="softplus", schedule="exponential", decay=0.9),
+    mlp((7, 6), 5, epochs=1, label=1, output="linear", activation="leaky-relu", rate=0.03),
+    mlp(
+        (4, 5, 6),
+        5,
+        4,
+        rows=70,
+        label=2,
+        output="softmax",
+        activation="tanh",
+        l2=0.02,
+        schedule="inverse-time",
+        decay=0.05,
+    ),
+    mlp((4, 5, 6), 6, epochs=1, label=1, output="poisson", activation="sigmoid", release="shared", rate=0.03),
+    mlp((4, 5, 6), 3, 5, epochs=1, rows=101, batch=35, activation="gelu", release="shared", alignment="aligned"),
+    mlp((7, 6), 4, 4, 3, epochs=1, activation="silu", output="softmax", l2=0.05, alignment="ecdh"),
+    mlp((3, 1, 2, 1, 4), 4, 3, rows=71, batch=70, label=4, activation="softplus", schedule="exponential", decay=0.9),
     mlp((12, 1), 6, rows=20, batch=64, label=1, l2=0.3),  # one batch, smaller than the job's; alpha goes into slopes
-    mlp((2, 3), 1, rows=70, batch=70, epochs=3),
+    mlp((2, 3), 1, rows=70, batch=70),
 ]
 
 
@@ -102,7 +113,7 @@ def test_any_job_of_a_network_that_ends_has_the_oracles(sample):
 
 def test_how_far_ahead_is_sent_changes_nothing(tmp_path):
     """Nor does it matter that parties do not agree on it, or that messages come in parts."""
-    sample = mlp((5, 4, 3), 6, 4, rows=200, batch=40)
+    sample = mlp((5, 4, 3), 4, 3, rows=120, batch=40)
     settings = sample.settings(tmp_path, limits=Limits(min_rows=1, look_ahead=1, part_bytes=1024))
     settings["card"] = settings["card"].model_copy(update={"limits": few_rows(Limits(min_rows=1, look_ahead=2))})
     simulation = virtual_time.run(run(sample, tmp_path, settings=settings))
@@ -119,7 +130,7 @@ def test_first_weights_differ_from_run_to_run_and_are_known_to_nobody(tmp_path):
     for seed in (1, 2):
         folder = tmp_path / str(seed)
         folder.mkdir()
-        simulation = virtual_time.run(run(mlp((5, 4), 6), folder, contribute=contributions(seed)))
+        simulation = virtual_time.run(run(mlp((5, 4), 6, epochs=1), folder, contribute=contributions(seed)))
         assert bit_exact(simulation)
         found.append(network_words(simulation))
     assert not any(np.array_equal(one, other) for one, other in zip(*found, strict=True))
@@ -131,7 +142,7 @@ def test_first_weights_differ_from_run_to_run_and_are_known_to_nobody(tmp_path):
 @pytest.mark.parametrize(("label", "release"), [(2, "owners"), (0, "shared")])
 def test_parts_hold_shares_and_where_the_job_says_so_each_partys_own_block(label, release, tmp_path):
     """With `owners` the label party has what is above the first layer, too; the shares stay with all of them."""
-    sample = mlp((4, 5, 4), 6, 3, label=label, l2=0.05, activation="tanh", output="softmax", release=release)
+    sample = mlp((4, 5, 4), 6, 3, epochs=1, label=label, l2=0.05, activation="tanh", output="softmax", release=release)
     simulation = virtual_time.run(run(sample, tmp_path), threads=True)  # as in life
     assert bit_exact(simulation)
     parts = parts_of(tmp_path, sample)

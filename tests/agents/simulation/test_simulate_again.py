@@ -49,7 +49,7 @@ class Interrupted(Exception):
 
 async def test_a_simulation_that_was_interrupted_begins_anew(tmp_path):
     """What its parties had drawn and kept for the same job was taken for a table that has changed."""
-    sample = Sample(epochs=40)
+    sample = Sample(epochs=10)
     keeping = {
         party: own.model_copy(update={"recovery": Recovery(checkpoint_steps=1, checkpoint_seconds=0.01)})
         for party, own in sample.settings(tmp_path).items()
