@@ -60,7 +60,7 @@ class Shifted(Sample):
 def shifted(model: str, beside: str = "exposure", **more: float) -> Shifted:
     """A job with a released model, in which every loss is told."""
     rate = more.get("rate", 0.1)
-    return Shifted((3, 2), rows=160, label=1, model=model, beside=beside, rate=rate, epochs=2, release="label",
+    return Shifted((3, 2), rows=160, label=1, model=model, beside=beside, rate=rate, epochs=1, release="label",
                    privacy=NOTHING, evaluation=EVALUATION)  # fmt: skip
 
 
@@ -120,7 +120,7 @@ def test_a_training_goes_on_by_the_same_offset_alone(tmp_path: Path) -> None:
     sample = dataclasses.replace(shifted("poisson"), evaluation=Evaluation())
     tables = sample.with_column(people(sample, sample.rows, 1))
     first = hear(sample, tmp_path, tables=tables)
-    more = dataclasses.replace(sample, start=first.job.id, rate=0.002, epochs=1)
+    more = dataclasses.replace(sample, start=first.job.id, rate=0.002)
     second = hear(more, tmp_path, tables=more.with_column(people(sample, 120, 2)), order=3, seed=2)
     assert bit_exact(second.simulation)
     parts = [run.simulation.label_run.model_part for run in (first, second)]
@@ -166,7 +166,7 @@ def test_poisson_with_exposure_is_the_glm() -> None:
 
 def test_a_model_with_an_offset_is_not_served(tmp_path: Path) -> None:
     """Nobody asks for single rows what is a column of the label party's."""
-    sample = dataclasses.replace(shifted("poisson"), release="owners", rows=120, epochs=1, evaluation=Evaluation())
+    sample = dataclasses.replace(shifted("poisson"), release="owners", rows=120, evaluation=Evaluation())
     tables = sample.with_column(people(sample, sample.rows, 1))
     run = hear(sample, tmp_path, tables=tables).simulation
     folder = run.label_run.model_part

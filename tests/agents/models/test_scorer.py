@@ -45,14 +45,14 @@ pytestmark = pytest.mark.filterwarnings("ignore::tercet.agents.models.scorer.Uns
 
 def small(model: str, rate: float = 0.3, **more: Any) -> Sample:
     """A job that releases its model to the label party."""
-    fields: dict[str, Any] = {"columns": (4, 3), "rows": 120, "epochs": 2, "rate": rate, "label": 1, "release": "label"}
+    fields: dict[str, Any] = {"columns": (4, 3), "rows": 120, "epochs": 1, "rate": rate, "label": 1, "release": "label"}
     return Sample(**(fields | {"model": model} | more))
 
 
 def network(output: str, activation: str, *hidden: int, rate: float = 0.3, **more: Any) -> Sample:
     """The same for a multilayer perceptron."""
     layers = Network.model_validate({"hidden": hidden, "activation": activation, "output": output})
-    return small("mlp", rate, network=layers, **more)
+    return small("mlp", rate, network=layers, **({"epochs": 2} | more))
 
 
 SAMPLES = {
@@ -63,7 +63,7 @@ SAMPLES = {
     "poisson": small("poisson", 0.05, l2=0.02),
     "gamma": small("gamma", 0.05, columns=(0, 4), label=0),
     "network": network("logistic", "relu", 8, 6),
-    "network of classes": network("softmax", "gelu", 7, rows=200, epochs=3),
+    "network of classes": network("softmax", "gelu", 7, epochs=5),
     "network of counts": network("poisson", "softplus", 5, rate=0.02),
     "network of numbers": network("linear", "tanh", 6, rate=0.1, columns=(4, 0)),
 }
