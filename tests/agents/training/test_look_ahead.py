@@ -83,7 +83,7 @@ def alone(run: Run) -> int:
 @example(ahead=[7], delayed={("bank", "masked inputs"): 0.02, ("card", "masked weights"): 0.02}, stopping=True)
 def test_no_party_waits_for_ever_whatever_is_late(tmp_path_factory, ahead, delayed, stopping):
     """Look-aheads may differ between parties, and the model is the oracle's."""
-    sample = STOPPING if stopping else Sample((4, 4, 3), rows=120, batch=32, epochs=3)
+    sample = STOPPING if stopping else Sample((4, 4, 3), batch=32)
     simulation = Run(sample, ahead, delayed).done(tmp_path_factory.mktemp("steps"))
     assert simulation.done, simulation.label_run.failure
     assert bit_exact(simulation)
@@ -91,17 +91,17 @@ def test_no_party_waits_for_ever_whatever_is_late(tmp_path_factory, ahead, delay
 
 def test_masked_weights_travel_with_masked_inputs(tmp_path):
     """What a small message costs is mostly its envelope. Few go alone: where no inputs follow, or those are late."""
-    run = Run(Sample((5, 5), rows=300, batch=32, epochs=4), [4], {})
+    run = Run(Sample((5, 5), rows=300, batch=32), [4], {})
     assert run.done(tmp_path).done
     inputs = sum(isinstance(message, MaskedInputs) for _, message in run.said)
     weights = sum(isinstance(message, MaskedWeights) for _, message in run.said)
-    assert inputs == weights == 2 * 36
+    assert inputs == weights == 2 * 18
     assert alone(run) < weights / 3
 
 
 def test_masked_weights_that_would_come_late_do_not_wait_for_masked_inputs(tmp_path):
     """Where a partner's inputs are long under way, weights leave as soon as they can, though nothing else does."""
-    run = Run(Sample((5, 5), rows=300, batch=32, epochs=2), [2], {("card", "masked inputs"): 0.03})
+    run = Run(Sample((5, 5), rows=300, batch=32, epochs=1), [2], {("card", "masked inputs"): 0.03})
     assert run.done(tmp_path).done
     assert alone(run) > 0
 
