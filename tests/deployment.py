@@ -102,9 +102,9 @@ class Deployment:
             self.processes[party] = self._start(party, self.folder / f"{party}.log", str(self.settings(party)))
 
     def _start(self, party: str, log: Path, settings: str) -> subprocess.Popen[bytes] | Forked:
-        if self.forks and party not in self.inside:
+        if self.forks:
             _, module, *arguments = self.module
-            return Forked(module, [*arguments, settings], log)
+            return Forked(module, [*arguments, settings], log, namespaces=self.inside.get(party, ())[-1:])
         command = [*self.inside.get(party, ()), sys.executable, *self.module, settings]
         with log.open("ab") as file:
             return subprocess.Popen(command, stdout=file, stderr=file, cwd=CHECKOUT)

@@ -3,6 +3,7 @@
 Each is a process as any other, with its own signals, files and end.
 """
 
+import ctypes
 import multiprocessing
 import os
 import runpy
@@ -14,12 +15,18 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[1]
 PREPARED = ("tercet.agents.daemon.agent", "tercet.mpc.arithmetic.kernels", "tests.fixed_agent")
+NETWORK = 0x40000000  # CLONE_NEWNET
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__, *PREPARED])
 
 
-def _run(module: str, arguments: Sequence[str], log: str, folder: str, environment: dict[str, str]) -> None:
+def _run(
+    module: str, arguments: Sequence[str], log: str, folder: str, environment: dict[str, str], namespaces: Sequence[str]
+) -> None:
     """Do as `python -m MODULE ARGUMENTS` does, with the log in the place of both outputs."""
+    for name in namespaces:
+        with Path("/var/run/netns", name).open() as namespace:
+            assert ctypes.CDLL(None).setns(namespace.fileno(), NETWORK) == 0
     with Path(log).open("ab") as file:
         for output in (1, 2):
             os.dup2(file.fileno(), output)
@@ -31,11 +38,21 @@ def _run(module: str, arguments: Sequence[str], log: str, folder: str, environme
 
 
 class Forked:
-    """What tests need of `subprocess.Popen`, for `python -m MODULE ARGUMENTS` that logs to a file."""
+    """What tests need of `subprocess.Popen`, for `python -m MODULE ARGUMENTS` that logs to a file.
 
-    def __init__(self, module: str, arguments: Sequence[str], log: Path, folder: Path = CHECKOUT) -> None:
+    It has the network of the last of the `namespaces`.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        arguments: Sequence[str],
+        log: Path,
+        folder: Path = CHECKOUT,
+        namespaces: Sequence[str] = (),
+    ) -> None:
         log.touch()
-        options = (module, [*arguments], str(log), str(folder), dict(os.environ))
+        options = (module, [*arguments], str(log), str(folder), dict(os.environ), [*namespaces])
         self._process = CONTEXT.Process(target=_run, args=options)
         self._process.start()
         assert self._process.pid is not None
