@@ -49,7 +49,7 @@ class Parties:
         path = folder / "job.toml"
         path.write_text(text)
         before = self.broker.seconds
-        asked = self.deployment.tercet("job", "submit", str(path), "--format", "json", party=label)
+        asked = self.deployment.asked("job", "submit", str(path), "--format", "json", party=label)
         if asked.returncode != 0:
             sys.exit(asked.stderr)
         job = json.loads(asked.stdout)["job"]

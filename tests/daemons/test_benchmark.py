@@ -37,7 +37,7 @@ def printed(
 @pytest.fixture
 def measured(printed: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     """Runs the benchmark of steps on a small job and returns what it prints."""
-    table = "--rows", "400", "--columns", "24"
+    table = "--rows", "200", "--columns", "24"
     return partial(printed, step, *table, "--batch", "64", "--epochs", "1", "--helper-sees", "scores")
 
 
@@ -46,13 +46,16 @@ def test_both_ways_end_in_the_same_words_and_only_one_command_is_run(
 ) -> None:
     """The one that submits the job; a command line beside the agents would be measured with them."""
     commands: list[tuple[str, ...]] = []
-    real = Deployment.tercet
 
-    def tercet(deployment: Deployment, *arguments: str, party: str = "bank") -> Any:
-        commands.append(arguments[:2])
-        return real(deployment, *arguments, party=party)
+    def noted(real: Callable[..., Any]) -> Callable[..., Any]:
+        def command(deployment: Deployment, *arguments: str, party: str = "bank") -> Any:
+            commands.append(arguments[:2])
+            return real(deployment, *arguments, party=party)
 
-    monkeypatch.setattr(Deployment, "tercet", tercet)
+        return command
+
+    monkeypatch.setattr(Deployment, "asked", noted(Deployment.asked))
+    monkeypatch.setattr(Deployment, "console", noted(Deployment.console))
     result = measured()
     assert result["in_process"]["bit_exact"] is True
     assert result["rabbitmq"]["identical"] is True
@@ -67,7 +70,7 @@ def test_a_customer_is_served_over_rabbitmq_and_it_is_said_how_long_that_took(
     printed: Callable[..., dict[str, Any]],
 ) -> None:
     """By three agents and a server, each a process of its own; how long is the machine's affair."""
-    result = printed(serve, "--rate", "5", "--seconds", "1", "--rows", "400", "--columns", "24")
+    result = printed(serve, "--rate", "20", "--seconds", "0.25", "--rows", "200", "--columns", "24")
     for name in ("new_rows", "the_same_again"):
         assert 0 < result[name]["p50_ms"] <= result[name]["p99_ms"] <= result[name]["most_ms"]
         assert result[name]["processor_ms_per_request"].keys() == {"bank", "card", "serve"}
