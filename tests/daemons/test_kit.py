@@ -65,12 +65,12 @@ class Kits:
         return str(line)
 
     def run(self, party: str, beginning: str, **changes: str) -> str:
-        """What it says; it ends well. The lender's shell runs what is about a job, and this process all else."""
+        """What it says; it ends well. The lender's shell submits the job, and this process does all else."""
         command = self.command(party, beginning)
         for old, new in changes.items():
             command = command.replace(old, new)
-        if party != "lender" or not command.startswith("tercet job"):
-            return self._run_here(party, command)
+        if party != "lender" or not command.startswith("tercet job submit"):
+            return self.run_here(self.folder / party, command)
         done = subprocess.run(
             ["sh", "-c", command],
             cwd=self.folder / party,
@@ -83,8 +83,10 @@ class Kits:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def _run_here(self, party: str, command: str) -> str:
-        with chdir(self.folder / party):
+    @staticmethod
+    def run_here(folder: Path, command: str) -> str:
+        """What a command says in this process, in a folder; it ends well."""
+        with chdir(folder):
             done = CliRunner().invoke(app, shlex.split(command)[1:])
         structlog.reset_defaults()  # what the command has set up ends with it
         assert done.exit_code == 0, done.output
@@ -118,7 +120,7 @@ def kits(tmp_path: Path, rabbitmq: Node) -> Iterator[Kits]:
     kits = Kits(tmp_path)
     text = CONSORTIUM.replace("ADDRESS", f"{rabbitmq.address}:{rabbitmq.port}")
     (tmp_path / "consortium.toml").write_text(text)
-    subprocess.run(["tercet", "kit", "consortium.toml"], cwd=tmp_path, env=kits.environment, check=True)
+    kits.run_here(tmp_path, "tercet kit consortium.toml")
     rabbitmq.control("import_definitions", str(kits.folder / "broker" / "definitions.json"))
     yield kits
     kits.stop()
