@@ -177,7 +177,7 @@ def same(parts: dict[str, Any]) -> None:
 WITHOUT_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)  # a job that fails takes its time each time
 
 
-@settings(max_examples=5, deadline=None, print_blob=True, phases=WITHOUT_SHRINKING)
+@settings(max_examples=3, deadline=None, print_blob=True, phases=WITHOUT_SHRINKING)
 @given(deaths())
 def test_whoever_dies_at_whatever_message_the_model_is_the_same(plan: Plan) -> None:
     """Every word of every party's part; and no queue is left."""
