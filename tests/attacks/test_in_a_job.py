@@ -235,7 +235,7 @@ async def test_a_flood_of_small_letters_ends_the_job_before_it_fills_the_memory(
         await field.start(BANK, EVE, NOTARY)
         eve = await training(field, raw, job("flooded", tables=TABLES, epochs=LONG))
         tiny = MaskedInputs(words=words(0))
-        await raw.say(*(eve.letter(tiny, epoch=2000, step=6000 + number) for number in range(1200)))
+        await raw.say(*(eve.letter(tiny, epoch=2000, step=6000 + number) for number in range(1030)))
         failure = (await field.ended(eve.job, BANK, NOTARY))[BANK].failure
         assert failure is not None
         assert (failure.code, failure.culprit) == ("message.oversized", EVE)
