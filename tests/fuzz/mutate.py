@@ -53,9 +53,9 @@ def _with_value(data: bytes, start: int, other: bytes) -> bytes:
 
 
 def every_value_replaced(seed: bytes, most: int) -> Iterator[bytes]:
-    """A seed with each of its first values replaced by each token, bare and as a text."""
-    for start in values(seed)[:most]:
-        for token in TOKENS:
+    """A seed with each of its first values replaced by every other token, bare and as a text."""
+    for number, start in enumerate(values(seed)[:most]):
+        for token in TOKENS[number % 2 :: 2]:
             yield _with_value(seed, start, token)
             yield _with_value(seed, start, b'"' + token + b'"')
 

@@ -27,7 +27,7 @@ from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.schemas.strategies import EACH, messages
 
 EXAMPLES = int(os.environ.get("TERCET_FUZZ_EXAMPLES", "2"))
-TOGETHER = 4  # jobs of one example, each with agents of its own
+TOGETHER = 3  # jobs of one example, each with agents of its own
 PARTIES = (BANK, CARD, NOTARY)
 AS_DRAWS = [Phase.explicit, Phase.generate]  # to shrink an example of seconds would take many minutes
 ERRORS = (Path(__file__).parents[2] / "docs/errors.md").read_text()
