@@ -47,15 +47,15 @@ def test_both_ways_end_in_the_same_words_and_only_one_command_is_run(
     """The one that submits the job; a command line beside the agents would be measured with them."""
     commands: list[tuple[str, ...]] = []
 
-    def noted(real: Callable[..., Any]) -> Callable[..., Any]:
+    def noting(real: Callable[..., Any]) -> Callable[..., Any]:
         def command(deployment: Deployment, *arguments: str, party: str = "bank") -> Any:
             commands.append(arguments[:2])
             return real(deployment, *arguments, party=party)
 
         return command
 
-    monkeypatch.setattr(Deployment, "asked", noted(Deployment.asked))
-    monkeypatch.setattr(Deployment, "console", noted(Deployment.console))
+    monkeypatch.setattr(Deployment, "asked", noting(Deployment.asked))
+    monkeypatch.setattr(Deployment, "console", noting(Deployment.console))
     result = measured()
     assert result["in_process"]["bit_exact"] is True
     assert result["rabbitmq"]["identical"] is True
