@@ -70,7 +70,7 @@ def test_kits_are_simulated_as_they_lie(here: Path) -> None:
     (here / "consortium.toml").write_text(tercet("--example").stdout)
     last = tercet("consortium.toml").stderr.splitlines()[-1]
     random = np.random.default_rng(5)
-    x, ids = random.normal(size=(400, 12)).round(4), np.arange(400)
+    x, ids = random.normal(size=(600, 12)).round(4), np.arange(600)
     returned = (x @ random.normal(size=12) > 0).astype(int)
     for path, columns in (("shop/orders.csv", x[:, :6]), ("insurer/claims.csv", x[:, 6:])):
         names = {f"column-{number}": column for number, column in enumerate(columns.T)}
