@@ -130,9 +130,8 @@ def parties(
     with ExitStack() as stack:
         broker = stack.enter_context(_broker(url, None if sites is None else sites[beside or helper]))
         written = {party: table_toml(table) for party, table in tables.items()}
-        inside = {party: site.command() for party, site in (sites or {}).items()}
         deployment = stack.enter_context(
-            Deployment(folder, broker.url, written, helper, extra, consents=consents or {}, inside=inside)
+            Deployment(folder, broker.url, written, helper, extra, consents=consents or {}, sites=sites or {})
         )
         ring.warm_up()  # in a fresh checkout it compiles, which each agent would do at the same time
         deployment.start()

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 import structlog
 from typer.testing import CliRunner
 
+from benchmarks.namespaces import Site
 from tercet.agents.cli.app import app
 from tercet.broker.sealing.identity import Identity, save_identity
 from tercet.schemas.files.policy import TablePolicy
@@ -46,7 +47,7 @@ class Deployment:
     consents: Mapping[str, str] = field(default_factory=dict)  # by party, what it adds to each of its partners
     report: bool = False
     module: Sequence[str] = ("-m", "tests.fixed_agent")
-    inside: Mapping[str, Sequence[str]] = field(default_factory=dict)  # by party, what its commands begin with
+    sites: Mapping[str, Site] = field(default_factory=dict)  # by party, where in a wide-area network it is
     processes: dict[str, subprocess.Popen[bytes] | Forked] = field(default_factory=dict)
 
     @property
@@ -104,10 +105,14 @@ class Deployment:
     def _start(self, party: str, log: Path, settings: str) -> subprocess.Popen[bytes] | Forked:
         if self.forks:
             _, module, *arguments = self.module
-            return Forked(module, [*arguments, settings], log, namespaces=self.inside.get(party, ())[-1:])
-        command = [*self.inside.get(party, ()), sys.executable, *self.module, settings]
+            site = self.sites.get(party)
+            return Forked(module, [*arguments, settings], log, namespace=None if site is None else site.namespace)
+        command = self._at_site(party, sys.executable, *self.module, settings)
         with log.open("ab") as file:
             return subprocess.Popen(command, stdout=file, stderr=file, cwd=CHECKOUT)
+
+    def _at_site(self, party: str, *command: str) -> list[str]:
+        return self.sites[party].command(*command) if party in self.sites else [*command]
 
     def wait_until_up(self) -> None:
         """Return when every agent that was started takes messages."""
@@ -133,7 +138,7 @@ class Deployment:
     def console(self, *arguments: str, party: str = "bank") -> subprocess.Popen[bytes]:
         """The command line as a process, as one party."""
         return subprocess.Popen(
-            [*self.inside.get(party, ()), sys.executable, "-m", "tercet", *arguments],
+            self._at_site(party, sys.executable, "-m", "tercet", *arguments),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=os.environ | {"TERCET_SETTINGS": str(self.settings(party))},

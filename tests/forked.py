@@ -21,12 +21,12 @@ CONTEXT.set_forkserver_preload([__name__, *PREPARED])
 
 
 def _run(
-    module: str, arguments: Sequence[str], log: str, folder: str, environment: dict[str, str], namespaces: Sequence[str]
+    module: str, arguments: Sequence[str], log: str, folder: str, environment: dict[str, str], namespace: str | None
 ) -> None:
     """Do as `python -m MODULE ARGUMENTS` does, with the log in the place of both outputs."""
-    for name in namespaces:
-        with Path("/var/run/netns", name).open() as namespace:
-            assert ctypes.CDLL(None).setns(namespace.fileno(), NETWORK) == 0
+    if namespace is not None:
+        with Path("/var/run/netns", namespace).open() as network:
+            assert ctypes.CDLL(None).setns(network.fileno(), NETWORK) == 0
     with Path(log).open("ab") as file:
         for output in (1, 2):
             os.dup2(file.fileno(), output)
@@ -40,7 +40,7 @@ def _run(
 class Forked:
     """What tests need of `subprocess.Popen`, for `python -m MODULE ARGUMENTS` that logs to a file.
 
-    It has the network of the last of the `namespaces`.
+    With a network `namespace` it has that network and no other.
     """
 
     def __init__(
@@ -49,10 +49,10 @@ class Forked:
         arguments: Sequence[str],
         log: Path,
         folder: Path = CHECKOUT,
-        namespaces: Sequence[str] = (),
+        namespace: str | None = None,
     ) -> None:
         log.touch()
-        options = (module, [*arguments], str(log), str(folder), dict(os.environ), [*namespaces])
+        options = (module, [*arguments], str(log), str(folder), dict(os.environ), namespace)
         self._process = CONTEXT.Process(target=_run, args=options)
         self._process.start()
         assert self._process.pid is not None
