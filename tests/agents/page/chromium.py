@@ -41,7 +41,7 @@ async def chromium() -> AsyncIterator[Browser]:
 
 async def person(browser: Browser, port: int, complaints: list[str], **context: object) -> Page:
     """A page of a browser that knows nothing of the others; `complaints` gets what its console says."""
-    page = await (await browser.new_context(**context)).new_page()  # type: ignore[arg-type]
+    page = await (await browser.new_context(**context)).new_page()
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("dialog", lambda dialog: complaints.append(f"a dialog: {dialog.message}"))
