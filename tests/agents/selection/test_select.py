@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import tercet
 from tercet.agents.access.console_client import ConsoleClient
 from tercet.agents.cli.app import app
+from tercet.agents.core import event_loop
 from tercet.agents.core.report_files import selection_file
 from tercet.agents.policy.budget_file import FILE as BUDGET
 from tercet.agents.policy.budget_file import BudgetFile, Spending
@@ -40,6 +41,7 @@ from tercet.schemas.files.statistics import CountedRows
 from tercet.schemas.messages.kinds import Failure, JobStatus, Status
 from tercet.tables.binning.bins import NumericBins
 from tests.agents.scenes import BANK, CARD, NOTARY
+from tests.virtual_time import VirtualLoop
 
 WRITTEN = """
 [job]
@@ -103,9 +105,11 @@ def partners(party: str) -> str:
 
 def command(folder: Path, *more: str) -> tuple[int, str]:
     """The exit code and the text of `tercet select`, simulated."""
-    found = CliRunner().invoke(
-        app, ["select", str(folder / "select.toml"), "--simulate", str(folder), "--format", "json", *more]
-    )
+    with pytest.MonkeyPatch.context() as patch:  # nobody waits for a thread
+        patch.setattr(event_loop, "loop_factory", lambda: VirtualLoop)
+        found = CliRunner().invoke(
+            app, ["select", str(folder / "select.toml"), "--simulate", str(folder), "--format", "json", *more]
+        )
     return found.exit_code, found.stdout
 
 
