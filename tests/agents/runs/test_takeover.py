@@ -8,6 +8,7 @@ import pytest
 
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.simulation.simulate import Simulation, bit_exact
+from tercet.broker.memory.memory_queue import Delay
 from tercet.schemas.messages.address import parse_address
 from tests.agents.recovering import (
     FOUR,
@@ -124,8 +125,9 @@ async def test_a_helper_that_missed_everything_asks_how_the_job_ended(tmp_path: 
 async def test_who_stands_by_hears_that_a_job_lives_and_nothing_of_it(tmp_path: Path) -> None:
     """However long the job takes: it waits for nobody, so that no deadline of its own can pass."""
     async with recovering(tmp_path, *FOUR, accept=0.4, ready=0.4, start=0.8) as stage:
+        stage.memory_broker.faults = lambda envelope, _: [Delay(0.2)] if envelope.kind == "masked activation" else []
         await stage.start()
-        name = stage.submit(long_job(standby=(STANDBY,), epochs=3_000))
+        name = stage.submit(long_job(standby=(STANDBY,), epochs=20))
         await stage.at("training", name, BANK, CARD, NOTARY)
         await asyncio.sleep(0.85)
         stage.agents[BANK].cancel(name)
