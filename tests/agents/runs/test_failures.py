@@ -5,10 +5,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import pytest
 
+from tercet.agents.core.problems import JobProblem
+from tercet.agents.roles import terms
 from tercet.agents.roles.data_party import Trained
+from tercet.agents.session.agreed import AgreedContext
 from tercet.mpc.plan.plan import Request
 from tercet.mpc.plan.planner import make_plan
 from tercet.schemas.files.job import Evaluation, TrainingJob, canonical_digest
@@ -618,21 +622,36 @@ OTHER_TERMS: list[dict[str, Any]] = [
 ]
 
 
-async def test_terms_with_other_numbers_are_noticed(tmp_path: Path) -> None:
-    """The label party leads, but each party makes the plan for itself."""
-    changes, receiver = OTHER_TERMS[0], CARD
+async def test_terms_with_other_numbers_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The label party leads, but each party makes the plan for itself; the last job tries all changes at the helper."""
+    agree, noticed, receiver = terms.agree, list[tuple[str, str, dict[str, Any]]](), CARD
 
     def tap(address: Address, message: Message) -> Message:
         changed = isinstance(message, Terms) and address.receiver == receiver
-        return message.model_copy(update=changes) if changed else message
+        return message.model_copy(update=OTHER_TERMS[0]) if changed else message
 
+    async def try_all(context: AgreedContext, mine: Sizes | None, make: Any) -> Any:
+        if mine is not None or receiver:
+            return await agree(context, mine, make)
+        honest = await context.mailbox.receive(Terms, [BANK], context.deadline("terms"))
+        for changes in ({}, *OTHER_TERMS):
+            heard = {BANK: honest[BANK].model_copy(update=changes)}
+            with mock.patch.object(context.mailbox, "receive", mock.AsyncMock(return_value=heard)):
+                try:
+                    agreed = await agree(context, mine, make)
+                except JobProblem as problem:
+                    noticed.append((problem.code, problem.culprit, changes))
+        return agreed
+
+    monkeypatch.setattr(terms, "agree", try_all)
     async with scene(three(tmp_path), tmp_path) as stage:
         stage.tap = tap
-        off(await stage.run(job()), "job.terms", BANK)
-        receiver = NOTARY
-        for number, changes in enumerate(OTHER_TERMS):  # noqa: B007 - `tap` reads it
-            off(await stage.run(job(f"credit-{number}")), "job.terms", BANK)
+        for receiver in (CARD, NOTARY):
+            off(await stage.run(job(f"credit-{receiver}")), "job.terms", BANK)
         nothing_left(stage)
+        receiver = ""
+        assert {status.state for status in (await stage.run(job())).values()} == {"done"}
+    assert noticed == [("job.terms", BANK, changes) for changes in OTHER_TERMS]
 
 
 OTHER_SIZES: list[dict[str, Any]] = [{"rows": ROWS - 1}, {"held_out": 1}, {"columns": (COLUMNS, COLUMNS + 1)}]
