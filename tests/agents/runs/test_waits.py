@@ -52,10 +52,9 @@ SHAPES: Mapping[str, Mapping[str, Any]] = {  # of a training; a prediction follo
         "epochs": 6,  # else no epoch's model may be better than a constant, by the few rows that are held out
         "evaluation": ALL.model_copy(update={"split": "rows"}),
         "early_stopping": EarlyStopping(on="loss"),
+        **FOUR,
     },
-    "three": {"epochs": 2, "evaluation": ALL, **FOUR},
     "network": {"epochs": 2, "evaluation": ALL, **DEEP},
-    "blind": BLIND,
     "blind three": BLIND | FOUR,
     "weighted": BLIND | {"class_weights": "balanced"},
     "blind network": BLIND | DEEP,
