@@ -167,14 +167,11 @@ def test_all_partners_hear_the_same_of_a_step_whatever_happens_between_two_messa
 
 SMALL = {"batch": 8, "epochs": 5}  # many steps an epoch, so that most checkpoints are in the middle of one
 JOBS = {
-    "losses and metrics": long_job(
-        "told", evaluation=Evaluation(holdout=0.25, metrics="epoch", loss=True, loss_to="all"), **SMALL
-    ),
-    "early stopping on the held-out loss": long_job(
-        "stops-held",
-        evaluation=Evaluation(held_out_loss=True, holdout=0.25),
+    "losses, metrics and early stopping on the held-out loss": long_job(
+        "told",
+        evaluation=Evaluation(holdout=0.25, metrics="epoch", loss=True, loss_to="all", held_out_loss=True),
         early_stopping=EarlyStopping(on="held_out_loss", patience=3),
-        **SMALL | {"batch": 4, "epochs": 6},  # the first ones are no better than a constant
+        **SMALL | {"epochs": 6},  # the first ones are no better than a constant
     ),
     "a first epoch that stays the best": long_job(
         "stops-well",
