@@ -34,7 +34,7 @@ STANDBY = "notary2"
 DATA, THREE, FOUR = (BANK, CARD), (BANK, CARD, NOTARY), (BANK, CARD, NOTARY, STANDBY)
 DEADLINES = QUICK.model_copy(update={"recover": 20.0, "takeover": 0.5, "drain": 0.02})
 OFTEN = Recovery(checkpoint_steps=2, checkpoint_seconds=0.01)
-LONG = 6  # epochs of three steps: long enough for checkpoints on the way
+LONG = 4  # epochs of three steps: long enough for checkpoints on the way
 
 Said = tuple[Address, Message]
 Parts = Mapping[str, Mapping[str, Any]]
