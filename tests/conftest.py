@@ -38,10 +38,12 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
 DOTS = 60  # of a quiet run, however many tests there are: `make test` prints one page
 PASSED = pytest.StashKey[int]()
 SESSION = pytest.StashKey[pytest.Session]()
+PLAIN = ConsoleRenderer(exception_formatter=plain_traceback)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """It knows how many tests there are."""
+    """It knows how many tests there are; each of them begins with the same logs."""
+    log_plainly()
     session.config.stash[SESSION], session.config.stash[PASSED] = session, 0
 
 
@@ -75,14 +77,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is there before the tests is collected no more: that took a seventh of a second without a heartbeat.
+    """What is there before the tests is never collected: that took a seventh of a second without a heartbeat.
 
     And the rest less often: it took a seventh of what jobs of tests took.
     """
-    gc.collect()
     gc.freeze()
     gc.set_threshold(200_000, 10, 10)
     gc.enable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    """What a command line test configures ends with that test, as its standard error does; a hook costs the least."""
+    structlog.reset_defaults()
+    log_plainly()
+
+
+def log_plainly() -> None:
+    """Draw no tracebacks in colours: that took a tenth of what jobs that fail took."""
+    *first, _ = structlog.get_config()["processors"]
+    structlog.configure(processors=[*first, PLAIN])
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -107,34 +121,19 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"on Python {platform.python_version()}, {', '.join(servers)}")
 
 
-@pytest.fixture(autouse=True)
-def no_power_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no file wait for the disk: a third of what jobs of tests took was that."""
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-
-
 @functools.cache
 def quick_hasher() -> PasswordHasher:
     """What takes a quarter of a processor second in life; see `test_a_guess_costs_its_time_and_memory`."""
     return PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
-@pytest.fixture(autouse=True)
-def quick_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let nobody wait for a login at the page: half of what its tests took was that."""
-    monkeypatch.setattr("tercet.agents.page.users._hasher", quick_hasher)
-
-
-@pytest.fixture(autouse=True)
-def logging_as_it_was() -> Iterator[None]:
-    """What a command line test configures ends with that test, as its standard error does.
-
-    Tracebacks are plain: to draw them in colours took a tenth of what jobs that fail took.
-    """
-    *first, _ = structlog.get_config()["processors"]
-    structlog.configure(processors=[*first, ConsoleRenderer(exception_formatter=plain_traceback)])
-    yield
-    structlog.reset_defaults()
+@pytest.fixture(autouse=True, scope="session")
+def no_waiting() -> Iterator[None]:
+    """Let no file wait for the disk, and nobody for a login: a third of what jobs took, and half of what pages did."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        patch.setattr("tercet.agents.page.users._hasher", quick_hasher)
+        yield
 
 
 @pytest.fixture(scope="session")
