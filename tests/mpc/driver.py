@@ -84,10 +84,11 @@ class Driver:
         assert task.step is not None
         match task.event:
             case Receive(kind, turn, shapes):
-                keys = {i: (kind, turn, task.step.index, i, task.party) for i in shapes}
-                if any(key not in self.box for key in keys.values()):
-                    return False, None
-                found = {i: self.box.pop(key) for i, key in keys.items()}
+                index, party = task.step.index, task.party
+                for i in shapes:  # asked of every script that waits, again and again
+                    if (kind, turn, index, i, party) not in self.box:
+                        return False, None
+                found = {i: self.box.pop((kind, turn, index, i, party)) for i in shapes}
                 assert {i: words.shape for i, words in found.items()} == dict(shapes), task.event
                 return True, found
             case Await(name):

@@ -190,10 +190,12 @@ def shifted(deltas: dict[tuple[Any, ...], Words], source_of: MaskSource | None =
 
     def source(a, b):
         masks, holder = source_of(a, b), max(a, b)
+        if HELPER not in {a, b}:
+            return masks
 
         def words(mask, i, j, step, shape):
             found = masks(mask, i, j, step, shape)
-            delta = deltas.get((step.index, holder, mask, i, j)) if HELPER in {a, b} else None
+            delta = deltas.get((step.index, holder, mask, i, j))
             return found if delta is None else found + delta.reshape(shape)
 
         return words
