@@ -36,6 +36,7 @@ FORMS = {  # of texts as categories are spelt; the first that fits counts
     TRUTH: "^(?:true|false)$",
 }
 OTHER = len(FORMS)  # place of texts that are none of these
+LIKELY = "[0-9]|(?i:inf|true|false)"  # is in every text of these forms, and read in no time, unlike their patterns
 PLAIN = r"^[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?$"  # what is read as a number
 
 
@@ -97,8 +98,11 @@ class DisguisedColumn:
 
 def forms_of(texts: pa.Array) -> NDArray[np.int64]:
     """Return the place of each text's form in FORMS, or OTHER."""
-    fits = [_fits(texts, pattern) for pattern in FORMS.values()]
-    return np.select(fits, np.arange(OTHER), OTHER)
+    forms, likely = np.full(len(texts), OTHER, np.int64), _fits(texts, LIKELY)
+    if likely.any():
+        rest = texts.filter(pa.array(likely))
+        forms[likely] = np.select([_fits(rest, pattern) for pattern in FORMS.values()], np.arange(OTHER), OTHER)
+    return forms
 
 
 def look_like_values(categories: Sequence[str]) -> bool:

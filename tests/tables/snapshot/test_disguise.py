@@ -9,6 +9,7 @@ from pyarrow import parquet
 
 from tercet.schemas.files.settings import TableSettings
 from tercet.tables.core.problem import TableProblem
+from tercet.tables.snapshot.disguise import FORMS, OTHER, forms_of
 from tercet.tables.snapshot.preview import preview_table
 from tercet.tables.snapshot.snapshot import Snapshot, take_snapshot
 
@@ -105,6 +106,22 @@ def test_whatever_else_is_guessed_is_refused_likewise(tmp_path, case):
     assert "column 'x' is text" in found.what
     for cell in OTHERS[case]:
         assert cell not in found.what
+
+
+@pytest.mark.parametrize(
+    ("form", "texts"),
+    [
+        ("numbers", ["inf", "-Infinity", "+INF", "7", "$ 5", ".5"]),
+        ("dates or times", ["2020-01-01", "1 Jan 2020", "January 1, 2020", "12:05 pm"]),
+        ("truth values", ["true", "false"]),
+    ],
+)
+def test_every_form_is_found_among_other_texts(form, texts):
+    """With digits or without; what holds a number or a truth value is none."""
+    others = ["owner", "A1", "infant", "untrue", "3XL", ""]
+    place = list(FORMS).index(form)
+    assert forms_of(pa.array([*others, *texts], pa.large_string())).tolist() == [OTHER] * 6 + [place] * len(texts)
+    assert forms_of(pa.array(others[:1], pa.large_string())).tolist() == [OTHER]
 
 
 CATEGORIES = {
