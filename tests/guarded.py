@@ -1,6 +1,6 @@
 """A RabbitMQ node that was loaded with the generated definitions, and its users' logins, for tests.
 
-It makes definitions by the command itself and loads them as an operator would.
+It makes definitions by the command itself, and loads them as RabbitMQ's own command does.
 """
 
 import tomllib
@@ -40,9 +40,9 @@ class Guarded:
         user, password = self.login(party)
         return f"amqp://{user}:{quote(password)}@{self.node.address}:{self.node.port}/{VHOST}"
 
-    def control(self, *arguments: str) -> str:
-        """What rabbitmqctl says about the virtual host."""
-        return self.node.control("-p", VHOST, *arguments)
+    def queues(self) -> dict[str, tuple[int, int, str]]:
+        """By name of each of the virtual host's queues its messages, its consumers and its policy."""
+        return self.node.queues(VHOST)
 
 
 def guard(node: Node, folder: Path, *options: str) -> Guarded:
@@ -55,5 +55,5 @@ def guard(node: Node, folder: Path, *options: str) -> Guarded:
     command = ["broker", "definitions", *PARTIES, "--out", str(out), "--operator", "admin", *options]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
-    node.control("import_definitions", str(out))
+    node.load_definitions(out)
     return Guarded(node, folder)

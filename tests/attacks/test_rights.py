@@ -17,7 +17,7 @@ from tercet.broker.rabbitmq.definitions import CONNECTIONS
 from tercet.schemas.messages.address import Round
 from tests.attacks.field import EVE, Raw, eves_connection
 from tests.broker.contract import Inbox
-from tests.guarded import Guarded
+from tests.guarded import VHOST, Guarded
 
 JOB = "credit-0a1b2c3d"
 BANKS = topology.exchange("bank")
@@ -129,9 +129,8 @@ async def eve(guarded: Guarded) -> AsyncIterator[Raw]:
 
 def waiting(guarded: Guarded, queue: str) -> tuple[int, int]:
     """How many messages and consumers a queue has, by the broker's own account."""
-    rows = guarded.control("list_queues", "name", "messages", "consumers", "--no-table-headers").splitlines()
-    counts = {name: (int(messages), int(consumers)) for name, messages, consumers in map(str.split, rows)}
-    return counts[queue]
+    messages, consumers, _ = guarded.queues()[queue]
+    return messages, consumers
 
 
 async def refused(eve: Raw, attempt: Attempt) -> bool:
@@ -149,8 +148,10 @@ async def test_the_broker_refuses_all_that_is_not_her_own(eve: Raw, bank: Inbox,
     assert allowed == []
     assert waiting(guarded, JOBS) == (0, 1)
     assert bank.deliveries == []
-    exchanges = guarded.control("list_exchanges", "name", "--no-table-headers").splitlines()
-    assert {"tercet.from.newcomer", "tercet.eve.alternate"}.isdisjoint(exchanges)
+    exchanges = guarded.node.evaluate(f'rabbit_exchange:list(<<"{VHOST}">>)')
+    assert "tercet.from.bank" in exchanges
+    assert "tercet.from.newcomer" not in exchanges
+    assert "tercet.eve.alternate" not in exchanges
 
 
 async def say(channel: AbstractChannel, properties: aiormq.spec.Basic.Properties) -> None:

@@ -141,9 +141,8 @@ class Fleet:
 
     async def queues(self) -> dict[str, int]:
         """The broker's queues, and how many messages are in each."""
-        reported = await asyncio.to_thread(self.node.control, "list_queues", "name", "messages")
-        lines = [line.split() for line in reported.splitlines()]
-        return {fields[0]: int(fields[1]) for fields in lines if len(fields) == 2 and fields[1].isdigit()}
+        found = await asyncio.to_thread(self.node.queues)
+        return {name: messages for name, (messages, _, _) in found.items()}
 
     @property
     def lives(self) -> int:

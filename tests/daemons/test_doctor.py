@@ -30,7 +30,7 @@ from tercet.broker.sealing.identity import Identity, save_identity
 from tercet.schemas.files.settings import BrokerSettings, read_settings
 from tercet.schemas.messages.kinds import PROTOCOL_VERSION, PartnerAnswer
 from tests.certificates import write_certificate
-from tests.guarded import Guarded
+from tests.guarded import VHOST, Guarded
 from tests.rabbitmq_node import Node
 
 PARTIES = ("bank", "card", "notary")
@@ -166,8 +166,7 @@ async def test_an_agent_that_is_not_running_is_a_failure(place: Place, guarded: 
     assert troubles.keys() == {"agent"}
     assert troubles["agent"].outcome is Outcome.FAIL
     assert "`tercet agent`" in troubles["agent"].hint
-    queues = guarded.control("list_queues", "name").splitlines()
-    assert not [name for name in queues if "doctor" in name or "console" in name]
+    assert not [name for name in guarded.queues() if "doctor" in name or "console" in name]
 
 
 async def test_rights_that_are_wider_than_needed_are_a_warning(tmp_path: Path, rabbitmq: Node) -> None:
@@ -193,8 +192,14 @@ async def test_every_right_beyond_the_needed_is_found(place: Place, guarded: Gua
     (own,) = [each for each in rights if each["user"] == "bank"]
     usual = [own[what] for what in ("configure", "write", "read")]
 
+    def permit(user: str, *rights: str) -> None:
+        guarded.node.call("rabbit_auth_backend_internal:set_permissions", user, VHOST, *rights, "tests")
+
+    def permit_topics(user: str, *rights: str) -> None:
+        guarded.node.call("rabbit_auth_backend_internal:set_topic_permissions", user, VHOST, *rights, "tests")
+
     async def reported(configure: str, write: str, read: str) -> str:
-        guarded.control("set_permissions", "bank", configure, write, read)
+        permit("bank", configure, write, read)
         found = [finding async for finding in doctor_broker.check_rights(settings, login)]
         return next(finding.said for finding in found if finding.check == "rights" and finding.hint)
 
@@ -204,13 +209,13 @@ async def test_every_right_beyond_the_needed_is_found(place: Place, guarded: Gua
         assert "declare or delete card's queues, publish to any queue through the default exchange" in said
         assert "read card's queues" in said
         assert "does not let us publish to our exchange" in await reported(configure, r"^tercet\.bank\.", read)
-        guarded.control("set_topic_permissions", "bank", "tercet.from.card", ".*", ".*")
+        permit_topics("bank", "tercet.from.card", ".*", ".*")
         said = await reported(configure, write + r"|^tercet\.from\.card$", read)
         assert "publish as card" in said
         assert "overhear what card says to card" in said
     finally:
-        guarded.control("set_topic_permissions", "bank", "tercet.from.card", r"^\z", r"\.to\.bank\z")
-        guarded.control("set_permissions", "bank", *usual)
+        permit_topics("bank", "tercet.from.card", r"^\z", r"\.to\.bank\z")
+        permit("bank", *usual)
 
 
 async def test_partners_that_are_away_or_strangers_are_named(place: Place) -> None:

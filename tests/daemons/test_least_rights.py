@@ -31,18 +31,12 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, guarded: Guarded) -> It
         yield three
 
 
-def queues(guarded: Guarded) -> dict[str, str]:
-    """What is there, and which policy holds for it."""
-    lines = guarded.control("list_queues", "name", "policy", "--no-table-headers").splitlines()
-    return dict(line.split("\t") for line in lines)
-
-
 def test_a_job_needs_no_more_rights_than_the_definitions_give(deployment: Deployment, guarded: Guarded):
     """Consoles of any party neither; afterwards only standing queues and dead letters are left."""
     job = submit(deployment, job_file(deployment, "least"), "card")
     for party in PARTIES:
         until(deployment, party, job, "done")
-    left = queues(guarded)
+    left = {name: policy for name, (_, _, policy) in guarded.queues().items()}
     for party in PARTIES:
         mine = {name: policy for name, policy in left.items() if name.startswith(f"tercet.{party}.")}
         assert mine == {

@@ -14,7 +14,7 @@ from tests.deployment import Deployment
 from tests.rabbitmq_node import Node
 
 PATIENCE = 30.0  # seconds until an agent has answered, or the broker has cleared what was closed
-BROKER = {  # in Erlang, all in one question: each `rabbitmqctl` takes two seconds of a processor
+BROKER = {  # in Erlang, all in one question
     "queues": 'length(rabbit_amqqueue:list(<<"/">>))',
     "exchanges": 'length(rabbit_exchange:list(<<"/">>))',
     "bindings": 'length(rabbit_binding:list(<<"/">>))',
@@ -63,8 +63,8 @@ def _of(deployment: Deployment, party: str) -> dict[str, int]:
 
 def broker(node: Node) -> dict[str, int]:
     """What the broker has of ours, and how many messages wait in all queues."""
-    reported = node.control("eval", f"{{{', '.join(BROKER.values())}}}.")
-    return dict(zip(BROKER, map(int, reported.strip("{}\n").split(",")), strict=True))
+    reported = node.evaluate(f"{{{', '.join(BROKER.values())}}}")
+    return dict(zip(BROKER, map(int, reported.strip("{}").split(",")), strict=True))
 
 
 def growth_of(before: Mapping[tuple[str, str], int], after: Figures, jobs: int) -> Figures:

@@ -202,7 +202,7 @@ async def test_a_queue_that_takes_no_letter_stops_no_handler(connect: Connect, g
     await eve.publish(envelope(), Lane.ONLINE)
     (letter,) = await found(bank, 1)
     assert letter.reason == "no"
-    guarded.node.control("import_definitions", str(guarded.folder / "definitions.json"))
+    guarded.node.load_definitions(guarded.folder / "definitions.json")
 
 
 async def test_the_in_process_broker_keeps_them_too():

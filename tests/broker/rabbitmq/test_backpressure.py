@@ -9,7 +9,7 @@ from tercet.broker.interface.base import Answer, Delivery, Envelope, Lane, Overl
 from tercet.broker.interface.outbox import Outbox
 from tercet.broker.rabbitmq.broker import RabbitBroker
 from tercet.schemas.messages.address import Round
-from tests.guarded import Guarded
+from tests.guarded import VHOST, Guarded
 
 BODY = bytes(32 * 1024)
 QUEUE_BYTES, IN_FLIGHT, LETTERS = 8 * len(BODY), 16 * len(BODY), 150
@@ -49,7 +49,8 @@ async def two(guarded: Guarded) -> AsyncIterator[tuple[Counting, RabbitBroker]]:
 async def test_a_full_queue_makes_its_sender_wait_and_loses_nothing(guarded: Guarded):
     """The broker refuses what has no room, and the outbox hands it over again until there is."""
     bound = f'{{"max-length-bytes": {QUEUE_BYTES}, "overflow": "reject-publish"}}'
-    guarded.control("set_policy", "small", rf"^tercet\.card\.{QUEUE.name.split('.')[2]}\.", bound, "--priority", "9")
+    pattern = rf"^tercet\.card\.{QUEUE.name.split('.')[2]}\."
+    guarded.node.call("rabbit_policy:parse_set", VHOST, "small", pattern, bound, "9", "queues", "tests")
     arrived: list[str] = []
     all_here, deepest = asyncio.Event(), 0
 
@@ -87,7 +88,7 @@ async def test_a_full_queue_makes_its_sender_wait_and_loses_nothing(guarded: Gua
         assert bank.most <= IN_FLIGHT
         # The bound is checked once what is on its way in a batch has been put into the queue.
         assert deepest * len(BODY) <= QUEUE_BYTES + IN_FLIGHT
-    guarded.control("clear_policy", "small")
+    guarded.node.call("rabbit_policy:delete", VHOST, "small", "tests")
 
 
 async def depth(broker: RabbitBroker) -> int:

@@ -94,12 +94,12 @@ def narrow(request: pytest.FixtureRequest, rabbitmq: Node) -> Iterator[Node]:
 @contextmanager
 def allowing(node: Node, most: int) -> Iterator[None]:
     """Let connections that are made in the block have so many channels."""
-    before = node.control("eval", "{ok, Most} = application:get_env(rabbit, channel_max), Most.").strip()
-    node.control("eval", f"application:set_env(rabbit, channel_max, {most}).")
+    before = node.evaluate("{ok, Most} = application:get_env(rabbit, channel_max), Most")
+    node.evaluate(f"application:set_env(rabbit, channel_max, {most})")
     try:
         yield
     finally:
-        node.control("eval", f"application:set_env(rabbit, channel_max, {before}).")
+        node.evaluate(f"application:set_env(rabbit, channel_max, {before})")
 
 
 async def test_many_jobs_at_once_open_their_queues_on_few_channels(narrow: Node) -> None:

@@ -294,7 +294,7 @@ async def expect_missing(broker: RabbitBroker, name: str) -> None:
 async def test_two_connections_show_their_party_and_lane(rabbitmq: Node, place: Place):
     """In the management page, where an operator looks for them."""
     broker = await RabbitBroker.connect(rabbitmq.url, name="bank")
-    shown = await asyncio.to_thread(rabbitmq.control, "list_connections", "client_properties")
+    shown = rabbitmq.evaluate("rabbit_networking:connection_info_all([client_properties])")
     await broker.close()
     assert "tercet bank online" in shown
     assert "tercet bank bulk" in shown
@@ -368,7 +368,7 @@ async def test_a_wrong_password_is_refused_at_once_and_never_shown(amqp_url: str
 async def test_a_virtual_host_that_is_not_ours_is_named_with_what_rabbitmq_says(rabbitmq: Node, vhost: str):
     """It is missing, or we may not into it; at once."""
     if vhost == "other":
-        await asyncio.to_thread(rabbitmq.control, "add_vhost", vhost)
+        rabbitmq.call("rabbit_vhost:add", vhost, "tests")
     with pytest.raises(Refused, match=rf"virtual host '{vhost}' \(530 NOT_ALLOWED - .*{vhost}") as refused:
         await RabbitBroker.connect(str(URL(rabbitmq.url).with_path(f"/{vhost}")), name="bank", deadline=30.0)
     assert not isinstance(refused.value, NoLogin)
