@@ -108,14 +108,14 @@ def peaks(values: Floats, half: float) -> Floats:
     beyond = pairs - chance
     enough = np.flatnonzero(beyond >= LEAST_PAIRS)
     enough = enough[-poisson.logsf(pairs[enough] - 1, chance[enough]) > np.log(len(differences))]
-    found: list[float] = []
+    found = np.empty(0)
     for k in enough[np.argsort(-beyond[enough], kind="stable")]:
         if len(found) == MOST_PEAKS:
             break
         middle = differences[k] + window / 2.0
-        if all(abs(middle - f) > window for f in found):
-            found.append(float(np.median(differences[k : bounds[k]])))
-    return np.array(found)
+        if (np.abs(middle - found) > window).all():
+            found = np.append(found, np.median(differences[k : bounds[k]]))
+    return found
 
 
 def spanned(found: Floats, half: float) -> tuple[Floats, Indices]:

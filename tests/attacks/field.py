@@ -28,7 +28,7 @@ from tercet.broker.rabbitmq.dead_letters import read_dead_letters
 from tercet.broker.sealing.identity import Identity
 from tercet.broker.sealing.seal import associated_data
 from tercet.schemas.files.job import AnyJob
-from tercet.schemas.files.settings import Deadlines, Settings
+from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.codec import encode
 from tercet.schemas.messages.kinds import Job, JobStatus, Member, Message
@@ -36,15 +36,16 @@ from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, make_table, party_s
 from tests.guarded import Guarded
 
 EVE = "eve"
+CALM = PATIENT.model_copy(update={"heartbeat": 0.4})
 PATIENCE = 60.0
 
 
-def four(folder: Path, deadlines: Deadlines = PATIENT) -> dict[str, Settings]:
+def four(folder: Path) -> dict[str, Settings]:
     """The settings of three honest parties and Eve, whom they have as a partner that may submit."""
     make_table(folder / f"{BANK}.csv", seed=1, label=True)
     make_table(folder / f"{CARD}.csv", seed=2)
     make_table(folder / f"{EVE}.csv", seed=3)
-    return {party: party_settings(folder, party, deadlines) for party in (BANK, CARD, NOTARY, EVE)}
+    return {party: party_settings(folder, party, CALM) for party in (BANK, CARD, NOTARY, EVE)}
 
 
 @dataclass

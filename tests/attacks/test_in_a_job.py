@@ -1,5 +1,6 @@
 """Eve is a data party of a running job: what she says beside her part is refused, or ends the job with her name."""
 
+import asyncio
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,10 +13,11 @@ import numpy as np
 
 from tercet.agents.daemon.agent import Agent
 from tercet.broker.interface import topology
-from tercet.broker.interface.base import Envelope
+from tercet.broker.interface.base import Answer, Envelope, Lane
+from tercet.broker.rabbitmq.broker import RabbitBroker
 from tercet.broker.sealing.seal import SessionSeal, associated_data
 from tercet.schemas.files.job import TrainingJob
-from tercet.schemas.messages.address import Address, Round
+from tercet.schemas.messages.address import Address, Round, parse_address
 from tercet.schemas.messages.codec import encode
 from tercet.schemas.messages.kinds import (
     BODY_VERSION,
@@ -29,7 +31,6 @@ from tests.agents.scenes import BANK, CARD, NOTARY, job
 from tests.attacks.field import EVE, Field, Raw, battlefield
 from tests.guarded import Guarded
 
-LONG = 3000  # epochs
 BAD = "message.malformed"
 TABLES = ((BANK, "customers"), (EVE, "customers"))
 FAR: dict[str, Any] = {"epoch": 2900, "step": 8999}  # steps that the job comes to much later
@@ -44,6 +45,7 @@ class Insider:
     field: Field
     raw: Raw
     job: str
+    held: "Held"
 
     @property
     def _run(self) -> bytes:
@@ -162,26 +164,55 @@ def shortened(envelope: Envelope) -> Envelope:
     return replace(envelope, body=envelope.body[:-1])
 
 
+class Held:
+    """Eve's part of a job from its second step on: her agent says it at `go_on`, and till then the job waits."""
+
+    def __init__(self, broker: RabbitBroker) -> None:
+        self.letters: list[tuple[Envelope, Lane, Answer]] = []
+        self._broker, self._send = broker, partial(RabbitBroker.send, broker)
+        broker.send = self._hold  # type: ignore[method-assign]
+
+    def _hold(self, envelope: Envelope, lane: Lane) -> Answer:
+        if envelope.kind != MaskedInputs.kind or parse_address(envelope.address).step == 0:
+            return self._send(envelope, lane)
+        self.letters.append((envelope, lane, asyncio.get_running_loop().create_future()))
+        return self.letters[-1][-1]
+
+    def go_on(self) -> None:
+        """Say it now."""
+        self._broker.send = self._send  # type: ignore[method-assign]
+        for envelope, lane, answer in self.letters:
+            self._send(envelope, lane).add_done_callback(partial(settle, answer))
+
+
+def settle(answer: Answer, _: Answer) -> None:
+    answer.set_result(None)
+
+
 def begun(agent: Agent, started: str) -> bool:
     return agent.status(started)[0].state in {"training", "failed"}
 
 
 async def training(field: Field, raw: Raw, description: TrainingJob) -> Insider:
-    """Eve's hand in a job that has begun to train."""
+    """Eve's hand in a job that has begun to train, and waits for her part in the second step."""
+    held = Held(field.brokers[EVE])
     started = field.agents[BANK].submit(description).job
     for party in (BANK, EVE):
         await field.until(partial(begun, field.agents[party], started))
         status = field.agents[party].status(started)[0]
         assert status.state == "training", status
-    return Insider(field, raw, started)
+    await field.until(lambda: len(held.letters) > 0)
+    return Insider(field, raw, started, held)
 
 
 async def test_what_she_says_beside_her_part_is_refused_and_the_job_goes_on(guarded: Guarded, tmp_path: Path):
     """Nobody is blamed for what anybody could have sent; each is logged, and kept with the dead letters."""
     async with battlefield(guarded, tmp_path) as (field, raw):
         await field.start(BANK, EVE, NOTARY)
-        eve = await training(field, raw, job("beside", tables=TABLES, epochs=30))
-        await raw.say(*(forge(eve) for forge, _ in REFUSED.values()), *(forge(eve) for forge in IGNORED.values()))
+        eve = await training(field, raw, job("beside", tables=TABLES))
+        await raw.say(*(forge(eve) for forge in IGNORED.values()), *(forge(eve) for forge, _ in REFUSED.values()))
+        await field.until(lambda: sum(line["event"] == "message refused" for line in field.lines) == len(REFUSED))
+        eve.held.go_on()
         statuses = await field.ended(eve.job, BANK, EVE, NOTARY)
         assert {status.state for status in statuses.values()} == {"done"}
         stored = await field.dead_letters(BANK)
@@ -199,7 +230,7 @@ async def test_what_is_sealed_and_wrong_ends_the_job_with_her_name_and_the_agent
     async with battlefield(guarded, tmp_path) as (field, raw):
         await field.start(BANK, EVE, NOTARY, CARD)
         for number, (name, forge) in enumerate(BLAMED.items()):
-            eve = await training(field, raw, job(f"wrong-{number}", tables=TABLES, epochs=LONG))
+            eve = await training(field, raw, job(f"wrong-{number}", tables=TABLES))
             await raw.say(forge(eve))
             failure = (await field.ended(eve.job, BANK, NOTARY))[BANK].failure
             assert failure is not None, name
@@ -233,7 +264,7 @@ async def test_a_flood_of_small_letters_ends_the_job_before_it_fills_the_memory(
         for party in (BANK, NOTARY):  # a busy machine may take long for so many letters
             field.change(party, deadlines=settings.deadlines.model_copy(update={"step": 60.0}))
         await field.start(BANK, EVE, NOTARY)
-        eve = await training(field, raw, job("flooded", tables=TABLES, epochs=LONG))
+        eve = await training(field, raw, job("flooded", tables=TABLES))
         tiny = MaskedInputs(words=words(0))
         await raw.say(*(eve.letter(tiny, epoch=2000, step=6000 + number) for number in range(1030)))
         failure = (await field.ended(eve.job, BANK, NOTARY))[BANK].failure

@@ -19,8 +19,8 @@ from tercet.broker.interface.dead_letters import BURST
 from tercet.broker.rabbitmq.broker import RabbitBroker
 from tercet.schemas.messages.codec import encode
 from tercet.schemas.messages.kinds import BODY_VERSION, Cancel, Query, Released
-from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, job, prediction
-from tests.attacks.field import EVE, Field, battlefield
+from tests.agents.scenes import BANK, CARD, NOTARY, job, prediction
+from tests.attacks.field import CALM, EVE, Field, battlefield
 from tests.guarded import Guarded
 
 HERS = job("hers", tables=((BANK, "customers"), (EVE, "customers")))
@@ -134,7 +134,7 @@ async def test_no_letter_of_hers_begins_what_it_may_not(guarded: Guarded, tmp_pa
     """Each is logged with the reason, and then the three do a job and a prediction as if nothing had been."""
     async with battlefield(guarded, tmp_path) as (field, eve):
         # She has no agent: so long bank tries to decline her jobs, and leaves no earlier.
-        field.change(BANK, deadlines=PATIENT.model_copy(update={"accept": 8}))
+        field.change(BANK, deadlines=CALM.model_copy(update={"accept": 8}))
         await field.start(BANK, CARD, NOTARY)
         silent = []
         for name, (forge, event, why) in LETTERS.items():

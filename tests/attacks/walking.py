@@ -81,9 +81,10 @@ def _vote(coordinates: Indices, known: NDArray[np.bool_], start: Indices, end: I
     key = np.random.default_rng(1).integers(1, 2**62, coordinates.shape[1])
     here, moved = coordinates @ key, move @ key
     hashed = np.concatenate([here[start[forth]] + moved[forth], here[end[back]] - moved[back]])
-    order = np.lexsort((hashed, to))
-    to, hashed = to[order], hashed[order]
-    first = np.flatnonzero(np.r_[True, (np.diff(to) != 0) | (np.diff(hashed) != 0)])
+    claimed = (to.astype(np.uint64) << np.uint64(48)) | (hashed.view(np.uint64) >> np.uint64(16))
+    order = np.argsort(claimed)
+    to, claimed = to[order], claimed[order]
+    first = np.flatnonzero(np.r_[True, claimed[1:] != claimed[:-1]])
     count = np.diff(np.r_[first, len(to)])
     ranked = np.argsort(count, kind="stable")  # of several claims to a node the most frequent is written last
     one = order[first[ranked]]
