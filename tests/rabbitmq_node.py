@@ -289,6 +289,12 @@ class Node:
         """Load them as `rabbitmqctl import_definitions` does."""
         self.call("rabbit_definitions:import_raw", path.read_text())
 
+    def add_vhost(self, name: str) -> str:
+        """Make a virtual host where the node's user may do everything; its address."""
+        self.call("rabbit_vhost:add", name, "tests")
+        self.call("rabbit_auth_backend_internal:set_permissions", USER, name, ".*", ".*", ".*", "tests")
+        return f"{self.url}{name}"
+
     def queues(self, vhost: str = "/") -> dict[str, tuple[int, int, str]]:
         """By name of each queue its messages, its consumers and its policy."""
         what = "[{name, {resource, _, queue, Name}}, {messages, Messages}, {consumers, Consumers}, {policy, Policy}]"

@@ -18,15 +18,14 @@ from tests.chaos.fleet import Fleet, fleet
 from tests.chaos.remains import remains
 from tests.chaos.runs import EXTRA, Result, disturbed, write_tables
 from tests.chaos.scenarios import NOTARY, Scenario, everything
-from tests.rabbitmq_node import private_node
+from tests.rabbitmq_node import Node, private_node
 
 
 @asynccontextmanager
-async def prepared(folder: Path) -> AsyncIterator[Fleet]:
-    """Three daemons that are up, and their tables, around a private RabbitMQ."""
-    with private_node() as node:
-        async with fleet(folder, node, write_tables(folder), NOTARY, EXTRA) as one:
-            yield one
+async def prepared(folder: Path, node: Node) -> AsyncIterator[Fleet]:
+    """Three daemons that are up, and their tables, around a RabbitMQ that may be killed."""
+    async with fleet(folder, node, write_tables(folder), NOTARY, EXTRA) as one:
+        yield one
 
 
 def report(result: Result, seed: int) -> str:
@@ -68,12 +67,13 @@ def chosen(seed: int, runs: int, only: str | None) -> list[Scenario]:
 async def run_all(scenarios: list[Scenario], seed: int, folder: Path) -> int:
     """Run them one after another; how many were not the same, or left something behind."""
     wrong, begun = 0, time.monotonic()
-    async with prepared(folder) as one:
-        for scenario in scenarios:
-            result = await disturbed(one, scenario)
-            wrong += result.problem is not None
-            print(report(result, seed), flush=True)
-        left = await remains(one)
+    with private_node() as node:
+        async with prepared(folder, node) as one:
+            for scenario in scenarios:
+                result = await disturbed(one, scenario)
+                wrong += result.problem is not None
+                print(report(result, seed), flush=True)
+            left = await remains(one)
     print("nothing is left of any job" if not left else "\n".join(["left behind:", *left]))
     print(f"{len(scenarios)} runs, {wrong} not the same, {time.monotonic() - begun:.0f} s, seed {seed}")
     return wrong + len(left)

@@ -29,6 +29,7 @@ from tests.deployment import Deployment
 from tests.forked import Forked
 from tests.rabbitmq_node import Node
 
+VHOST = "chaos"
 RESTART_SECONDS = 0.1  # what a supervisor waits
 STOP_SECONDS = 20.0
 UP_SECONDS = 60.0
@@ -100,7 +101,7 @@ class Fleet:
     async def console(self, party: str) -> AsyncIterator[BrokerConsole]:
         """A console of a party, which no fault touches but that of the broker."""
         settings = self.settings(party)
-        direct = settings.broker.model_copy(update={"url": _bare(self.node.url)})
+        direct = settings.broker.model_copy(update={"url": _bare(self.deployment.url)})
         broker = await connect(settings.model_copy(update={"broker": direct}), "console")
         async with BrokerConsole(party, load_identity(settings.identity), broker) as console:
             yield console
@@ -121,7 +122,7 @@ class Fleet:
 
     def status(self, party: str, job: str) -> JobStatus | None:
         """What a party's agent has written down of a job, whether it lives or not."""
-        path = self.settings(party).state / "jobs" / f"{job}.json"
+        path = self.deployment.folder / party / "jobs" / f"{job}.json"
         try:
             return Record.model_validate_json(path.read_bytes()).status
         except FileNotFoundError:
@@ -141,7 +142,7 @@ class Fleet:
 
     async def queues(self) -> dict[str, int]:
         """The broker's queues, and how many messages are in each."""
-        found = await asyncio.to_thread(self.node.queues)
+        found = await asyncio.to_thread(self.node.queues, VHOST)
         return {name: messages for name, (messages, _, _) in found.items()}
 
     @property
@@ -195,11 +196,11 @@ def _bare(url: str) -> str:
 
 @asynccontextmanager
 async def fleet(folder: Path, node: Node, tables: dict[str, str], helper: str, extra: str) -> AsyncIterator[Fleet]:
-    """Set everything up under a folder, with the node's broker; at the end all agents are told to leave."""
+    """Set everything up under a folder, in a virtual host of the node; at the end all agents are told to leave."""
     plans = folder / "plans"
     plans.mkdir()
     async with AsyncExitStack() as stack:
-        with Deployment(folder, node.url, tables, helper, extra=extra) as deployment:
+        with Deployment(folder, node.add_vhost(VHOST), tables, helper, extra=extra) as deployment:
             one = Fleet(deployment, node, plans)
             for party in deployment.parties:
                 one.lines[party] = await stack.enter_async_context(proxied("127.0.0.1", node.port))

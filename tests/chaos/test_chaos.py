@@ -10,15 +10,16 @@ from tests.chaos.fleet import Fleet
 from tests.chaos.remains import remains
 from tests.chaos.runs import disturbed
 from tests.chaos.scenarios import everything
+from tests.rabbitmq_node import Node
 
 SEED = 3
 PART = ("card-training", "bank-release", "notary-prediction", "broker-training")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def three(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fleet]:
-    """Daemons that live through all runs of this file, but for those that are killed."""
-    async with prepared(tmp_path_factory.mktemp("chaos")) as one:
+async def three(tmp_path_factory: pytest.TempPathFactory, rabbitmq: Node) -> AsyncIterator[Fleet]:
+    """Daemons that live through all runs of this file, but for those that are killed, as the run's own node may be."""
+    async with prepared(tmp_path_factory.mktemp("chaos"), rabbitmq) as one:
         yield one
 
 

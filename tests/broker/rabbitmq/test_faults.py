@@ -27,7 +27,7 @@ from tercet.broker.rabbitmq.broker import RabbitBroker
 from tests.broker.contract import PATIENCE, Inbox, Place, settled, until_connected
 from tests.broker.contract import place as place  # a fixture
 from tests.broker.proxy import Proxy, proxied
-from tests.rabbitmq_node import Node, free_ports, private_node
+from tests.rabbitmq_node import Node, free_ports
 
 
 @pytest.fixture
@@ -403,24 +403,23 @@ async def test_an_address_that_is_none_is_said_so(url: str):
         await RabbitBroker.connect(url, name="bank")
 
 
-async def test_a_broker_that_is_killed_keeps_what_is_persistent_and_consumers_come_back(place: Place):
-    """The outbox bridges the gap. A node of its own, since it dies."""
+async def test_a_broker_that_is_killed_keeps_what_is_persistent_and_consumers_come_back(rabbitmq: Node, place: Place):
+    """The outbox bridges the gap. It is the run's own node, which nobody else uses meanwhile."""
     inbox, standing = Inbox(), Place()
-    with private_node() as node:
-        broker = await RabbitBroker.connect(node.url, name="card")
-        for where in (place, standing):
-            await broker.declare(where.queue)
-        await broker.consume(place.queue.name, inbox, Lane.ONLINE)
-        await broker.publish(standing.envelope(b"persistent", persistent=True), Lane.ONLINE)
-        outbox = Outbox(broker)
-        await asyncio.to_thread(node.kill)
-        await outbox.post(place.envelope(b"bridged"), Lane.ONLINE, deadline=60.0, name="step")
-        await asyncio.to_thread(node.start)
-        await outbox.drain(60.0)
-        await inbox.holds(1)
-        stored = Inbox()
-        await broker.consume(standing.queue.name, stored, Lane.ONLINE)
-        await stored.holds(1)
-        assert (inbox.bodies, stored.bodies) == ([b"bridged"], [b"persistent"])
-        await outbox.close()
-        await broker.close()
+    broker = await RabbitBroker.connect(rabbitmq.url, name="card")
+    for where in (place, standing):
+        await broker.declare(where.queue)
+    await broker.consume(place.queue.name, inbox, Lane.ONLINE)
+    await broker.publish(standing.envelope(b"persistent", persistent=True), Lane.ONLINE)
+    outbox = Outbox(broker)
+    await asyncio.to_thread(rabbitmq.kill)
+    await outbox.post(place.envelope(b"bridged"), Lane.ONLINE, deadline=60.0, name="step")
+    await asyncio.to_thread(rabbitmq.start)
+    await outbox.drain(60.0)
+    await inbox.holds(1)
+    stored = Inbox()
+    await broker.consume(standing.queue.name, stored, Lane.ONLINE)
+    await stored.holds(1)
+    assert (inbox.bodies, stored.bodies) == ([b"bridged"], [b"persistent"])
+    await outbox.close()
+    await broker.close()
