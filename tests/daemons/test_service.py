@@ -9,9 +9,11 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import pytest
+
 from tests.daemons.test_over_rabbitmq import write_tables
 from tests.deployment import Deployment
-from tests.forked import CHECKOUT
+from tests.forked import CHECKOUT, Forked
 from tests.rabbitmq_node import free_ports
 
 
@@ -36,7 +38,9 @@ def page(port: int, path: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
-def test_a_service_tells_its_manager_and_monitor_how_it_is(tmp_path: Path, amqp_url: str) -> None:
+def test_a_service_tells_its_manager_and_monitor_how_it_is(
+    tmp_path: Path, amqp_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """From its start to its stop; with its key and login from the environment, which its log and pages do not show."""
     (port,) = free_ports(1)
     extra = f"[monitor]\nport = {port}\n"
@@ -62,14 +66,10 @@ def test_a_service_tells_its_manager_and_monitor_how_it_is(tmp_path: Path, amqp_
             status, metrics = page(port, "/metrics")
             assert (status, "tercet_broker_connected 1.0" in metrics) == (200, True)
             assert page(port, "/")[0] == 404
-            command[-1] = str(deployment.settings("bank"))  # which has the same port
             # The key is gone from the disk: what follows goes over the agent's socket.
             settings = deployment.settings("notary")
-            listed = subprocess.run(
-                [sys.executable, "-m", "tercet", "job", "list", "-s", str(settings), "--format", "json"],
-                cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, check=True,
-            )  # fmt: skip
-            assert listed.stdout == "[]\n"
+            listed = deployment.asked("job", "list", "--format", "json", party="notary")
+            assert (listed.returncode, listed.stdout) == (0, "[]\n")
             written = settings.read_text()
             settings.write_text(f"{written}\n[limits]\nparallel_jobs = 3\n")
             agent.send_signal(signal.SIGHUP)
@@ -77,11 +77,11 @@ def test_a_service_tells_its_manager_and_monitor_how_it_is(tmp_path: Path, amqp_
             settings.write_text(f"{written}\n[nonsense]\n")
             agent.send_signal(signal.SIGHUP)
             log += logged(agent, "the settings stay as they were")
-            other = subprocess.run(
-                command, env=os.environ | secrets | {"TERCET_IDENTITY": ""}, stderr=subprocess.PIPE, cwd=CHECKOUT,
-                text=True, check=False,
-            )  # fmt: skip
-            assert (other.returncode, "a port of its own" in other.stderr.replace("\n", " ")) == (3, True)
+            for secret in ("TERCET_BROKER_USERNAME", "TERCET_BROKER_PASSWORD"):
+                monkeypatch.setenv(secret, secrets[secret])
+            other = Forked("tercet", ["agent", str(deployment.settings("bank"))], tmp_path / "other.log")  # same port
+            assert other.wait(60) == 3
+            assert "a port of its own" in (tmp_path / "other.log").read_text().replace("\n", " ")
             agent.send_signal(signal.SIGTERM)
             while not (said := manager.recv(1000)).startswith(b"STOPPING=1"):
                 assert said.startswith(b"STATUS=")  # again, every ten seconds
