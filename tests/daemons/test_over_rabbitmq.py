@@ -30,7 +30,7 @@ from tests.fixed_agent import fixed_contribution
 from tests.forked import Forked
 
 POLL_SECONDS = 0.2
-ROWS, BATCH, PATIENCE = 620, 64, 60.0  # the last batch has 44 rows
+ROWS, BATCH, PATIENCE = 620, 128, 60.0  # the last batch has 108 rows
 JOB = """
 name = "{name}"
 model = "{model}"
@@ -42,7 +42,7 @@ bank = "customers"
 card = "delays"
 [training]
 epochs = {epochs}
-batch = 64
+batch = 128
 rate = 0.3
 schedule = "inverse-time"
 decay = 0.01
@@ -167,13 +167,15 @@ def submit(deployment: Deployment, path: Path, party: str = "bank") -> str:
 
 
 def until(deployment: Deployment, party: str, job: str, *states: str) -> dict[str, Any]:
-    """The job's status at a party, once it is in one of these states."""
-    end = time.monotonic() + PATIENCE
+    """The job's status at a party, once it is in one of these states: its agent is asked when it has written so."""
+    record, end = deployment.folder / party / "jobs" / f"{job}.json", time.monotonic() + PATIENCE
     while True:
-        status = reported(deployment.asked("job", "status", job, "--format", "json", party=party))
-        if status["state"] in states or time.monotonic() > end:
-            assert status["state"] in states, status
-            return status
+        over = time.monotonic() > end
+        if over or (record.exists() and json.loads(record.read_text())["status"]["state"] in states):
+            status = reported(deployment.asked("job", "status", job, "--format", "json", party=party))
+            if over or status["state"] in states:
+                assert status["state"] in states, status
+                return status
         time.sleep(POLL_SECONDS)
 
 
@@ -289,7 +291,7 @@ def test_daemons_go_on_from_an_earlier_model_to_the_words_that_the_simulator_rea
 def test_a_selection_by_daemons_ends_in_the_model_that_the_simulator_trains(deployment, queues_of):
     """In two steps; with the same held-out rows, for which the simulator has the parties' keys."""
     head, _, rest = JOB.partition("[tables]")
-    text = "[job]" + (head + "[tables]" + rest).format(name="chosen", epochs=2, model="logistic").replace("[", "[job.")
+    text = "[job]" + (head + "[tables]" + rest).format(name="chosen", epochs=4, model="logistic").replace("[", "[job.")
     path = deployment.folder / "select.toml"
     path.write_text(text + SELECTION)
     trail = reported(deployment.asked("select", str(path), "--format", "json"))
@@ -400,7 +402,7 @@ def test_a_prediction_without_its_model_exits_with_1_and_says_who_lacks_it(deplo
 
 def test_submitting_twice_and_killing_a_watcher_change_nothing(deployment):
     """A job that is known is looked up, `--again` makes another, and a console is needed for nothing."""
-    path = job_file(deployment, "twice", epochs=20)
+    path = job_file(deployment, "twice", epochs=8)
     job = submit(deployment, path)
     watcher = deployment.console("job", "watch", job, party="bank")
     assert submit(deployment, path) == job

@@ -63,7 +63,7 @@ def test_a_program_has_folds_trained_through_the_broker_and_each_party_reads_wha
 ) -> None:
     """It submits, approves, watches in its own loop and outside, and finds the words that the simulator finds."""
     bank, notary = (tercet.Party(deployment.settings(name)) for name in ("bank", "notary"))
-    path = job_file(deployment, "by-program", more=f"[evaluation]\nfolds = {FOLDS}\n")
+    path = job_file(deployment, "by-program", epochs=1, more=f"[evaluation]\nfolds = {FOLDS}\n")
     with through_the_broker(deployment, "card") as card:
         running = card.submit(tercet.Job.from_toml(path))
         for party in (bank, notary):

@@ -1,7 +1,7 @@
 """`python -m tests.soak.agent SETTINGS.toml FIGURES.json`: a daemon that tells at SIGUSR1 what it holds.
 
-It is the agent that `tercet agent` runs; the figures are the operating system's and the interpreter's, and none of them
-is of a job's data.
+It is the agent that `tercet agent` runs, but for a helper that takes its time in an endless job; the figures are the
+operating system's and the interpreter's, and none of them is of a job's data.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from tercet.agents.cli.app import serve
 from tercet.agents.cli.runner import run
 from tercet.agents.core import logs
 from tercet.schemas.files.settings import read_settings
+from tests.daemons.slow_agent import slow_helper
 
 
 def figures() -> dict[str, int]:
@@ -53,7 +54,8 @@ async def observed(settings: Path, reported: Path) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGUSR1, tell, reported)
     loop.add_signal_handler(signal.SIGUSR2, show_tasks)
-    await serve(read_settings(settings))
+    with slow_helper():
+        await serve(read_settings(settings))
 
 
 if __name__ == "__main__":

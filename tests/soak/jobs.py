@@ -55,7 +55,7 @@ def planned(number: int, of: str) -> Planned:
         ({"evaluation": trained}, ("done", None)),
         ({"model": "mlp", "network": Network(hidden=(4,))}, ("done", None)),
         ({"release": "shared"}, ("done", None)),
-        ({"model": "linear", "rate": 0.05, "epochs": 12}, ("done", None)),
+        ({"model": "linear", "rate": 0.05}, ("done", None)),
         ({"alignment": "ecdh"}, ("done", None)),
         ({"tables": (("bank", "customers"), ("card", "unheard-of"))}, ("failed", "policy.table")),
         ({"tables": (("bank", "customers"), ("card", "strangers"))}, ("failed", "alignment.few")),

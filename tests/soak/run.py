@@ -22,7 +22,7 @@ from tests.deployment import Deployment
 from tests.soak.jobs import TABLES, Planned, first, planned, write_tables
 
 PATIENCE = 120.0  # seconds for one job, with others beside it on a busy machine
-POLL_SECONDS = 0.2
+POLL_SECONDS = 0.8  # each question goes through the broker, and is sealed and signed
 TRIES = 6  # each of ten seconds
 SETTINGS = """
 [deadlines]

@@ -18,8 +18,11 @@ pytestmark = pytest.mark.real_time
 MARKUP = "<img src=x onerror=alert(1)><script>alert(2)</script> for credit scoring"
 
 
-async def test_persons_follow_approve_and_are_kept_out_in_a_real_browser(tmp_path: Path) -> None:
+async def test_persons_follow_approve_and_are_kept_out_in_a_real_browser(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A wrong password, a viewer, a partner's markup, two approvals, and progress that comes by itself."""
+    monkeypatch.setattr("tercet.agents.page.stream.TICK_SECONDS", 0.2)  # the job trains on meanwhile
     try:
         async with chromium() as browser, paged(tmp_path, approvals=2) as site:
             for name, role in (("ada", Role.APPROVER), ("bob", Role.APPROVER), ("vera", Role.VIEWER)):
