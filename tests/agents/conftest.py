@@ -16,7 +16,7 @@ from tercet.tables.snapshot.preview import PreviewResult, preview_table
 from tests.virtual_time import VirtualLoop
 
 # Where jobs are many and nobody asks what a control message's envelope hides: that is asked in the other folders.
-UNSEALED = {"alignment", "jobs", "models", "policy", "protocol", "reports", "runs", "selection", "session"}
+UNSEALED = {"alignment", "api", "jobs", "models", "policy", "protocol", "reports", "runs", "selection", "session"}
 UNSEALED |= {"simulation", "training"}
 TAG_BYTES = 32
 
