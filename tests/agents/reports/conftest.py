@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from markupsafe import Markup
 
 from tercet.agents.reports import charts
 
@@ -36,11 +35,9 @@ def drawers() -> dict[str, Callable[..., Any]]:
 
 @pytest.fixture(autouse=True)
 def charts_once(request: pytest.FixtureRequest, drawers: dict[str, Callable[..., Any]]) -> Iterator[None]:
-    """Leave out what would be drawn again, but in tests that are marked as drawing all; or everything."""
+    """Leave out what would be drawn again, but in tests that are marked as drawing all."""
     with pytest.MonkeyPatch.context() as patch:
-        if request.node.get_closest_marker("draws_nothing"):
-            patch.setattr(charts, "_figure", lambda *_: Markup('<svg class="chart"></svg>'))
-        elif not request.node.get_closest_marker("draws_all"):
+        if not request.node.get_closest_marker("draws_all"):
             for name, draw in drawers.items():
                 patch.setattr(charts, name, draw)
         yield
