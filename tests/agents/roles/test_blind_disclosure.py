@@ -107,6 +107,7 @@ def test_the_helper_receives_no_tensor_in_a_training(run: Heard) -> None:
     assert {*StepsDone.model_fields} == {"done"}
 
 
+@pytest.mark.sealed
 @pytest.mark.parametrize("check", [check_roles, check_keys, check_split])
 def test_who_says_what_to_whom_is_what_is_promised(run: Heard, check: Callable[[Heard], None]) -> None:
     """Each kind goes to those roles alone that the table names, under keys of each pair."""
@@ -119,6 +120,7 @@ def test_the_helper_receives_no_tensor_in_a_training_of_a_network(network_run: H
     check_the_label_party_alone_gets_scores(network_run)
 
 
+@pytest.mark.sealed
 @pytest.mark.parametrize("check", [check_kinds, check_roles, check_keys, check_split])
 def test_who_says_what_of_a_network_to_whom_is_what_is_promised(
     network_run: Heard, check: Callable[[Heard], None]

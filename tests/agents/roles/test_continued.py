@@ -84,6 +84,7 @@ def continued(tmp_path_factory: pytest.TempPathFactory) -> Any:
             made[name] = Continued(folder, first, second)
         return made[name]
 
+    make("seen")  # in which seals are looked at: those of tests are cheap
     return make
 
 
