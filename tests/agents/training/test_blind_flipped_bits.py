@@ -62,6 +62,7 @@ TRAINED = replace(FLIPPED, privacy=NOTHING)
 LOOKED_AT = replace(
     TRAINED, columns=(6, 7), rows=90, evaluation=Evaluation(holdout=0.3, metrics="epoch", loss=True, held_out_loss=True)
 )
+TWO_EPOCHS = replace(LOOKED_AT, epochs=2)
 TENSORS: list[type[Message]] = [
     MaskedInputs,
     MaskedWeights,
@@ -99,7 +100,7 @@ def flip_in(
 @pytest.mark.parametrize("model", TENSORS, ids=lambda model: model.__name__)
 def test_one_flipped_bit_in_a_tensor_is_noticed(model: type[Message]) -> None:
     """In the last message of a kind: the run fails, or its model is not the oracle's."""
-    sample = replace(TRAINED, columns=(6, 7), epochs=2 if model is NextWeights else 1)
+    sample = TWO_EPOCHS if model is NextWeights else replace(TRAINED, columns=(6, 7))
     word = 0 if model is DealtShares else -1  # the last one multiplies a cosine that may round to 0
     _, same = flip_in(sample, model, "last", word=word)
     assert not same
@@ -231,14 +232,7 @@ def test_a_helper_that_is_told_of_fewer_steps_changes_no_model() -> None:
 
 def test_these_are_all_the_messages_with_tensors() -> None:
     """What else has words would be missed here."""
-    seen = set[type[Message]]()
-
-    def note(_: Address, message: Message) -> Message:
-        if "words" in type(message).model_fields:
-            seen.add(type(message))
-        return message
-
-    exact(replace(LOOKED_AT, epochs=2), tap=note)
+    seen = {model for model in undisturbed(TWO_EPOCHS)[0] if "words" in model.model_fields}
     scoring = {model for model in seen if model.__name__.startswith("Scoring")}
     weights = {model for model in seen if "Opening" in model.__name__ and "Score" not in model.__name__}
     assert seen - scoring - weights == {*TENSORS, *OPENED_BY_EACH, *chain(*EVALUATED), SpreadShare} - weights

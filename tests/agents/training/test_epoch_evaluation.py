@@ -370,7 +370,7 @@ def test_early_stopping_on_a_metric_that_the_rows_do_not_define_is_refused():
 
 def test_a_class_that_only_held_out_rows_have_is_a_warning_to_its_party():
     """It has an output, so that its rows can be scored; nothing of it is learnt."""
-    sample = Sample((4, 4), rows=90, model="softmax", evaluation=AT_THE_END)
+    sample = Sample((4, 4), rows=90, epochs=1, model="softmax", evaluation=AT_THE_END)
     place = hear_held_out(sample).index(True)
     tables = {party: dict(table) for party, table in sample.tables().items()}
     tables["bank"][OUTCOME] = [*tables["bank"][OUTCOME][:place], "once", *tables["bank"][OUTCOME][place + 1 :]]
