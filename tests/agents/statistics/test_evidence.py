@@ -111,6 +111,7 @@ def test_the_model_is_the_oracles_of_columns_encoded_by_weight_of_evidence(heard
             assert (column.bins, column.woe) == (expected.bins, expected.woe)
 
 
+@pytest.mark.sealed
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
 def test_it_shows_to_everybody_what_is_promised_and_no_more(check: Any, heard: Heard) -> None:
     """All that any other training is held to; bins and weights reach the label party alone, with the whole model."""
