@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[1]
-PREPARED = ("tercet.agents.daemon.agent", "tercet.mpc.arithmetic.kernels", "tests.fixed_agent")
+PREPARED = ("tercet.agents.daemon.agent", "tercet.mpc.arithmetic.kernels", "tests.fixed_agent", "pandas")  # by pyarrow
 NETWORK = 0x40000000  # CLONE_NEWNET
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([__name__, *PREPARED])

@@ -16,7 +16,7 @@ TABLES = {
     "card": f'[tables.customers]\npath = "card.csv"\nid = "id"\n{UNBOUNDED}'
     f'[tables.strangers]\npath = "strangers.csv"\nid = "id"\n{UNBOUNDED}',
 }
-ENDLESS = 50_000  # epochs of a job that is to be cancelled
+ENDLESS = 2_000  # epochs of a job that is to be cancelled
 
 
 @dataclass(frozen=True)
