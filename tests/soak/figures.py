@@ -44,7 +44,10 @@ Figures = dict[tuple[str, str], int]  # by party or `broker`, and by what is cou
 
 
 def look(deployment: Deployment, node: Node) -> Figures:
-    """What everybody holds now."""
+    """What everybody holds now: a job that has ended has some time to delete its queues."""
+    end = time.monotonic() + PATIENCE
+    while any(".soak-" in name for name in node.queues()) and time.monotonic() < end:
+        time.sleep(0.2)
     found = {(party, name): count for party in deployment.parties for name, count in _of(deployment, party).items()}
     return found | {("broker", name): count for name, count in broker(node).items()}
 
