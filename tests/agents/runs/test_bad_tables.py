@@ -1,51 +1,28 @@
-"""Bad input: a clear error at the party whose fault it is, before any share leaves, and the same one at every party."""
+"""A table that cannot be used is refused before any share leaves: its owner reads where, the others that."""
 
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest import mock
 
 import pytest
 
-from tercet.agents.core.problems import JobProblem
-from tercet.agents.roles import terms
 from tercet.agents.roles.data_party import Trained
-from tercet.agents.session.agreed import AgreedContext
-from tercet.mpc.plan.plan import Request
-from tercet.mpc.plan.planner import make_plan
-from tercet.schemas.files.job import Evaluation, TrainingJob, canonical_digest
+from tercet.schemas.files.job import Evaluation, TrainingJob
 from tercet.schemas.files.settings import Limits, TableSettings
-from tercet.schemas.messages.address import Address
-from tercet.schemas.messages.codec import encode
-from tercet.schemas.messages.kinds import (
-    BODY_VERSION,
-    PROTOCOL_VERSION,
-    MaskedInputs,
-    Message,
-    OrderContribution,
-    Ready,
-    Received,
-    ScoringTerms,
-    Sizes,
-    Terms,
-)
 from tests.agents.scenes import (
     BANK,
     CARD,
     COLUMNS,
     NOTARY,
-    PATIENT,
     ROWS,
     Scene,
     job,
-    make_narrow,
     make_table,
     nothing_left,
     off,
     scene,
-    stranger,
     three,
 )
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
@@ -100,9 +77,6 @@ async def tables(
         customers = settings[CARD].tables["customers"].model_copy(update=reading)
         stage.change(CARD, tables={"customers": customers})
         yield stage
-
-
-# --- tables
 
 
 def strangers(count: int) -> Callable[[Rows], object]:
@@ -391,306 +365,4 @@ async def test_a_label_party_without_a_label_is_told_so(tmp_path: Path) -> None:
     async with scene(three(tmp_path), tmp_path) as stage:
         ended = await stage.run(job(label=CARD))
         assert "label" in off(ended, "policy.label", CARD)
-        nothing_left(stage)
-
-
-# --- jobs
-
-
-async def test_a_job_that_does_not_fit_into_the_words_is_refused(tmp_path: Path) -> None:
-    """Whoever submitted it is told what to change."""
-    changes: list[tuple[dict[str, Any], str]]
-    changes = [({"rate": 1e6}, "rate"), ({"rate": 1e-9}, "rate"), ({"rate": 1.5, "l2": 0.9}, "l2")]
-    async with scene(three(tmp_path), tmp_path) as stage:
-        for number, (change, words) in enumerate(changes):
-            ended = await stage.run(job(f"credit-{number}", **change), CARD)
-            assert words in off(ended, "job.plan", CARD)
-        nothing_left(stage)
-
-
-async def test_narrow_tables_are_refused_unless_the_job_accepts_it(tmp_path: Path) -> None:
-    """Records of few kinds would be exposed to the helper, however many columns hold them."""
-    settings = three(tmp_path)
-    for party in (BANK, CARD):
-        make_narrow(tmp_path / f"{party}.csv")
-    async with scene(settings, tmp_path) as stage:
-        ended = await stage.run(job())
-        assert "accept_narrow" in off(ended, "job.plan", BANK)
-        nothing_left(stage)
-        ended = await stage.ended(stage.submit(job(accept_narrow=True)))
-        assert {status.state for status in ended.values()} == {"done"}
-
-
-async def test_who_may_not_submit_is_refused(tmp_path: Path) -> None:
-    """Each party decides for itself whose jobs it takes."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        stage.pin(CARD, BANK, may_submit=False)
-        ended = await stage.run(job())
-        assert "may_submit" in off(ended, "policy.submitter", BANK)
-        nothing_left(stage)
-
-
-OTHER_ROLES: dict[str, dict[str, Any]] = {  # by submitter
-    BANK: {"helper": CARD, "tables": ((BANK, "customers"), (NOTARY, "customers"))},
-    NOTARY: {"helper": BANK, "label": NOTARY, "tables": ((CARD, "customers"), (NOTARY, "customers"))},
-}
-
-
-async def test_a_party_in_a_role_that_is_not_its_own_is_refused(tmp_path: Path) -> None:
-    """A notary holds no tables, and a data party is no notary; no agent comes to harm by being asked."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        for submitter, changes in OTHER_ROLES.items():
-            ended = await stage.run(job(submitter, **changes), submitter)
-            assert "role" in off(ended, "policy.role", submitter)
-        nothing_left(stage)
-        assert {status.state for status in (await stage.run(job())).values()} == {"done"}
-
-
-async def test_a_job_with_a_party_that_the_submitter_does_not_know_is_not_announced(tmp_path: Path) -> None:
-    """Nothing is sent: the error comes at once."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        await stage.start()
-        async with stage.console(BANK) as console:
-            answer = await console.submit(job(tables=((BANK, "customers"), ("telco", "customers"))))
-        assert "telco" in (answer.problem or "")
-        assert stage.said("job") == []
-
-
-async def test_a_job_without_the_submitter_is_not_announced(tmp_path: Path) -> None:
-    """A party starts only jobs that it has a part in."""
-    settings = three(tmp_path)
-    make_table(tmp_path / "telco.csv", seed=3)
-    telco = settings[CARD].model_copy(update={"party": "telco"})
-    async with scene(settings | {"telco": telco}, tmp_path) as stage:
-        await stage.start()
-        async with stage.console("telco") as console:
-            answer = await console.submit(job())
-        assert "no part" in (answer.problem or "")
-        assert stage.said("job") == []
-
-
-# --- keys
-
-
-async def test_a_partner_that_does_not_know_another_party_says_whom(tmp_path: Path) -> None:
-    """The card processor has no key of the notary."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        stage.forget(CARD, NOTARY)
-        ended = await stage.run(job())
-        assert "[partners.notary]" in off(ended, "policy.partner", CARD)
-        nothing_left(stage)
-
-
-@pytest.mark.parametrize("pinned", ["none", "wrong"])
-async def test_a_submitter_that_a_party_does_not_know_is_told_to_compare_keys(tmp_path: Path, pinned: str) -> None:
-    """It cannot answer somebody whose key it does not have; the others name it, and say what may be the matter."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        if pinned == "none":
-            stage.forget(CARD, BANK)
-        else:
-            stage.pin(CARD, BANK, key=stranger().key)
-        await stage.start()
-        ended = await stage.ended(stage.submit(job()), BANK, NOTARY)
-        assert re.search("key", off(ended, "party.silent", CARD))
-        nothing_left(stage)
-
-
-@pytest.mark.parametrize("holder", [BANK, CARD])
-async def test_two_parties_with_different_keys_of_a_third_are_told_to_compare(tmp_path: Path, holder: str) -> None:
-    """One of the two is wrong; neither can know which."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        stage.pin(holder, NOTARY, key=stranger().key)
-        await stage.start()
-        everybody = (BANK, CARD, NOTARY) if holder == CARD else (BANK, CARD)  # the notary cannot read the bank's
-        ended = await stage.ended(stage.submit(job()), *everybody)
-        assert "keygen" in off(ended, "policy.key", BANK)
-        nothing_left(stage)
-
-
-async def test_a_party_that_cannot_speak_to_the_label_party_is_heard_through_another(tmp_path: Path) -> None:
-    """The notary holds another key of the bank than the submitter does, so the bank could not read what it says."""
-    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
-        stage.pin(NOTARY, BANK, key=stranger().key)
-        await stage.start()
-        ended = await stage.ended(stage.submit(job(), CARD))
-        assert "different keys of bank" in off(ended, "policy.key", CARD)
-        nothing_left(stage)
-
-
-# --- messages
-
-
-HEARD = Received(lowest=PROTOCOL_VERSION, highest=PROTOCOL_VERSION, asks=False)
-GARBAGE = [  # no msgpack, another version, another kind
-    b"\xc1\xff\x00garbage",
-    encode(HEARD).replace(bytes([0x94, BODY_VERSION]), b"\x94\x63", 1),
-    encode(Ready()),
-]
-
-
-async def submitted_without_card(stage: Scene, name: str) -> str:
-    """A job for which the bank waits for the card processor, in whose name a test may speak."""
-    job_id = stage.submit(job(name))
-    await stage.until(lambda: f"tercet.bank.{job_id}.control" in stage.memory_broker.queues)
-    return job_id
-
-
-async def test_a_malformed_message_is_its_senders_fault(tmp_path: Path) -> None:
-    """The seal is valid, so the sender said it; nobody else can have. A repeat must be the same to the last byte."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        await stage.start(BANK, NOTARY)
-        for number, body in enumerate(GARBAGE):
-            job_id = await submitted_without_card(stage, f"credit-{number}")
-            stage.memory_broker.accept(stage.forge(CARD, BANK, job_id, "received", "received", body), CARD)
-            reason = off(await stage.ended(job_id), "message.malformed", CARD)
-            assert "version" in reason
-            assert "garbage" not in reason
-        job_id = await submitted_without_card(stage, "another")
-        for lowest in (1, 2):
-            body = encode(Received(lowest=lowest, highest=PROTOCOL_VERSION, asks=False))
-            stage.memory_broker.accept(stage.forge(CARD, BANK, job_id, "received", "received", body), CARD)
-        off(await stage.ended(job_id), "message.malformed", CARD)
-        nothing_left(stage)
-
-
-async def test_a_message_that_was_changed_on_the_way_is_as_good_as_lost(tmp_path: Path) -> None:
-    """Whoever can publish in a party's name may send anything: it does not open, ends nothing and blames nobody."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        await stage.start(BANK, NOTARY)
-        job_id = await submitted_without_card(stage, "credit")
-        whole = stage.forge(CARD, BANK, job_id, "received", "received", encode(HEARD))
-        body = bytearray(whole.body)
-        body[-20] ^= 1
-        forged = type(whole)(whole.exchange, whole.routing_key, bytes(body), "received", whole.address, job_id, CARD)
-        stage.memory_broker.accept(forged, CARD)
-        await stage.start(CARD)
-        assert {status.state for status in (await stage.ended(job_id)).values()} == {"done"}
-
-
-def replacing(sender: str, model: type[Message], other: Callable[[Message], Message]) -> Callable[..., Message]:
-    """A tap that changes what one party says."""
-
-    def tap(address: Address, message: Message) -> Message:
-        return other(message) if address.sender == sender and isinstance(message, model) else message
-
-    return tap
-
-
-async def test_a_message_of_more_than_the_limit_is_refused_before_it_is_complete(tmp_path: Path) -> None:
-    """It comes in parts, of which no more than the limit are kept."""
-    large = OrderContribution.model_construct(secret=b"x" * 2**22)
-    async with scene(three(tmp_path), tmp_path) as stage:
-        stage.tap = replacing(CARD, OrderContribution, lambda _: large)
-        stage.change(BANK, limits=Limits(message_mib=1))
-        ended = await stage.run(job())
-        assert "message_mib" in off(ended, "message.oversized", CARD)
-        nothing_left(stage)
-
-
-async def test_another_version_of_the_protocol_is_told_with_both_numbers(tmp_path: Path) -> None:
-    """So that the operators know which of them has to install what."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        stage.tap = replacing(CARD, Received, lambda _: Received(lowest=1, highest=2, asks=False))
-        ended = await stage.run(job())
-        reason = off(ended, "party.version", CARD)
-        assert "card speaks version 1 to 2" in reason
-        assert f"version {PROTOCOL_VERSION}" in reason
-        nothing_left(stage)
-
-
-async def test_a_tensor_of_another_shape_is_not_used(tmp_path: Path) -> None:
-    """Its sender is named, with both shapes and no content."""
-
-    def shorter(message: Message) -> Message:
-        assert isinstance(message, MaskedInputs)
-        return MaskedInputs.model_validate({"words": message.words[:, :-1]})
-
-    async with scene(three(tmp_path), tmp_path) as stage:
-        stage.tap = replacing(CARD, MaskedInputs, shorter)
-        ended = await stage.run(job())
-        assert "shape" in off(ended, "message.shape", CARD)
-
-
-OTHER_TERMS: list[dict[str, Any]] = [
-    {"rows": ROWS - 1},
-    {"held_out": 1},
-    {"outputs": 3},
-    {"columns": (COLUMNS, COLUMNS + 1)},
-    {"columns": (COLUMNS, COLUMNS, COLUMNS)},
-    {"plan": bytes(32)},
-    {"scoring": ScoringTerms(model="logistic", release="owners", fx=13, f=26, noise_bits=2, exponent=4)},
-]
-
-
-async def test_terms_with_other_numbers_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The label party leads, but each party makes the plan for itself; the last job tries all changes at the helper."""
-    agree, noticed, receiver = terms.agree, list[tuple[str, str, dict[str, Any]]](), CARD
-
-    def tap(address: Address, message: Message) -> Message:
-        changed = isinstance(message, Terms) and address.receiver == receiver
-        return message.model_copy(update=OTHER_TERMS[0]) if changed else message
-
-    async def try_all(context: AgreedContext, mine: Sizes | None, make: Any) -> Any:
-        if mine is not None or receiver:
-            return await agree(context, mine, make)
-        honest = await context.mailbox.receive(Terms, [BANK], context.deadline("terms"))
-        for changes in ({}, *OTHER_TERMS):
-            heard = {BANK: honest[BANK].model_copy(update=changes)}
-            with mock.patch.object(context.mailbox, "receive", mock.AsyncMock(return_value=heard)):
-                try:
-                    agreed = await agree(context, mine, make)
-                except JobProblem as problem:
-                    noticed.append((problem.code, problem.culprit, changes))
-        return agreed
-
-    monkeypatch.setattr(terms, "agree", try_all)
-    async with scene(three(tmp_path), tmp_path) as stage:
-        stage.tap = tap
-        for receiver in (CARD, NOTARY):
-            off(await stage.run(job(f"credit-{receiver}")), "job.terms", BANK)
-        nothing_left(stage)
-        receiver = ""
-        assert {status.state for status in (await stage.run(job())).values()} == {"done"}
-    assert noticed == [("job.terms", BANK, changes) for changes in OTHER_TERMS]
-
-
-OTHER_SIZES: list[dict[str, Any]] = [{"rows": ROWS - 1}, {"held_out": 1}, {"columns": (COLUMNS, COLUMNS + 1)}]
-
-
-async def test_terms_that_agree_with_their_plan_and_not_with_the_table_are_noticed(tmp_path: Path) -> None:
-    """The helper has nothing to compare them with, but the party whose table it is."""
-    changes: dict[str, Any] = {}
-
-    def other(message: Message) -> Message:
-        assert isinstance(message, Terms)
-        sizes: dict[str, Any] = {
-            "rows": message.rows,
-            "held_out": message.held_out,
-            "columns": message.columns,
-        } | changes
-        job_says: dict[str, Any] = {"model": "logistic", "accept_narrow": False, **job().training.model_dump()}
-        plan = make_plan(Request(**sizes, **job_says))
-        return Terms(**sizes, plan=canonical_digest("tercet plan", plan.canonical()))
-
-    async with scene(three(tmp_path), tmp_path) as stage:
-        stage.tap = replacing(BANK, Terms, other)
-        for number, changes in enumerate(OTHER_SIZES):  # noqa: B007 - `other` reads it
-            ended = await stage.run(job(f"credit-{number}"))
-            off(ended, "job.terms", BANK)
-            assert ended[CARD].failure is not None
-        nothing_left(stage)
-
-
-async def test_sizes_that_are_not_the_label_partys_are_noticed(tmp_path: Path) -> None:
-    """Both parties have split the same rows by the same key."""
-    changes: dict[str, Any] = {}
-
-    def other(message: Message) -> Message:
-        assert isinstance(message, Sizes)
-        return message.model_copy(update=changes)
-
-    async with scene(three(tmp_path), tmp_path) as stage:
-        stage.tap = replacing(CARD, Sizes, other)
-        for number, changes in enumerate(OTHER_SIZES[:2]):  # noqa: B007 - `other` reads it
-            off(await stage.run(job(f"credit-{number}")), "job.terms", CARD)
         nothing_left(stage)
