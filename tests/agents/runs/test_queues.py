@@ -155,7 +155,7 @@ async def test_whenever_the_opening_is_cancelled_none_is_consumed_and_the_next_o
 
 
 async def test_cancelled_twice_the_consumers_are_given_back_all_the_same(tmp_path: Path) -> None:
-    """While they are being given back; and two openings at once are one."""
+    """While they are being given back, and another opening waits for that."""
     last = await turns_of(tmp_path)
     for turn in range(0, last, 5):
         here = place(tmp_path)
@@ -169,6 +169,13 @@ async def test_cancelled_twice_the_consumers_are_given_back_all_the_same(tmp_pat
         await again
         await asyncio.wait([first])
         assert here.consumed == here.all
+
+
+async def test_two_openings_at_once_are_one(tmp_path: Path) -> None:
+    """The second finds all done."""
+    here = place(tmp_path)
+    await asyncio.gather(here.queues.open(1.0), here.queues.open(1.0))
+    assert here.consumed == here.all
 
 
 class Refusing(Slow):
