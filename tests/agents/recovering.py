@@ -21,6 +21,7 @@ from tercet.agents.roles.data_party import TrainingSetup
 from tercet.agents.runs.run import JobRun
 from tercet.agents.session.checkpoint_store import SUFFIX, checkpoint_folder
 from tercet.agents.session.history import History
+from tercet.agents.simulation.simulate import Simulation, bit_exact
 from tercet.schemas.files.job import TrainingJob
 from tercet.schemas.files.recovery import Recovery
 from tercet.schemas.files.settings import Settings
@@ -79,6 +80,22 @@ class Recovering(Scene):
     async def saved(self, job_id: str, more_than: int = 0) -> None:
         """Return when both data parties have a checkpoint of this training that goes beyond so many steps."""
         await self.until(lambda: all(furthest(self.state_folder(party), job_id) > more_than for party in DATA))
+
+    async def begun(self, description: TrainingJob, more_than: int = 0) -> str:
+        """Start everybody and a job; its id, when both data parties have a checkpoint beyond so many steps."""
+        await self.start()
+        name = self.submit(description)
+        await self.saved(name, more_than)
+        return name
+
+    async def exact(self, job_id: str) -> dict[str, JobRun]:
+        """The runs of a job's parties, once it is done at all of them, with the oracle's model."""
+        status = (await self.ended(job_id, BANK, seconds=20))[BANK]
+        ended = await self.ended(job_id, *DATA, status.helper, seconds=20)
+        assert states(ended) == {"done"}
+        runs = {party: self.runs[party, job_id] for party in ended}
+        assert bit_exact(Simulation(runs[BANK].job.description.helped_by(status.helper), runs))
+        return runs
 
     def state_folder(self, party: str) -> Path:
         """Of a party as it is now."""

@@ -39,9 +39,7 @@ TWICE = Recovery(attempts=2)
 
 async def failed(stage: Recovering, absent: str) -> str:
     """A job that has failed at everybody else while one party was away; it is back now, and knows."""
-    await stage.start()
-    name = stage.submit(long_job())
-    await stage.saved(name)
+    name = await stage.begun(long_job())
     await stage.crash(absent)
     others = [party for party in THREE if party != absent]
     off(await stage.ended(name, *others), "party.silent", absent)

@@ -74,9 +74,7 @@ async def test_a_failed_job_of_an_earlier_version_is_not_taken_up_again(tmp_path
 async def test_a_job_that_ran_when_an_agent_was_upgraded_ends_with_the_versions(tmp_path: Path) -> None:
     """At every party."""
     async with recovering(tmp_path) as stage:
-        await stage.start()
-        name = stage.submit(long_job())
-        await stage.saved(name)
+        name = await stage.begun(long_job())
         await stage.crash(CARD)
         write_by_version_5(stage, CARD, name)
         await stage.start(CARD)

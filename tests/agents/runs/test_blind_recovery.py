@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from tercet.agents.session.checkpoint_store import table_folder
-from tercet.agents.simulation.simulate import Simulation, bit_exact
 from tercet.mpc.arithmetic.ring import Words
 from tercet.schemas.files.job import Evaluation, Network, TrainingJob
 from tercet.schemas.messages.address import parse_address
@@ -36,9 +35,7 @@ OBTAINED = long_job(privacy=NOTHING, standby=(STANDBY,))
 
 async def fails_within_an_epoch(stage: Recovering, description: TrainingJob, party: str) -> str:
     """A party crashes as soon as both have a checkpoint that is not at an epoch's end, and is back at once."""
-    await stage.start()
-    name = stage.submit(description)
-    await stage.saved(name, more_than=1)
+    name = await stage.begun(description, more_than=1)
     await stage.restart(party)
     return name
 
@@ -48,9 +45,7 @@ async def test_a_job_goes_on_from_its_last_checkpoint_and_is_exact(tmp_path: Pat
     """Whoever was away."""
     async with recovering(tmp_path) as stage:
         name = await fails_within_an_epoch(stage, SHAPES[shape], party)
-        assert states(await stage.ended(name, seconds=20)) == {"done"}
-        runs = {party: stage.runs[party, name] for party in THREE}
-        assert bit_exact(Simulation(SHAPES[shape], runs))
+        runs = await stage.exact(name)
         assert runs[BANK].attempts.number > 1
         assert setup_of(runs[BANK]).context.first_step > 0
 
@@ -78,9 +73,7 @@ async def test_an_attempt_that_begins_within_an_epoch_is_exact(tmp_path: Path) -
         folder = tmp_path / str(attempt)
         async with recovering(folder) as stage:
             name = await fails_within_an_epoch(stage, description, BANK)
-            assert states(await stage.ended(name, seconds=20)) == {"done"}
-            runs = {party: stage.runs[party, name] for party in THREE}
-            assert bit_exact(Simulation(description, runs))
+            runs = await stage.exact(name)
             losses = runs[BANK].context.history.losses
             assert len(losses) == description.training.epochs
             assert losses[-1] < losses[0]
@@ -96,16 +89,12 @@ async def test_an_attempt_that_begins_within_an_epoch_is_exact(tmp_path: Path) -
 async def test_masked_rows_that_are_not_whole_are_sent_again(tmp_path: Path) -> None:
     """As the same words, for one mask must not meet two values; and all parties send theirs."""
     async with recovering(tmp_path) as stage:
-        await stage.start()
-        name = stage.submit(SHAPES["logistic"])
-        await stage.saved(name, more_than=1)
+        name = await stage.begun(SHAPES["logistic"], more_than=1)
         await stage.crash(CARD)
         stored = table_folder(tmp_path / CARD, name) / f"masked-training-{BANK}"
         stored.write_bytes(bytes(stored.stat().st_size))
         await stage.start(CARD)
-        assert states(await stage.ended(name, seconds=20)) == {"done"}
-        run = stage.runs[BANK, name]
-        assert bit_exact(Simulation(SHAPES["logistic"], {one: stage.runs[one, name] for one in THREE}))
+        run = (await stage.exact(name))[BANK]
         attempts = sent_rows(stage)
         before, after = attempts[1], attempts[run.attempts.number]
         context = setup_of(run).context
@@ -127,9 +116,7 @@ async def test_a_network_is_narrowed_again_by_new_masks_after_a_fault_before_its
             await asyncio.wait_for(narrowed.wait(), 60)
             await stage.saved(name, more_than=setup_of(stage.run_of(BANK, name)).context.plan.steps_total - 1)
             await stage.restart(BANK)
-            assert states(await stage.ended(name, seconds=20)) == {"done"}
-            runs = {party: stage.runs[party, name] for party in THREE}
-            assert bit_exact(Simulation(description, runs))
+            runs = await stage.exact(name)
             if runs[BANK].attempts.number > 1 and setup_of(runs[BANK]).context.all_steps_done:
                 return
     pytest.fail("no attempt began with all steps done")
@@ -154,11 +141,8 @@ async def test_a_second_helper_ends_what_the_first_has_begun(
         )
         await stage.until(lambda: stage.state(STANDBY, name) in {"aligned", "training", "released", "done"})
         await comes_back(stage)
-        ended = await stage.ended(name, *FOUR)
-        assert states(ended) == {"done"}
-        assert {ended[party].helper for party in ABLE} == {STANDBY}
-        runs = {party: stage.runs[party, name] for party in ABLE}
-        assert bit_exact(Simulation(description.helped_by(STANDBY), runs))
+        assert (await stage.exact(name)).keys() == {*ABLE}
+        assert states(await stage.ended(name, NOTARY)) == {"done"}
         openings = {"masked inputs", "masked weights", "score opening", "output error opening", "dealt shares"}
         assert not reported(stage, STANDBY) & openings
         assert not reported(stage, NOTARY) & openings

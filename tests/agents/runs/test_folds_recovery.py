@@ -8,7 +8,6 @@ import pytest
 from tercet.agents.alignment.aligned_table import AlignedTable
 from tercet.agents.roles.folds import EPOCHS
 from tercet.agents.session.checkpoint_store import SUFFIX, checkpoint_folder
-from tercet.agents.simulation.simulate import Simulation, bit_exact
 from tercet.schemas.files.job import Evaluation, Network, TrainingJob
 from tercet.schemas.messages.kinds import PreactivationShare, ScoreOpening
 from tests.agents.recovering import (
@@ -16,7 +15,6 @@ from tests.agents.recovering import (
     FOUR,
     LONG,
     STANDBY,
-    THREE,
     Recovering,
     long_job,
     parts,
@@ -58,9 +56,7 @@ async def test_a_job_goes_on_in_its_fold(tmp_path: Path) -> None:
     async with recovering(tmp_path, heartbeat=BRISK) as stage:
         name = await in_fold(stage, SHOWN, 2)
         await stage.restart(BANK)
-        assert states(await stage.ended(name, seconds=20)) == {"done"}
-        runs = {party: stage.runs[party, name] for party in THREE}
-        assert bit_exact(Simulation(SHOWN, runs))
+        runs = await stage.exact(name)
         assert same_parts(parts(tmp_path, name), before.parts)
         assert runs[BANK].context.history.folds == before.history.folds
         assert runs[BANK].attempts.number > 1
@@ -73,9 +69,7 @@ async def test_a_job_goes_on_in_its_fold_where_the_helper_sees_nothing(tmp_path:
     async with recovering(tmp_path, heartbeat=BRISK) as stage:
         name = await in_fold(stage, BLIND, 2)
         await stage.restart(CARD)
-        assert states(await stage.ended(name, seconds=20)) == {"done"}
-        runs = {party: stage.runs[party, name] for party in THREE}
-        assert bit_exact(Simulation(BLIND, runs))
+        runs = await stage.exact(name)
         assert len(runs[BANK].context.history.folds) == 2
         assert trained_again(stage) == {1, 2}
 
@@ -101,12 +95,9 @@ async def test_another_helper_takes_over_in_a_fold_of_a_network(
     async with recovering(tmp_path, *FOUR, heartbeat=BRISK) as stage:
         name = await in_fold(stage, NETWORK, 2)
         await stage.crash(NOTARY)
-        ended = await stage.ended(name, BANK, CARD, STANDBY, seconds=20)
-        assert states(ended) == {"done"}
-        assert {status.helper for status in ended.values()} == {STANDBY}
-        runs = {party: stage.runs[party, name] for party in (BANK, CARD, STANDBY)}
-        assert bit_exact(Simulation(NETWORK.helped_by(STANDBY), runs))
-        assert len(ended[BANK].folds) == 2
+        runs = await stage.exact(name)
+        assert {run.status().helper for run in runs.values()} == {STANDBY}
+        assert len(runs[BANK].status().folds) == 2
         assert trained_again(stage) == {1, 2}
         await stage.start(NOTARY)
         assert states(await stage.ended(name, NOTARY)) == {"done"}

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tercet.agents.simulation.simulate import Simulation, bit_exact
 from tercet.broker.interface.base import Envelope
 from tercet.broker.memory.memory_queue import Drop
 from tercet.schemas.files.job import PredictionJob
@@ -39,19 +38,9 @@ from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 JOB = long_job()
 
 
-async def begun(stage: Recovering) -> str:
-    """A job in training, of which both data parties have a checkpoint."""
-    await stage.start()
-    name = stage.submit(JOB)
-    await stage.saved(name)
-    return name
-
-
 async def ends_well(stage: Recovering, folder: Path, name: str) -> None:
     """Everybody is done, the model is the oracle's and the undisturbed run's, and it was gone on with."""
-    assert states(await stage.ended(name, seconds=20)) == {"done"}
-    runs = {party: stage.runs[party, name] for party in THREE}
-    assert bit_exact(Simulation(JOB, runs))
+    runs = await stage.exact(name)
     assert same_parts(parts(folder, name), undisturbed(JOB).parts)
     assert runs[BANK].attempts.number > 1
     assert runs[BANK].attempts.furthest > 0
@@ -65,7 +54,7 @@ async def test_an_agent_that_crashes_and_is_back_goes_on(tmp_path: Path, party: 
     """From the last checkpoint that both data parties have."""
     undisturbed(JOB)
     async with recovering(tmp_path) as stage:
-        name = await begun(stage)
+        name = await stage.begun(JOB)
         await stage.restart(party)
         await ends_well(stage, tmp_path, name)
 
@@ -74,11 +63,9 @@ async def test_a_label_party_without_columns_goes_on_too(tmp_path: Path) -> None
     """Checkpoints and kept tables of no columns are read again as they were."""
     async with recovering(tmp_path) as stage:
         make_table(tmp_path / f"{BANK}.csv", seed=1, columns=0, label=True)
-        name = await begun(stage)
+        name = await stage.begun(JOB)
         await stage.restart(BANK)
-        assert states(await stage.ended(name, seconds=20)) == {"done"}
-        runs = {party: stage.runs[party, name] for party in THREE}
-        assert bit_exact(Simulation(JOB, runs))
+        runs = await stage.exact(name)
         assert runs[BANK].context.statistics.columns == 0
         assert runs[BANK].attempts.furthest > 0
 
@@ -88,7 +75,7 @@ async def test_an_agent_that_is_stopped_goes_on_in_its_next_life(tmp_path: Path,
     """The others need no deadline to learn that it has left; the job fails nowhere meanwhile."""
     undisturbed(JOB)
     async with recovering(tmp_path) as stage:
-        name = await begun(stage)
+        name = await stage.begun(JOB)
         await stage.stop(party)
         assert stage.state(party, name) == "recovering"
         others = [other for other in THREE if other != party]
@@ -102,7 +89,7 @@ async def test_all_agents_stopped_go_on_in_their_next_lives(tmp_path: Path) -> N
     """An evening and a morning later."""
     undisturbed(JOB)
     async with recovering(tmp_path) as stage:
-        name = await begun(stage)
+        name = await stage.begun(JOB)
         await stage.stop()
         stage.runs.clear()
         await stage.start()
@@ -114,7 +101,7 @@ async def test_a_line_that_is_cut_and_mended_costs_an_attempt(tmp_path: Path, pa
     """However the party itself sees it."""
     undisturbed(JOB)
     async with recovering(tmp_path) as stage:
-        name = await begun(stage)
+        name = await stage.begun(JOB)
         stage.connection(party).disconnect()
         others = [other for other in THREE if other != party]
         await stage.at("recovering", name, *others)
@@ -126,7 +113,7 @@ async def test_a_broker_that_is_away_for_a_while_costs_an_attempt(tmp_path: Path
     """Nobody hears anybody; afterwards all go on."""
     undisturbed(JOB)
     async with recovering(tmp_path) as stage:
-        name = await begun(stage)
+        name = await stage.begun(JOB)
         for party in THREE:
             stage.connection(party).disconnect()
         await stage.at("recovering", name)
@@ -225,7 +212,7 @@ async def test_a_job_that_waits_for_somebody_can_be_cancelled(
 ) -> None:
     """By any party that is there; whoever was down learns it when it is back, and all that was kept is gone."""
     async with recovering(tmp_path) as stage:
-        name = await begun(stage)
+        name = await stage.begun(JOB)
         await trouble(stage, name)
         stage.agents[cancels].cancel(name)
         assert states(await stage.ended(name)) == {"cancelled"}
@@ -237,7 +224,7 @@ async def test_a_job_that_waits_for_somebody_can_be_cancelled(
 async def test_a_party_that_was_down_learns_that_the_job_was_cancelled_though_the_word_is_lost(tmp_path: Path) -> None:
     """It asks, and is answered."""
     async with recovering(tmp_path) as stage:
-        name = await begun(stage)
+        name = await stage.begun(JOB)
         await crashed(stage, name)
         stage.memory_broker.faults = lambda envelope, _: [Drop()] if envelope.kind == "cancel" else []
         stage.agents[BANK].cancel(name)
@@ -268,7 +255,7 @@ def first_of_the_second_attempt(kind: str) -> Callable[[Envelope], bool]:
 async def test_a_job_can_be_cancelled_right_when_an_attempt_begins(tmp_path: Path, party: str, kind: str) -> None:
     """Whether it is noticed in the old attempt, between the two or in the new one."""
     async with recovering(tmp_path) as stage:
-        name = await begun(stage)
+        name = await stage.begun(JOB)
         on(stage, first_of_the_second_attempt(kind), lambda: stage.agents[party].cancel(name))
         await stage.restart(NOTARY if party != NOTARY else CARD)
         assert states(await stage.ended(name)) == {"cancelled"}
