@@ -19,8 +19,6 @@ from tercet.agents.reports import build
 from tercet.broker.interface.base import Envelope
 from tercet.schemas.files.job import Evaluation
 from tercet.schemas.messages.address import parse_address
-from tercet.tables.encoding.store import FeatureView
-from tercet.tables.snapshot.snapshot import take_snapshot
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, job, make_table, off, on, prediction, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
@@ -148,64 +146,49 @@ async def test_a_job_of_an_agent_that_crashed_leaves_nothing_once_it_is_back(tmp
         clean(tmp_path, job_id)
 
 
-@pytest.mark.threads
-@pytest.mark.real_time
-async def test_a_job_that_ends_while_a_table_is_read_leaves_nothing_of_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A database may take its time: a thread cannot be stopped, and what it writes in the end is removed behind it."""
-    reading, go_on, read = threading.Event(), threading.Event(), threading.Event()
+class Held:
+    """A function that waits at the card processor until it may go on, as a database may take its time."""
 
-    def slow(name: str, settings: Any, folder: Path, **how: Any) -> Any:
-        if CARD not in folder.parts:
-            return take_snapshot(name, settings, folder, **how)
-        reading.set()
-        assert go_on.wait(10.0)
-        try:
-            return take_snapshot(name, settings, folder, **how)
-        finally:
-            read.set()
+    def __init__(self, patch: pytest.MonkeyPatch, where: object, name: str, is_cards: Callable[..., bool]) -> None:
+        self.begun, self.may_go_on, self.ended = threading.Event(), threading.Event(), threading.Event()
+        real = getattr(where, name)
 
-    monkeypatch.setattr(tercet.agents.access.table, "take_snapshot", slow)
-    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
-        await stage.start()
-        job_id = stage.submit(job())
-        await stage.until(reading.is_set)
-        stage.agents[CARD].cancel(job_id)
-        await stage.ended(job_id)
-        go_on.set()
-        await stage.until(read.is_set)
-        await stage.until(lambda: work(tmp_path, CARD) == [])
-        clean(tmp_path, job_id)
+        def slow(*args: Any, **kwargs: Any) -> Any:
+            if not is_cards(*args):
+                return real(*args, **kwargs)
+            self.begun.set()
+            assert self.may_go_on.wait(10.0)
+            try:
+                return real(*args, **kwargs)
+            finally:
+                self.ended.set()
+
+        patch.setattr(where, name, slow)
 
 
 @pytest.mark.threads
 @pytest.mark.real_time
-async def test_a_job_that_ends_while_rows_are_encoded_leaves_nothing_of_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("where", "name", "is_cards"),
+    [
+        (tercet.agents.access.table, "take_snapshot", lambda _name, _settings, folder: CARD in folder.parts),
+        (AlignedTable, "_encode", lambda own, *_: own.context.me == CARD),
+    ],
+    ids=["read", "encoded"],
+)
+async def test_a_job_that_ends_while_rows_are_read_or_encoded_leaves_nothing_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: object, name: str, is_cards: Callable[..., bool]
 ) -> None:
-    """The same for the words of a large table."""
-    encoding, go_on, encoded, real = threading.Event(), threading.Event(), threading.Event(), AlignedTable._encode
-
-    def slow(own: AlignedTable, *how: Any) -> FeatureView:
-        if own.context.me != CARD:
-            return real(own, *how)
-        encoding.set()
-        assert go_on.wait(10.0)
-        try:
-            return real(own, *how)
-        finally:
-            encoded.set()
-
-    monkeypatch.setattr(AlignedTable, "_encode", slow)
+    """A thread cannot be stopped, and what it writes in the end is removed behind it."""
+    held = Held(monkeypatch, where, name, is_cards)
     async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
         await stage.start()
         job_id = stage.submit(job())
-        await stage.until(encoding.is_set)
+        await stage.until(held.begun.is_set)
         stage.agents[CARD].cancel(job_id)
         await stage.ended(job_id)
-        go_on.set()
-        await stage.until(encoded.is_set)
+        held.may_go_on.set()
+        await stage.until(held.ended.is_set)
         await stage.until(lambda: work(tmp_path, CARD) == [])
         clean(tmp_path, job_id)
 
