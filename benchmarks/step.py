@@ -4,10 +4,10 @@ The same job over the in-process broker, over RabbitMQ with a process for each p
 the parties (`--delay`), and as a plain numpy float64 step on the pooled columns, all in one run on one machine, so that
 the ratios mean something.
 
-Seconds are the median over the steps of a run. Bytes and processor time are totals divided by the steps: full batches
-are all of one size in bytes, so a median would say the same and leave out the smaller last batch, the handshake and the
-heartbeats; processor time is told for a whole process, from the first step to the last, in ticks too coarse for one
-step. The contributions to the secret order are the tests' fixed ones, so that all ways must end in the same words.
+Seconds, bytes and processor time are totals divided by the steps: a helper that deals several steps at once makes one
+in a few long, so that a median would leave out its work; and processor time is told for a whole process, from the first
+step to the last, in ticks too coarse for one step. The contributions to the secret order are the tests' fixed ones, so
+that all ways must end in the same words.
 """
 
 import argparse

@@ -36,7 +36,7 @@ class JobCourse:
         preprocessing, planning: warnings.
         stage_seconds: of each stage; `round_seconds`: spent waiting for messages of each round.
         sent_messages, sent_bytes: by kind of message.
-        steps: taken; `seconds_per_step`: the median; `processor_seconds`: of the whole process, while it worked.
+        steps: taken; `seconds_per_step`: the mean; `processor_seconds`: of the whole process, while it worked.
     """
 
     job: str
