@@ -16,35 +16,9 @@ from tercet.agents.training import blind_training
 from tercet.mpc.arithmetic.fixed import Floats, decode, encode
 from tercet.mpc.arithmetic.ring import Words, total
 from tercet.schemas.files.job import Evaluation, TrainingJob
+from tercet.schemas.messages import kinds as messages
 from tercet.schemas.messages.address import Address
-from tercet.schemas.messages.kinds import (
-    BundleKey,
-    CheckRows,
-    DealtShares,
-    HeldOutDealtShares,
-    HeldOutInputs,
-    HeldOutLabels,
-    HeldOutLossScores,
-    HeldOutLossShare,
-    HeldOutScoreOpening,
-    HeldOutWeights,
-    InterceptShare,
-    LossShare,
-    MaskedErrors,
-    MaskedInputs,
-    MaskedLossLabels,
-    MaskedLossScores,
-    MaskedRowWeights,
-    MaskedScores,
-    MaskedWeights,
-    Message,
-    NextWeights,
-    OutputErrorOpening,
-    ScoreOpening,
-    SpreadShare,
-    StepsDone,
-    WeightShare,
-)
+from tercet.schemas.messages.kinds import Message
 from tests.agents.training.test_flipped_bits import (
     BIT,
     FLIPPED,
@@ -64,26 +38,26 @@ LOOKED_AT = replace(
 )
 TWO_EPOCHS = replace(LOOKED_AT, epochs=2)
 TENSORS: list[type[Message]] = [
-    MaskedInputs,
-    MaskedWeights,
-    NextWeights,
-    DealtShares,
-    BundleKey,
-    CheckRows,
-    WeightShare,
-    InterceptShare,
+    messages.MaskedInputs,
+    messages.MaskedWeights,
+    messages.NextWeights,
+    messages.DealtShares,
+    messages.BundleKey,
+    messages.CheckRows,
+    messages.WeightShare,
+    messages.InterceptShare,
 ]
-OPENED_BY_EACH: list[type[Message]] = [ScoreOpening, OutputErrorOpening]
+OPENED_BY_EACH: list[type[Message]] = [messages.ScoreOpening, messages.OutputErrorOpening]
 EVALUATED: list[Models] = [
-    (MaskedLossLabels, HeldOutInputs, MaskedScores),
-    (MaskedLossScores, HeldOutWeights),
-    (LossShare, HeldOutLabels),
-    (HeldOutDealtShares,),
-    (HeldOutScoreOpening,),
-    (HeldOutLossScores,),
-    (HeldOutLossShare,),
+    (messages.MaskedLossLabels, messages.HeldOutInputs, messages.MaskedScores),
+    (messages.MaskedLossScores, messages.HeldOutWeights),
+    (messages.LossShare, messages.HeldOutLabels),
+    (messages.HeldOutDealtShares,),
+    (messages.HeldOutScoreOpening,),
+    (messages.HeldOutLossScores,),
+    (messages.HeldOutLossShare,),
 ]
-OF_ONE_ROW = HeldOutDealtShares, MaskedScores
+OF_ONE_ROW = messages.HeldOutDealtShares, messages.MaskedScores
 BITS = dict.fromkeys(OF_ONE_ROW, 1 << 58)  # of one row's, whose lower bits hardly change what is told of all rows
 
 
@@ -100,8 +74,8 @@ def flip_in(
 @pytest.mark.parametrize("model", TENSORS, ids=lambda model: model.__name__)
 def test_one_flipped_bit_in_a_tensor_is_noticed(model: type[Message]) -> None:
     """In the last message of a kind: the run fails, or its model is not the oracle's."""
-    sample = TWO_EPOCHS if model is NextWeights else replace(TRAINED, columns=(6, 7))
-    word = 0 if model is DealtShares else -1  # the last one multiplies a cosine that may round to 0
+    sample = TWO_EPOCHS if model is messages.NextWeights else replace(TRAINED, columns=(6, 7))
+    word = 0 if model is messages.DealtShares else -1  # the last one multiplies a cosine that may round to 0
     _, same = flip_in(sample, model, "last", word=word)
     assert not same
 
@@ -118,7 +92,9 @@ class Weighed(Sample):
 
 
 @pytest.mark.parametrize(
-    ("model", "which"), [(MaskedRowWeights, "first"), (MaskedErrors, "last")], ids=["MaskedRowWeights", "MaskedErrors"]
+    ("model", "which"),
+    [(messages.MaskedRowWeights, "first"), (messages.MaskedErrors, "last")],
+    ids=["MaskedRowWeights", "MaskedErrors"],
 )
 def test_one_flipped_bit_in_what_weighs_errors_is_noticed(model: type[Message], which: str) -> None:
     """Likewise."""
@@ -127,7 +103,7 @@ def test_one_flipped_bit_in_what_weighs_errors_is_noticed(model: type[Message], 
     assert not same
 
 
-@pytest.mark.parametrize(("model", "which"), [(ScoreOpening, "first"), (OutputErrorOpening, "last")])
+@pytest.mark.parametrize(("model", "which"), [(messages.ScoreOpening, "first"), (messages.OutputErrorOpening, "last")])
 def test_what_one_party_alone_hears_otherwise_fails_the_job(model: type[Message], which: str) -> None:
     """Three parties have opened different words; all end with that."""
     check_all_fail(TRAINED, model, which)
@@ -188,12 +164,12 @@ def test_undisturbed_the_same_checks_hold() -> None:
 
 def test_a_changed_hash_of_opened_words_fails_the_job_everywhere() -> None:
     """As words would that differ."""
-    check_all_fail(TRAINED, SpreadShare, "last", "opened")
+    check_all_fail(TRAINED, messages.SpreadShare, "last", "opened")
 
 
 def test_a_changed_spread_changes_no_model() -> None:
     """It ends a job at most, as scores would that run away."""
-    simulation, same = flip_in(TRAINED, SpreadShare, "last")
+    simulation, same = flip_in(TRAINED, messages.SpreadShare, "last")
     assert same == simulation.done
     if not same:
         failure = simulation.label_run.failure
@@ -206,7 +182,7 @@ def cosine_sums() -> Floats:
     shares = dict[tuple[int, str], Words]()
 
     def note(address: Address, message: Message) -> Message:
-        if isinstance(message, SpreadShare):
+        if isinstance(message, messages.SpreadShare):
             shares[address.epoch, address.sender] = message.words
         return message
 
@@ -226,7 +202,7 @@ def test_what_is_told_of_an_epochs_scores_is_under_noise(monkeypatch: pytest.Mon
 
 def test_a_helper_that_is_told_of_fewer_steps_changes_no_model() -> None:
     """It deals later, or waits for what has been said; the numbers in its addresses count, not in the message."""
-    _, same = flip_in(TRAINED, StepsDone, "first", "done")
+    _, same = flip_in(TRAINED, messages.StepsDone, "first", "done")
     assert same
 
 
@@ -235,4 +211,4 @@ def test_these_are_all_the_messages_with_tensors() -> None:
     seen = {model for model in undisturbed(TWO_EPOCHS)[0] if "words" in model.model_fields}
     scoring = {model for model in seen if model.__name__.startswith("Scoring")}
     weights = {model for model in seen if "Opening" in model.__name__ and "Score" not in model.__name__}
-    assert seen - scoring - weights == {*TENSORS, *OPENED_BY_EACH, *chain(*EVALUATED), SpreadShare} - weights
+    assert seen - scoring - weights == {*TENSORS, *OPENED_BY_EACH, *chain(*EVALUATED), messages.SpreadShare} - weights

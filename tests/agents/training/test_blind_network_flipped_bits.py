@@ -10,22 +10,8 @@ from dataclasses import replace
 import pytest
 
 from tercet.schemas.files.job import Evaluation
-from tercet.schemas.messages.kinds import (
-    DealtShares,
-    HeldOutDealtShares,
-    HeldOutHiddenOpening,
-    HeldOutNarrowOpening,
-    HeldOutScoreOpening,
-    HiddenOpening,
-    Message,
-    NarrowingDealtShares,
-    NarrowingOpening,
-    OutputErrorOpening,
-    ScoreOpening,
-    ScoringDealtShares,
-    ScoringHiddenOpening,
-    ScoringScoreOpening,
-)
+from tercet.schemas.messages import kinds as messages
+from tercet.schemas.messages.kinds import Message
 from tests.agents.networks import mlp
 from tests.agents.training.test_blind_flipped_bits import (
     check_all_fail,
@@ -39,15 +25,22 @@ TRAINED = replace(mlp((6, 7, 5), 5, 4, activation="silu", rows=66, batch=33, epo
 LOOKED_AT = replace(
     TRAINED, columns=(6, 7), rows=90, evaluation=Evaluation(holdout=0.3, metrics="epoch", loss=True, held_out_loss=True)
 )
-TENSORS: list[type[Message]] = [DealtShares, NarrowingOpening, NarrowingDealtShares]
-OPENED_BY_EACH: list[type[Message]] = [HiddenOpening, ScoreOpening, OutputErrorOpening]
+TENSORS: list[type[Message]] = [messages.DealtShares, messages.NarrowingOpening, messages.NarrowingDealtShares]
+OPENED_BY_EACH: list[type[Message]] = [messages.HiddenOpening, messages.ScoreOpening, messages.OutputErrorOpening]
 BITS: dict[type[Message], int] = {
-    NarrowingOpening: 1 << 63, DealtShares: 1, NarrowingDealtShares: 1, HeldOutDealtShares: 1 << 56,
-}  # fmt: skip
+    messages.NarrowingOpening: 1 << 63,
+    messages.DealtShares: 1,
+    messages.NarrowingDealtShares: 1,
+    messages.HeldOutDealtShares: 1 << 56,
+}
 EVALUATED: list[Models] = [
-    (HeldOutDealtShares, ScoringDealtShares), (HeldOutHiddenOpening,), (HeldOutNarrowOpening,), (HeldOutScoreOpening,),
-    (ScoringHiddenOpening,), (ScoringScoreOpening,),  # the run may fail
-]  # fmt: skip
+    (messages.HeldOutDealtShares, messages.ScoringDealtShares),
+    (messages.HeldOutHiddenOpening,),
+    (messages.HeldOutNarrowOpening,),
+    (messages.HeldOutScoreOpening,),
+    (messages.ScoringHiddenOpening,),
+    (messages.ScoringScoreOpening,),  # the run may fail
+]
 
 
 @pytest.mark.parametrize("model", TENSORS, ids=lambda model: model.__name__)

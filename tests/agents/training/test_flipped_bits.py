@@ -25,72 +25,9 @@ from tercet.broker.interface.base import Envelope
 from tercet.broker.memory.broker import MemoryBroker
 from tercet.schemas.files.job import EarlyStopping, Evaluation
 from tercet.schemas.files.settings import Deadlines, Settings
+from tercet.schemas.messages import kinds as messages
 from tercet.schemas.messages.address import Address
-from tercet.schemas.messages.kinds import (
-    AlignedRows,
-    BlindedIds,
-    CheckCommitment,
-    CheckedMasks,
-    CheckOpening,
-    DealtShares,
-    EpochDecision,
-    ErrorOpening,
-    GradientShare,
-    Handshake,
-    HeldOutDealtShares,
-    HeldOutHiddenAnswer,
-    HeldOutHiddenShare,
-    HeldOutInputs,
-    HeldOutLabels,
-    HeldOutLossShare,
-    HeldOutMaskOpenings,
-    HeldOutShare,
-    HeldOutTerms,
-    HeldOutWeightOpening,
-    HeldOutWeights,
-    HiddenAnswer,
-    HiddenShare,
-    InterceptShare,
-    LossShare,
-    LossTerms,
-    MaskedActivation,
-    MaskedError,
-    MaskedInputs,
-    MaskedLabels,
-    MaskedLossLabels,
-    MaskedScores,
-    MaskedWeights,
-    MaskOpenings,
-    Message,
-    NarrowOpening,
-    OrderCommitment,
-    OrderConfirmation,
-    OrderContribution,
-    PreactivationShare,
-    Presence,
-    Pseudonyms,
-    Received,
-    Released,
-    Scores,
-    ScoringDealtShares,
-    ScoringHiddenAnswer,
-    ScoringHiddenShare,
-    ScoringInputs,
-    ScoringMaskOpenings,
-    ScoringShare,
-    ScoringWeightOpening,
-    ScoringWeights,
-    Sizes,
-    SlopeOpening,
-    Start,
-    Terms,
-    Transcript,
-    TruncationOpening,
-    TwiceBlindedIds,
-    UpperShare,
-    WeightOpening,
-    WeightShare,
-)
+from tercet.schemas.messages.kinds import Message
 from tests import virtual_time
 from tests.agents.networks import mlp, opened_right
 from tests.agents.recording import Ear, Heard
@@ -134,7 +71,7 @@ def names(models: Models) -> str:
 def put_into(model: type[Message]) -> int:
     """Which of the checks a message matters to."""
     name = model.__name__
-    return 2 if name.startswith("Scor") or model is MaskedScores else int(name.startswith("HeldOut"))
+    return 2 if name.startswith("Scor") or model is messages.MaskedScores else int(name.startswith("HeldOut"))
 
 
 EVALUATED = Evaluation(holdout=0.3, metrics="epoch", loss=True, held_out_loss=True)
@@ -142,9 +79,11 @@ STOPPING: dict[str, Any] = {"rows": 66, "batch": 33, "label": 1, "epochs": 3, "e
             "early_stopping": EarlyStopping(on="loss", patience=1, least_gain=10.0)}  # fmt: skip
 LINEAR = Kind(
     "linear",
-    (MaskedInputs, CheckedMasks, MaskedLabels, MaskedWeights, GradientShare, PreactivationShare, MaskedActivation,
-     WeightShare, InterceptShare),
-    ((LossTerms, HeldOutTerms, Scores), (LossShare, HeldOutLossShare)),  # a network has the others, too
+    (messages.MaskedInputs, messages.CheckedMasks, messages.MaskedLabels, messages.MaskedWeights,
+     messages.GradientShare, messages.PreactivationShare, messages.MaskedActivation, messages.WeightShare,
+     messages.InterceptShare),
+    ((messages.LossTerms, messages.HeldOutTerms, messages.Scores),  # a network has the others, too
+     (messages.LossShare, messages.HeldOutLossShare)),
     Sample((6, 7), rows=66, batch=33, label=1, epochs=1),
     Sample((6, 7), rows=90, batch=33, label=1, epochs=1, evaluation=EVALUATED),
     Sample((6, 7, 5), **STOPPING),
@@ -153,46 +92,52 @@ LINEAR = Kind(
 )  # fmt: skip
 NETWORK = Kind(
     "network",
-    (MaskedInputs, MaskOpenings, MaskedLabels, MaskedWeights, DealtShares, WeightOpening, NarrowOpening, HiddenShare,
-     HiddenAnswer, PreactivationShare, MaskedActivation, TruncationOpening, SlopeOpening, ErrorOpening, MaskedError),
-    ((MaskedLossLabels, HeldOutLabels), (LossTerms, HeldOutTerms, ScoringShare),
-     (LossShare, HeldOutLossShare, Scores), (HeldOutShare, ScoringDealtShares),
-     (HeldOutDealtShares, ScoringHiddenShare), (HeldOutHiddenShare,),
+    (messages.MaskedInputs, messages.MaskOpenings, messages.MaskedLabels, messages.MaskedWeights,
+     messages.DealtShares, messages.WeightOpening, messages.NarrowOpening, messages.HiddenShare,
+     messages.HiddenAnswer, messages.PreactivationShare, messages.MaskedActivation, messages.TruncationOpening,
+     messages.SlopeOpening, messages.ErrorOpening, messages.MaskedError),
+    ((messages.MaskedLossLabels, messages.HeldOutLabels),
+     (messages.LossTerms, messages.HeldOutTerms, messages.ScoringShare),
+     (messages.LossShare, messages.HeldOutLossShare, messages.Scores),
+     (messages.HeldOutShare, messages.ScoringDealtShares), (messages.HeldOutDealtShares, messages.ScoringHiddenShare),
+     (messages.HeldOutHiddenShare,),
      # the run may fail
-     (ScoringInputs,), (ScoringWeights,), (ScoringMaskOpenings,), (ScoringWeightOpening,), (ScoringHiddenAnswer,),
-     (HeldOutInputs,), (HeldOutWeights,), (HeldOutMaskOpenings,), (HeldOutWeightOpening,), (HeldOutHiddenAnswer,)),
+     (messages.ScoringInputs,), (messages.ScoringWeights,), (messages.ScoringMaskOpenings,),
+     (messages.ScoringWeightOpening,), (messages.ScoringHiddenAnswer,), (messages.HeldOutInputs,),
+     (messages.HeldOutWeights,), (messages.HeldOutMaskOpenings,), (messages.HeldOutWeightOpening,),
+     (messages.HeldOutHiddenAnswer,)),
     mlp((6, 7), 5, 4, activation="tanh", output="softmax", rows=66, batch=33, epochs=1, label=1),
     mlp((6, 7), 5, 4, activation="tanh", rows=90, batch=33, epochs=1, label=1, evaluation=EVALUATED),
     mlp((6, 7, 5), 5, **STOPPING),
     (test_network_evaluation.check_losses, test_network_evaluation.check_held_out_losses,
      test_network_evaluation.check_scores),
-    {WeightOpening: TOP, SlopeOpening: TOP},
+    {messages.WeightOpening: TOP, messages.SlopeOpening: TOP},
     TOP | BIT | 1,
 )  # fmt: skip
 KINDS = LINEAR, NETWORK
-OPENED: Models = (WeightShare, UpperShare)  # of a network, when the training is over
+OPENED: Models = (messages.WeightShare, messages.UpperShare)  # of a network, when the training is over
 FLIPPED = Sample((6, 7, 5), rows=66, batch=33, label=1, epochs=1)  # what is told to two alike
 OTHERS = [
-    (Received, "highest"),
-    (Start, "attempt"),
-    (Start, "version"),
-    (Handshake, "key"),
-    (Handshake, "signature"),
-    (Transcript, "signature"),
-    (OrderCommitment, "commitment"),
-    (OrderContribution, "secret"),
-    (Presence, "bits"),
-    (AlignedRows, "rows"),
-    (AlignedRows, "ids"),
-    (Sizes, "rows"),
-    (Sizes, "held_out"),
-    (Sizes, "columns"),
-    (Terms, "rows"),
-    (Terms, "held_out"),
-    (Terms, "plan"),
-    (OrderConfirmation, "confirmation"),
-    (CheckCommitment, "commitment"),  # of the last epoch
-    (CheckOpening, "salt"),
+    (messages.Received, "highest"),
+    (messages.Start, "attempt"),
+    (messages.Start, "version"),
+    (messages.Handshake, "key"),
+    (messages.Handshake, "signature"),
+    (messages.Transcript, "signature"),
+    (messages.OrderCommitment, "commitment"),
+    (messages.OrderContribution, "secret"),
+    (messages.Presence, "bits"),
+    (messages.AlignedRows, "rows"),
+    (messages.AlignedRows, "ids"),
+    (messages.Sizes, "rows"),
+    (messages.Sizes, "held_out"),
+    (messages.Sizes, "columns"),
+    (messages.Terms, "rows"),
+    (messages.Terms, "held_out"),
+    (messages.Terms, "plan"),
+    (messages.OrderConfirmation, "confirmation"),
+    (messages.CheckCommitment, "commitment"),  # of the last epoch
+    (messages.CheckOpening, "salt"),
 ]
 PAIR = Sample((6, 7), rows=40, batch=33, epochs=1, alignment="ecdh")
 
@@ -298,7 +243,7 @@ def test_a_party_that_is_told_something_else_of_an_epoch_has_no_model_that_passe
     """It keeps the shares of another epoch, which do not add up with the others', or waits for who has stopped."""
     sample = kind.stopped
     with tempfile.TemporaryDirectory() as folder:
-        flip = Flip([EpochDecision], number, name)
+        flip = Flip([messages.EpochDecision], number, name)
         simulation = virtual_time.run(run(sample, Path(folder), settings=impatient(Path(folder), sample), tap=flip))
         assert flip.where is not None
         assert flip.where.receiver == "bank"
@@ -324,7 +269,7 @@ def test_undisturbed_what_a_network_releases_opens_right():
 
 def test_a_flipped_pseudonym_costs_a_row_and_no_more():
     """As if its sender had not had the row; or the list does not ascend, and the helper names the sender."""
-    simulation, same = exact(FLIPPED, tap=Flip([Pseudonyms], 0, "pseudonyms"))
+    simulation, same = exact(FLIPPED, tap=Flip([messages.Pseudonyms], 0, "pseudonyms"))
     if not same:
         failure = simulation.label_run.failure
         assert failure is not None
@@ -333,7 +278,7 @@ def test_a_flipped_pseudonym_costs_a_row_and_no_more():
     assert {simulation.runs[party].context.statistics.rows for party in FLIPPED.parties} == {FLIPPED.rows - 1}
 
 
-@pytest.mark.parametrize(("model", "name"), [(BlindedIds, "elements"), (TwiceBlindedIds, "hashes")])
+@pytest.mark.parametrize(("model", "name"), [(messages.BlindedIds, "elements"), (messages.TwiceBlindedIds, "hashes")])
 def test_a_flipped_element_fails_the_job_or_costs_a_row(model, name):
     """What is no element is refused, and where the two do not find the same rows nothing starts."""
     simulation, same = exact(PAIR, tap=Flip([model], 0, name))
@@ -426,7 +371,7 @@ def impatient(folder: Path, sample: Sample = FLIPPED) -> dict[str, Settings]:
 
 # Under an identity's seal or a session's, in each round. What a lost message means is the same for all kinds, and
 # test_waits sees that each is waited for.
-ENVELOPES: Models = (Received, Handshake, MaskedInputs)
+ENVELOPES: Models = (messages.Received, messages.Handshake, messages.MaskedInputs)
 
 
 @pytest.mark.parametrize("model", ENVELOPES, ids=lambda model: model.__name__)
@@ -450,7 +395,7 @@ def test_a_changed_last_word_is_made_up_for_by_another():
     """Who cannot read that one party has its model part hears from a third that all have: nobody is done before."""
 
     async def disturbed(folder: Path) -> Simulation:
-        memory_broker = Flipping(Released.round, Released.item)
+        memory_broker = Flipping(messages.Released.round, messages.Released.item)
         return await run(FLIPPED, folder, settings=impatient(folder), broker=memory_broker)
 
     with tempfile.TemporaryDirectory() as folder:
