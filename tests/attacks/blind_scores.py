@@ -17,15 +17,14 @@ from numpy.typing import NDArray
 from tercet.mpc.arithmetic.fixed import Floats, encode_features, encode_number
 from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.linear.shares import Shares
-from tercet.mpc.plan.architecture import CARRIER
 from tercet.mpc.plan.blind import Blind
 from tercet.mpc.plan.plan import Request
-from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.score_noise import ScoreNoise
 from tercet.mpc.scoring.openings import ModelMasks, WeightMasks
 from tercet.mpc.scoring.scores import ScoreShares
 from tests.mpc.blind_world import BlindWorld
-from tests.mpc.world import Job, Pass, keyed, make_job
+from tests.mpc.passes import Pass
+from tests.mpc.world import Job, keyed, make_job
 
 LABEL, PARTNER, COLUMNS = 0, 1, 14
 REQUEST = Request("logistic", rows=600, columns=(3, COLUMNS), batch=100, epochs=3, rate=0.3, l2=0.01,
@@ -45,23 +44,8 @@ class BlindPass(Pass):
 
     def run(self) -> Floats:
         """The scores in the order of the rows."""
-        scores = np.empty((sum(step.rows for step in self.steps), 1))
         with patch("tercet.mpc.scoring.scores.check_range"), patch("tercet.mpc.scoring.scores.check_scores"):
-            for step in self.steps:
-                scores[self.order.rows(step)] = self.scorers[LABEL].add_scores(step, self.shares(step), np.inf)
-        return scores
-
-    def shares(self, step: Step) -> dict[int, Words]:
-        """What the label party adds up of a step."""
-        if not self.opened:
-            self.open()
-        masked, dealt = [scorer.masked_inputs(step) for scorer in self.scorers], self.helper.dealt(step)
-        return {
-            i: scorer.preactivation(
-                step, {j: masked[j] for j in self.ids if j != i}, self.opened[i], dealt if i == CARRIER else None
-            )
-            for i, scorer in enumerate(self.scorers)
-        }
+            return super().run()
 
 
 @contextmanager
@@ -120,7 +104,7 @@ class Scene:
         """The scores of a prediction by weights to which the label party has added a lie."""
         scored = self.open_pass(run)
         scored.add_noise(noise, run)
-        scored.opened[PARTNER][LABEL] = scored.opened[PARTNER][LABEL] + lie
+        scored.add_to_weights(LABEL, PARTNER, lie)
         return scored.run()[:, 0]
 
     def read(self, columns: int, *, headroom: int, noise: float = NOISE) -> float:

@@ -11,10 +11,10 @@ from tercet.mpc.arithmetic.fixed import Floats, encode_features, encode_number
 from tercet.mpc.arithmetic.ring import Words, product
 from tercet.mpc.interface.script import HELPER
 from tercet.mpc.plan.plan import Request
-from tercet.mpc.plan.schedule import Step
 from tercet.mpc.scoring.linear import scoring_steps
 from tercet.mpc.scoring.openings import ModelMasks, PassMasks, WeightMasks, guard_exponent
-from tests.mpc.world import MaskSource, Pass, World, keyed, make_job
+from tests.mpc.passes import Pass
+from tests.mpc.world import MaskSource, World, keyed, make_job
 
 LABEL, PARTNER = 0, 1
 NEAR = 0.05  # deviations: a value that is found so closely is read
@@ -58,7 +58,7 @@ class Scene:
         masks, weights = self.masks(once=once, run=run)
         scored = Pass(self.world.job, self.shares, self.xs, masks=masks, weights=weights, limit=limit)
         scored.open()
-        scored.opened[PARTNER][LABEL] = scored.opened[PARTNER][LABEL] + self.lie(lie)
+        scored.add_to_weights(LABEL, PARTNER, self.lie(lie))
         return scored.run()[:, 0]
 
     @property
@@ -104,9 +104,9 @@ class _ByTwoSeeds(Pass):
 
     shift: Words
 
-    def shares(self, step: Step) -> dict[int, Words]:
-        """What the helper receives of a step."""
-        shares = super().shares(step)
-        seen = next(s for s in self.sent if (s.what, s.step, s.sender) == ("E", step.index, PARTNER))
-        shares[LABEL] = shares[LABEL] + product(seen.words, self.shift)
-        return shares
+    def post(self, kind: str, turn: int, index: int, way: tuple[int, int], words: Words) -> None:
+        """Take a tensor from one role to another, the share changed."""
+        if (kind, way) == ("output share", (LABEL, HELPER)):
+            seen = next(s for s in self.sent if (s.what, s.step, s.sender) == ("masked inputs", index, PARTNER))
+            words = words + product(seen.words, self.shift)
+        super().post(kind, turn, index, way, words)

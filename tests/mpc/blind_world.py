@@ -3,7 +3,6 @@
 It may look at everything; the roles inside get only what the protocol gives them.
 """
 
-import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Self
@@ -20,6 +19,7 @@ from tercet.mpc.blind.start import AnyShares
 from tercet.mpc.dealing.bundles import Bundle, Bundles, ChosenBundles
 from tercet.mpc.dealing.hidden_helper import dealt_mask, mask_sums
 from tercet.mpc.dealing.row_checks import RowChecks
+from tercet.mpc.dealing.sizes import layer_name
 from tercet.mpc.functions.series import Terms
 from tercet.mpc.interface.feature_source import ArrayFeatures
 from tercet.mpc.interface.row_store import ArrayRows
@@ -71,8 +71,7 @@ class BlindWorld(Driver):
 
     def name(self, kind: str, turn: int) -> str:
         """Masked weights have two kinds, which differ by how they travel only."""
-        what = WEIGHTS if kind == "next weights" else kind
-        return f"{what}/{turn}" if turn else what
+        return layer_name(WEIGHTS if kind == "next weights" else kind, turn)
 
     @property
     def checks(self) -> int:
@@ -113,8 +112,7 @@ class BlindWorld(Driver):
         for i, party in enumerate(self.parties):
             tasks.append(Task(i, iter(steps), party.prepare_step, waits=True))
             tasks += [Task(i, iter(steps), script) for script in (party.receive_dealt, online(party, steps[-1]))]
-        self.drive(tasks, look_ahead, None if self.seed is None else random.Random(self.seed))
-        assert not self.box, f"never used: {list(self.box)}"
+        self.drive(tasks, look_ahead, self.seed)
         return self
 
     def deal(self, step: Step) -> Script[None]:

@@ -27,10 +27,10 @@ class Task:
 
     party: int
     steps: Iterator[Step]
-    make: Callable[[Step], Script[None]]
+    make: Callable[[Step], Script[Any]]
     waits: bool = False  # with work ahead of time, until its step is near enough
     step: Step | None = None
-    script: Script[None] | None = None
+    script: Script[Any] | None = None
     event: Any = None
     over: bool = False
 
@@ -38,22 +38,25 @@ class Task:
 class Driver:
     """Runs scripts side by side; `first` is the first step."""
 
-    def __init__(self, roles: Iterable[int], first: int) -> None:
+    def __init__(self, roles: Iterable[int], first: int = 0) -> None:
         self.sent: list[Sent] = []
         self.box: dict[tuple[str, int, int, int, int], Words] = {}
         self.counts: dict[int, dict[str, int]] = {role: defaultdict(lambda: first) for role in roles}
+        self.returned: dict[tuple[int, int], Any] = {}  # what scripts have returned, by role and step
 
     def name(self, kind: str, turn: int) -> str:
         """What a tensor is called in the record."""
         return f"{kind} {turn}"
 
-    def drive(self, tasks: list[Task], look_ahead: int = 1, rng: random.Random | None = None) -> None:
-        """Run all to their end; `rng` shuffles who goes next."""
+    def drive(self, tasks: list[Task], look_ahead: int = 1, seed: int | None = None, *, goes_on: bool = False) -> None:
+        """Run all to their end; `seed` shuffles who goes next. Nothing is left over, unless it `goes_on`."""
+        rng = None if seed is None else random.Random(seed)
         while any(not task.over for task in tasks):
             if rng:
                 rng.shuffle(tasks)
             moved = [self._advance(task, look_ahead) for task in tasks if not task.over]
             assert any(moved), f"all wait: {[task.event for task in tasks if not task.over]}"
+        assert goes_on or not self.box, f"never used: {list(self.box)}"
 
     def _advance(self, task: Task, look_ahead: int) -> bool:
         """Drive a script as far as it goes; whether it has moved."""
@@ -73,7 +76,9 @@ class Driver:
                     return moved
             try:
                 task.event = task.script.send(answer)
-            except StopIteration:
+            except StopIteration as stop:
+                assert task.step is not None
+                self.returned[task.party, task.step.index] = stop.value
                 task.script = task.step = None
                 return True
             moved = True

@@ -3,11 +3,8 @@
 It may look at everything; the roles inside get only what the protocol gives them.
 """
 
-import math
-import random
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,7 +12,7 @@ from tercet.mpc.arithmetic.fixed import Floats, encode_features
 from tercet.mpc.arithmetic.ring import Words, total
 from tercet.mpc.functions.links import LINKS
 from tercet.mpc.interface.feature_source import ArrayFeatures
-from tercet.mpc.interface.script import HELPER, Receive, Script, Send
+from tercet.mpc.interface.script import HELPER
 from tercet.mpc.linear.helper import ActivationFunction, activation
 from tercet.mpc.linear.loss import LossHelper, LossParty
 from tercet.mpc.network.data_party import NetworkParty
@@ -28,11 +25,7 @@ from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.elements import Elements
 from tercet.mpc.randomness.secret_order import Order, order_key
 from tercet.mpc.reference.network import NetworkWeights
-from tercet.mpc.scoring.blind_network import BlindNetworkScoringHelper
-from tercet.mpc.scoring.linear import scoring_steps
-from tercet.mpc.scoring.network import NetworkScorer, NetworkScoringHelper
-from tercet.mpc.scoring.openings import Openings, PassMasks, WeightMasks
-from tests.mpc.driver import Driver, Sent, Task
+from tests.mpc.driver import Driver, Task
 from tests.mpc.world import MaskSource, checks, keyed, labels_of
 
 KEY = b"k" * 32
@@ -76,13 +69,6 @@ def made_up_labels(request: Request, x: list[Floats], rng: np.random.Generator) 
     """No straight function of the features, (rows,)."""
     score = sum((np.tanh(part @ rng.normal(size=(part.shape[1], request.outputs))) for part in x), np.full((1, 1), 0.1))
     return labels_of(request, score / max(1.0, float(score.std())), rng)
-
-
-def messages(sending: Send) -> Iterator[tuple[str, int, Words]]:
-    """Every tensor that is sent: of which kind, to whom."""
-    for receiver in sending.to:
-        for kind, words in ((sending.kind, sending.words), *sending.along):
-            yield kind, receiver, words.copy()
 
 
 @dataclass
@@ -132,8 +118,7 @@ class NetworkWorld(Driver):
         for i, party in enumerate(self.parties):
             tasks.append(Task(i, iter(steps), party.prepare_step, waits=True))
             tasks += [Task(i, iter(steps), script) for script in (*party.beside.values(), party.run_online)]
-        self.drive(tasks, look_ahead, None if self.seed is None else random.Random(self.seed))
-        assert not self.box, f"never used: {list(self.box)}"
+        self.drive(tasks, look_ahead, self.seed)
         return self
 
     # --- looking at everything
@@ -164,90 +149,3 @@ def same(a: NetworkWeights, b: NetworkWeights) -> bool:
     """Bit for bit."""
     pairs = zip((*a.blocks, *a.upper, *a.biases), (*b.blocks, *b.upper, *b.biases), strict=True)
     return all(np.array_equal(x, y) for x, y in pairs)
-
-
-def both(helper: NetworkScoringHelper | BlindNetworkScoringHelper, step: Step) -> Script[None]:
-    """A scoring helper's scripts of a batch, one after the other."""
-    yield from helper.deal_step(step)
-    yield from helper.run_online(step)
-
-
-class NetworkPass:
-    """The data parties and the helper in one pass of scoring."""
-
-    def __init__(
-        self,
-        world: NetworkWorld,
-        shares: list[NetworkShares],
-        xs: list[Words],
-        *,
-        batch: int = 64,
-        epoch: int = 0,
-        masks: MaskSource | None = None,
-        weights: dict[int, WeightMasks] | None = None,
-        limit: float = math.inf,
-    ) -> None:
-        job, masks = world.job, masks or keyed(purpose="validation")
-        self.ids, self.label, self.sent = world.ids, job.label, list[Sent]()
-        alpha, rows = job.plan.alpha_after(shares[0].step), len(xs[0])
-        self.order, self.elements = Order(KEY, rows, "scoring"), Elements(KEY, "scoring")
-        self.steps, self.outputs = list(scoring_steps(rows, batch, epoch, alpha)), job.plan.outputs
-        weights = weights or {i: PassMasks(masks(i, HELPER), self.steps[0]) for i in self.ids}
-        self.scorers = [
-            NetworkScorer(
-                i, job.label, job.plan, ArrayFeatures(xs[i]), shares=shares[i], alpha=alpha, order=self.order,
-                elements=self.elements, helper_masks=masks(i, HELPER),
-                zero_masks={j: masks(i, j) for j in self.ids if j != i}, weight_masks=weights[i],
-            )
-            for i in self.ids
-        ]  # fmt: skip
-        helped = {i: masks(i, HELPER) for i in self.ids}
-        self.helper = NetworkScoringHelper(job.plan, job.label, helped, weights, limit)
-        self.opened: dict[int, Openings] = {}
-
-    def open(self) -> None:
-        """Weights are opened, before the first step."""
-        blocks = [scorer.opened_blocks() for scorer in self.scorers]
-        upper = [scorer.opened_upper() for scorer in self.scorers]
-        for i, scorer in enumerate(self.scorers):
-            for j in scorer.others:
-                self.sent.append(Sent("masked weights 0", 0, j, i, blocks[j][i]))
-                self.sent.append(Sent("weight opening 0", 0, j, i, upper[j]))
-            theirs = {j: blocks[j][i] for j in scorer.others}
-            self.opened[i] = Openings(scorer._weight_masks, theirs, total(upper))
-
-    def run(self) -> Floats:
-        """The scores in the order of the rows."""
-        scores = np.empty((sum(step.rows for step in self.steps), self.outputs))
-        for step in self.steps:
-            self._batch(step)
-            reported = next(sent.words for sent in reversed(self.sent) if sent.what == "scores 0")
-            scores[self.order.rows(step)] = self.scorers[self.label].open_scores(step, reported)
-        return scores
-
-    def _batch(self, step: Step) -> None:
-        """Drive all scripts, each as far as it goes, until all are over."""
-        if not self.opened:
-            self.open()
-        scripts: dict[int, Script[None]] = {i: one.run_step(step, self.opened[i]) for i, one in enumerate(self.scorers)}
-        scripts[HELPER] = both(self.helper, step)
-        events: dict[int, Any] = {role: next(script) for role, script in scripts.items()}
-        box: dict[tuple[str, int, int, int], Words] = {}
-        while events:
-            for role in list(events):
-                answer: Mapping[int, Words] | None = None
-                match events[role]:
-                    case Send(turn=turn) as event:
-                        for kind, receiver, words in messages(event):
-                            box[kind, turn, role, receiver] = words
-                            self.sent.append(Sent(f"{kind} {turn}", step.index, role, receiver, words))
-                    case Receive(kind, turn, shapes):
-                        keys = {i: (kind, turn, i, role) for i in shapes}
-                        if not all(key in box for key in keys.values()):
-                            continue
-                        answer = {i: box.pop(key) for i, key in keys.items()}
-                try:
-                    events[role] = scripts[role].send(answer)
-                except StopIteration:
-                    del events[role]
-        assert list(box) == [("scores", 0, HELPER, self.label)]

@@ -3,7 +3,6 @@
 It may look at everything; the roles inside get only what the protocol gives them.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -20,16 +19,13 @@ from tercet.mpc.linear.data_party import LinearParty
 from tercet.mpc.linear.helper import ActivationFunction, LinearHelper, activation
 from tercet.mpc.linear.loss import LossHelper, LossParty
 from tercet.mpc.linear.shares import Shares
-from tercet.mpc.plan.architecture import CARRIER, NetworkForward
 from tercet.mpc.plan.plan import Plan, Request
 from tercet.mpc.plan.planner import make_plan
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.masks import Masks, PairMasks
 from tercet.mpc.randomness.secret_order import Order, order_key
 from tercet.mpc.reference.linear import Weights
-from tercet.mpc.scoring.linear import Scorer, ScoringHelper, scoring_steps
-from tercet.mpc.scoring.openings import PassMasks, WeightMasks
-from tests.mpc.driver import Driver, Sent, Task
+from tests.mpc.driver import Driver, Task
 
 SHOWN = [name for name, link in LINKS.items() if link.helper_applies]  # whose scores the helper can see
 MaskSource = Callable[[int, int], Masks]  # the masks of a pair of holders; the helper is HELPER
@@ -177,7 +173,7 @@ class World(Driver):
         self._drive(step, [(HELPER, self.helper.run_online), *parties])
 
     def _drive(self, step: Step, scripts: list[tuple[int, Callable[[Step], Script[None]]]]) -> None:
-        self.drive([Task(role, iter([step]), make) for role, make in scripts])
+        self.drive([Task(role, iter([step]), make) for role, make in scripts], goes_on=True)
 
     def run(self, look_ahead: int = 0, first: int = 0, stop: int | None = None) -> "World":
         """Steps first:stop, each prepared `look_ahead` steps before its turn."""
@@ -201,61 +197,6 @@ class World(Driver):
             for sent in self.sent
             if sent.what == what and receiver in (None, sent.receiver)
         }
-
-
-class Pass:
-    """The data parties and the helper in one pass of scoring; `weights` are masks of weights, if not of this pass."""
-
-    def __init__(self, job: Job, shares: list[Shares], xs: list[Words], epoch: int = 0, *, batch: int = 64,
-                 numbers: NetworkForward | None = None, order: Order | None = None, limit: float = math.inf,
-                 masks: MaskSource | None = None, weights: dict[int, WeightMasks] | None = None) -> None:  # fmt: skip
-        self.ids, self.sent, self.label = range(len(xs)), list[Sent](), job.label
-        numbers, rows = numbers or job.plan, len(xs[0])
-        alpha, masks = job.plan.alpha_after(shares[0].step), masks or keyed(purpose="validation")
-        self.order = order or Order(b"k" * 32, rows, "scoring")
-        self.steps, self.outputs = list(scoring_steps(rows, batch, epoch, alpha)), numbers.outputs
-        weights = weights or {i: PassMasks(masks(i, HELPER), self.steps[0]) for i in self.ids}
-        self.scorers = [
-            Scorer(i, job.label, numbers, ArrayFeatures(xs[i]), shares[i], alpha, order=self.order,
-                   helper_masks=masks(i, HELPER), zero_masks={j: masks(i, j) for j in self.ids if j != i},
-                   weight_masks=weights[i])
-            for i in self.ids
-        ]  # fmt: skip
-        self.helper = ScoringHelper(numbers, job.label, {i: masks(i, HELPER) for i in self.ids}, weights, limit)
-        self.opened: dict[int, dict[int, Words]] = {}
-
-    def send(self, what: str, step: Step, sender: int, receiver: int, words: Words) -> Words:
-        self.sent.append(Sent(what, step.index, sender, receiver, words.copy()))
-        return words
-
-    def run(self) -> Floats:
-        """The scores in the order of the rows."""
-        scores = np.empty((sum(step.rows for step in self.steps), self.outputs))
-        for step in self.steps:
-            shares = self.shares(step)
-            reported = self.send("scores", step, HELPER, self.label, self.helper.scores(step, shares))
-            scores[self.order.rows(step)] = self.scorers[self.label].open_scores(step, reported)
-        return scores
-
-    def open(self) -> None:
-        """Weights are opened, before the first step."""
-        weights = [scorer.masked_weights() for scorer in self.scorers]
-        for i in self.ids:
-            others = [j for j in self.ids if j != i]
-            self.opened[i] = {j: self.send("f", self.steps[0], j, i, weights[j][i]) for j in others}
-
-    def shares(self, step: Step) -> dict[int, Words]:
-        """What the helper receives of a step."""
-        if not self.opened:
-            self.open()
-        masked = [scorer.masked_inputs(step) for scorer in self.scorers]
-        dealt = None if self.outputs == 1 else self.send("C", step, HELPER, CARRIER, self.helper.dealt(step))
-        shares = {}
-        for i, scorer in enumerate(self.scorers):
-            inputs = {j: self.send("E", step, j, i, masked[j]) for j in self.ids if j != i}
-            share = scorer.preactivation(step, inputs, self.opened[i], dealt if i == CARRIER else None)
-            shares[i] = self.send("z", step, i, HELPER, share)
-        return shares
 
 
 def opened(shares: list[Shares]) -> Weights:

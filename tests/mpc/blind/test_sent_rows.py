@@ -1,7 +1,5 @@
 """Masked rows that were sent once are found again, or sent again as the same words."""
 
-from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,11 +12,12 @@ from tercet.mpc.blind.loss import BlindLoss
 from tercet.mpc.blind.sent_rows import SentRows, rows_before, steps_before
 from tercet.mpc.interface.feature_source import ArrayFeatures
 from tercet.mpc.interface.row_store import ArrayRows
-from tercet.mpc.interface.script import HELPER, Event, Receive, Script, Send
+from tercet.mpc.interface.script import HELPER
 from tercet.mpc.linear.epoch_sums import EpochSums
 from tercet.mpc.plan.blind import Blind
 from tercet.mpc.plan.plan import Request
 from tercet.mpc.randomness.secret_order import Order
+from tests.mpc.driver import Driver, Task
 from tests.mpc.world import Job, keyed, make_job
 
 REQUEST = Request("logistic", rows=70, columns=(3, 2), batch=20, epochs=3, rate=0.3, blind=Blind(32, 16))
@@ -58,28 +57,9 @@ class Attempts:
 
     def send(self, first: int) -> list[Words]:
         """Send all rows of the steps before `first`, and keep the others'; what was sent."""
-        rows, sent = self.sent_rows(first), list[Words]()
-        for step in steps_before(self.plan, first):
-            scripts = [one.send_again(step) for one in rows]
-            box, asked = dict[tuple[str, int], Words](), list[Event | None]()
-            for i, script in enumerate(scripts):  # both send before either receives
-                event = next(script)
-                while isinstance(event, Send):
-                    box |= {("masked inputs", i): event.words, **{(kind, i): words for kind, words in event.along}}
-                    event = next(script)
-                asked.append(event)
-            sent += box.values()
-            for i, script in enumerate(scripts):
-                while isinstance(wanted := asked[i], Receive):
-                    asked[i] = _answer(script, {1 - i: box[wanted.kind, 1 - i]})
-        return sent
-
-
-def _answer(script: Script[None], words: Mapping[int, Words]) -> Event | None:
-    """What a script asks for next, if it goes on."""
-    with suppress(StopIteration):
-        return script.send(words)
-    return None
+        driver, steps = Driver(range(2)), list(steps_before(self.plan, first))
+        driver.drive([Task(i, iter(steps), rows.send_again) for i, rows in enumerate(self.sent_rows(first))])
+        return [sent.words for sent in driver.sent]
 
 
 @pytest.fixture

@@ -39,7 +39,8 @@ from tests.mpc.linear.test_disclosure import (
     missing,
     without,
 )
-from tests.mpc.world import Job, Pass, World, keyed, make_job
+from tests.mpc.passes import Pass
+from tests.mpc.world import Job, World, keyed, make_job
 
 FEW = [case for case in COALITIONS if len(case[0]) < 4]  # a fourth party does as the third
 
@@ -63,7 +64,7 @@ def scoring_view(job: Job, coalition):
     def view(masks):
         scored = Pass(job, shares, job.xs, 1, batch=1, masks=masks)
         scored.run()
-        return flat(received([s for s in scored.sent if s.what != "scores"], coalition))
+        return flat(received_alike([s for s in scored.sent if s.what != "scores"], coalition))
 
     return view
 
@@ -95,7 +96,7 @@ def predictions_deficiency(job: Job, coalition, epochs=(1, 2)) -> int:
         two.opened = one.opened
         two.run()
         sent = [[s for s in scored.sent if s.what != "scores"] for scored in (one, two)]
-        return flat([*received(sent[0], coalition), *received(sent[1], coalition)])
+        return flat([*received_alike(sent[0], coalition), *received_alike(sent[1], coalition)])
 
     return deficiency(Vector(knows(coalition)), view)
 
@@ -340,17 +341,14 @@ def run_everything(ledger: Ledger, epochs=lambda epoch: epoch, request: Request 
         shares = [party.shares() for party in world.parties]
         scored = Pass(job, shares, rows, epochs(epoch), batch=50, masks=ledger.source("validation"))
         scored.run()
-        for sent in scored.sent:  # the mask is fixed by its address, so that two words mean two values
-            if sent.what in "Ef":
-                address = (sent.what, sent.sender, sent.receiver, epochs(epoch), sent.step)
-                assert masked.setdefault(address, sent.words.tobytes()) == sent.words.tobytes(), "a mask met two values"
         passed = HeldOutPass(job, shares, rows, job.y[:100], epoch=epochs(epoch), batch=50,
                              masks=ledger.source("held-out loss")).run()  # fmt: skip
-        for sent in passed.sent:
+        for purpose, sent in [(type(one), sent) for one in (scored, passed) for sent in one.sent]:
+            # The mask is fixed by its address, so that two words mean two values.
             if sent.what in {"masked inputs", "masked weights", "loss labels"}:
-                address = (sent.what, sent.sender, sent.receiver, epochs(epoch), sent.step)
+                address = (purpose, sent.what, sent.sender, sent.receiver, epochs(epoch), sent.step)
                 assert masked.setdefault(address, sent.words.tobytes()) == sent.words.tobytes(), "a mask met two values"
-    assert {epochs(epoch) for epoch in range(request.epochs)} == {address[3] for address in masked}
+    assert {epochs(epoch) for epoch in range(request.epochs)} == {address[4] for address in masked}
 
 
 @pytest.mark.parametrize("request_", [MEDIUM, replace(SOFTMAX, epochs=2)], ids=lambda one: one.model)

@@ -22,7 +22,8 @@ from tercet.mpc.plan.architecture import Entry, Layout, Network, unpack
 from tercet.mpc.plan.plan import Request
 from tests.mpc.driver import Sent
 from tests.mpc.linear.test_disclosure import Differences, cached, differences_of
-from tests.mpc.network_world import NetworkJob, NetworkPass, NetworkWorld, make_network_job
+from tests.mpc.network_world import NetworkJob, NetworkWorld, make_network_job
+from tests.mpc.passes import NetworkPass
 from tests.mpc.world import MaskSource, keyed
 
 TINY: dict[str, Any] = {"rows": 2, "batch": 2, "rate": 0.1, "accept_narrow": True}
@@ -268,7 +269,7 @@ def test_so_has_every_tensor_of_a_pass_of_scoring_but_the_scores(coalition):
     xs = [np.repeat(x, 33, axis=0) for x in world.job.xs]
 
     def pieces(deltas: dict[tuple[Any, ...], Words], _stop: int = 0) -> list[Piece]:
-        passing = NetworkPass(world, shares, xs, batch=33, masks=shifted(deltas, keyed(purpose="validation")))
+        passing = NetworkPass(world.job, shares, xs, batch=33, masks=shifted(deltas, keyed(purpose="validation")))
         passing.run()
         view = ScoringView(world, coalition)
         view.passing = passing

@@ -18,7 +18,8 @@ from tercet.mpc.plan.plan import PlanRefused, Request
 from tercet.mpc.plan.schedule import OutOfTurn, Step
 from tercet.mpc.reference import network as network_reference
 from tercet.mpc.reference.network import NetworkModel, NetworkWeights, release, train_float
-from tests.mpc.network_world import NetworkJob, NetworkPass, NetworkWorld, make_network_job, opened, same
+from tests.mpc.network_world import NetworkJob, NetworkWorld, make_network_job, opened, same
+from tests.mpc.passes import Pass
 from tests.mpc.world import keyed, quiet
 
 SMALL = Request("softmax", 150, (7, 8), 40, 2, 0.3, outputs=3, network=Network((5, 4)))
@@ -166,7 +167,7 @@ def test_scores_of_other_rows_equal_the_oracles(job, steps, rows, still):
     except Diverged:
         reject()
     xs = [np.resize(x, (rows, x.shape[1])) for x in job.xs]
-    scoring = NetworkPass(world, [party.shares() for party in world.parties], xs, batch=20)
+    scoring = Pass(job, [party.shares() for party in world.parties], xs, batch=20)
     setting = network_reference.PassSetting(job.plan, scoring.order, scoring.elements)
     expected = network_reference.scores(xs, world.weights(), setting, scoring.steps)
     assert np.array_equal(scoring.run(), expected)
@@ -190,11 +191,11 @@ def test_a_row_unlike_all_others_may_be_scored():
     shares = [party.shares() for party in world.parties]
     shares[0] = replace(shares[0], own=shares[0].own + np.uint64(3 << job.plan.fw))
     xs = [np.full((3, x.shape[1]), 16 << job.plan.fx, np.uint64) for x in job.xs]
-    scoring = NetworkPass(world, shares, xs)
+    scoring = Pass(job, shares, xs)
     setting = network_reference.PassSetting(job.plan, scoring.order, scoring.elements)
     expected = network_reference.scores(xs, opened(shares), setting, scoring.steps)
     assert np.array_equal(scoring.run(), expected)
-    seen = total(sent.words for sent in scoring.sent if sent.what == "hidden share 0").view(np.int64)
+    seen = total(sent.words for sent in scoring.sent if sent.what == "hidden share").view(np.int64)
     assert np.abs(seen / 2.0**job.plan.fz).max() > 300
 
 

@@ -49,9 +49,8 @@ def rows_for(plan: Plan, count: int) -> list[Words]:
 
 def pass_of(job: NetworkJob, rows: int, **others: Any) -> BlindNetworkPass:
     """By the job's first weights, narrowed, as after all its steps."""
-    numbers = others.pop("numbers", job.plan)
     shares = Narrowing(job.plan, job.first).shares
-    return BlindNetworkPass(numbers, job.label, job.plan.last_alpha, shares, rows_for(job.plan, rows), **others)
+    return BlindNetworkPass(job, shares, rows_for(job.plan, rows), alpha=job.plan.last_alpha, **others)
 
 
 def oracle(job: NetworkJob, one: BlindNetworkPass, added: Any = None) -> Floats:

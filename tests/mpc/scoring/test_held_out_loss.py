@@ -128,11 +128,11 @@ def test_one_flipped_bit_changes_the_loss(what):
     """All that travels matters to it."""
 
     class Flipping(HeldOutPass):
-        def send(self, kind, turn, step, sender, receiver, words):
-            if (kind, step.index) == (what, kind != "masked weights") and not flipped:  # weights come before any step
+        def post(self, kind, turn, index, way, words):
+            if (kind, index) == (what, kind != "masked weights") and not flipped:  # weights come before any step
                 flipped.append(kind)
                 words[-1, -1] ^= np.uint64(1 << 50 if kind != "output share" else 1 << 45)
-            super().send(kind, turn, step, sender, receiver, words)
+            super().post(kind, turn, index, way, words)
 
     flipped: list[str] = []
     job = make_job(SMALL)

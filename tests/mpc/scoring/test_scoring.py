@@ -24,7 +24,8 @@ from tercet.mpc.scoring.linear import Numbers, Scorer, ScoringHelper, scoring_st
 from tercet.mpc.scoring.openings import PassMasks
 from tercet.mpc.scoring.scores import decode_scores, encode_scores
 from tests.mpc.linear.test_joint import jobs
-from tests.mpc.world import SHOWN, Job, Pass, World, keyed, make_job
+from tests.mpc.passes import Pass
+from tests.mpc.world import SHOWN, Job, World, keyed, make_job
 
 SMALL = Request("logistic", rows=150, columns=(7, 8), batch=40, epochs=2, rate=0.3, l2=0.1, accept_narrow=True)
 

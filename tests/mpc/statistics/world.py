@@ -3,7 +3,6 @@
 It may look at everything; the roles inside get only what the protocol gives them.
 """
 
-import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
@@ -67,7 +66,7 @@ class StatisticsWorld(Driver):
 
     def __post_init__(self) -> None:
         plan, self.ids = self.job.plan, range(len(self.job.bins))
-        super().__init__((*self.ids, HELPER), 0)
+        super().__init__((*self.ids, HELPER))
         self.parties = [self.make_party(i) for i in self.ids]
         self.helper = StatisticsHelper(plan, {i: self.masks(i, HELPER) for i in self.ids})
 
@@ -95,7 +94,6 @@ class StatisticsWorld(Driver):
         self._open("cells", lambda party: party.open_cells())
         if plan.correlates:
             self._open("pairs", lambda party: party.open_correlations())
-        assert not self.box, f"never used: {list(self.box)}"
         return self
 
     def share_inflation(self, factors: dict[int, Floats]) -> None:
@@ -106,18 +104,14 @@ class StatisticsWorld(Driver):
     def _drive(
         self,
         steps: Callable[[], Iterator[Step]],
-        script: Callable[[StatisticsParty], Callable[[Step], Script[None]]],
+        script: Callable[[StatisticsParty], Callable[[Step], Script[Any]]],
         deals: Callable[[Step], Script[None]] | None,
     ) -> None:
         tasks = [Task(i, steps(), script(party)) for i, party in enumerate(self.parties)]
         tasks += [Task(HELPER, steps(), deals)] if deals else []
-        self.drive(tasks, rng=None if self.seed is None else random.Random(self.seed))
+        self.drive(tasks, seed=self.seed)
 
     def _open(self, what: str, script: Callable[[StatisticsParty], Script[Any]]) -> None:
-        def storing(party: StatisticsParty) -> Callable[[Step], Script[None]]:
-            def run(_: Step) -> Script[None]:
-                self.results[what][party.me] = yield from script(party)
-
-            return run
-
-        self._drive(lambda: iter([self.job.plan.opening_step()]), storing, None)
+        step = self.job.plan.opening_step()
+        self._drive(lambda: iter([step]), lambda party: lambda _: script(party), None)
+        self.results[what] = {i: self.returned[i, step.index] for i in self.ids}
