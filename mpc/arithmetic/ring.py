@@ -82,11 +82,6 @@ def product_transposed(e: Words, w: Words) -> Words:
     return _multiply(e, w.T)
 
 
-def gather(words: Words, index: Signed) -> Words:
-    """Return words[index], for flat arrays: a new array."""
-    return words.take(index)
-
-
 def expect(words: Words, shape: tuple[int, int], what: str) -> Words:
     """Return the same words if they have this shape.
 

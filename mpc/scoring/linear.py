@@ -37,7 +37,7 @@ from tercet.mpc.plan.schedule import OutOfTurn, Step, Turns, batch_sizes
 from tercet.mpc.randomness.masks import Masks
 from tercet.mpc.randomness.score_noise import ScoreNoise
 from tercet.mpc.randomness.secret_order import Order
-from tercet.mpc.scoring.openings import Openings, WeightMasks, masked_blocks
+from tercet.mpc.scoring.openings import Openings, WeightMasks
 from tercet.mpc.scoring.scores import ScoreShares, check_scores, decode_scores, encode_scores, without_noise
 
 NOBODY = -2  # no party's index
@@ -215,13 +215,6 @@ class Scorer:
         x *= self._signs(step)
         self._batches[step.index] = x
         return x - self._helper_masks("U", self._me, self._me, step, (step.rows, self._rows.shape[1]))
-
-    def masked_weights(self) -> dict[int, Words]:
-        """Compute f_ij = w_ij - v_ij for each other data party i.
-
-        It goes there before the first step, and is always the same.
-        """
-        return masked_blocks(self._me, self._shares.partners, self._weight_masks)
 
     def preactivation(
         self, step: Step, inputs: Mapping[int, Words], weights: Mapping[int, Words], dealt: Words | None = None

@@ -28,7 +28,7 @@ from tercet.mpc.randomness.elements import Elements
 from tercet.mpc.randomness.masks import Masks
 from tercet.mpc.randomness.score_noise import ScoreNoise
 from tercet.mpc.randomness.secret_order import Order
-from tercet.mpc.scoring.openings import Openings, WeightMasks, masked_blocks, masked_upper
+from tercet.mpc.scoring.openings import Openings, WeightMasks
 from tercet.mpc.scoring.scores import check_scores, decode_scores, encode_scores, without_noise
 
 
@@ -37,8 +37,7 @@ class NetworkScorer(ForwardParty):
 
     Not to be shared by threads.
 
-    First `opened_blocks` and `opened_upper`, which make an `Openings` with all others'. Then for each of
-    `scoring.scoring_steps`, in order: `run_step`, and then at the label party `collect`.
+    For each of `scoring.scoring_steps`, in order: `run_step`, and then at the label party `collect`.
 
     Args:
         me, plan, order, elements, helper_masks, zero_masks: As `ForwardParty` has them, of a purpose of their own.
@@ -74,14 +73,6 @@ class NetworkScorer(ForwardParty):
         self._label, self._shares, self._alpha, self._noise = label, shares, alpha, noise
         self._weight_masks = weight_masks
         self._turns = Turns(0)
-
-    def opened_blocks(self) -> dict[int, Words]:
-        """Return f_ij of each other data party i, to whom it goes; always the same."""
-        return masked_blocks(self.me, self._shares.partners, self._weight_masks)
-
-    def opened_upper(self) -> Words:
-        """Return G_me of all upper layers, flat, for every other data party; always the same."""
-        return masked_upper(self.me, self.layout, self._shares.upper, self._weight_masks)
 
     def block_mask(self, name: str, i: int, step: Step, shape: tuple[int, int]) -> Words:  # noqa: ARG002
         """Return this party's v_i, which is the same at all steps."""

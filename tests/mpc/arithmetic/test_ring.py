@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tercet.mpc.arithmetic import ring
-from tercet.mpc.arithmetic.ring import Words, gather, product, product_transposed, transposed_product
+from tercet.mpc.arithmetic.ring import Words, product, product_transposed, transposed_product
 
 sizes = st.one_of(st.integers(0, 20), st.sampled_from([31, 32, 33, 64, 100]))
 
@@ -151,15 +151,3 @@ def test_no_threads_at_all_are_refused(count):
     with pytest.raises(ValueError, match="at least one"):
         ring.use_threads(count)
     ring.use_threads(None)
-
-
-@given(st.integers(0, 2**32), st.integers(0, 200))
-def test_gathering_puts_each_word_in_its_place(seed, size):
-    """A new array, and the inverse order brings everything back."""
-    words, order = random_words(seed, size), np.random.default_rng(seed).permutation(size)
-    found = gather(words, order)
-    assert found.tolist() == [words[place] for place in order]
-    back = np.empty_like(words)
-    back[order] = found
-    assert np.array_equal(back, words)
-    assert not np.shares_memory(found, words)
