@@ -55,6 +55,7 @@ class AheadParty:
         y: At the label party the centred labels, (rows, outputs); elsewhere None.
         order: The order of samples and classes, signs and noise.
         helper_masks: Shared with the helper.
+        zero_masks: Shared with each other data party, by its index.
         shares: Where to go on from; the first step's zeros if None.
         checks: Where the helper's dealing is checked.
         loss: Where the job wants that.
@@ -71,12 +72,14 @@ class AheadParty:
         *,
         order: Order,
         helper_masks: Masks,
+        zero_masks: Mapping[int, Masks],
         shares: Shares | None = None,
         checks: Checks | None = None,
         loss: LossParty | None = None,
         look_ahead: LookAhead = NO_LOOK_AHEAD,
     ) -> None:
-        if (y is not None) != (me == label):
+        self._others = [i for i in range(len(plan.columns)) if i != me]
+        if (y is not None) != (me == label) or set(zero_masks) != set(self._others):
             raise ValueError("labels belong to the label party, and zero masks to every other data party")
         if x.shape != (plan.request.rows, plan.columns[me]):
             raise ShapeProblem(f"features: expected {(plan.request.rows, plan.columns[me])}, got {x.shape}")
@@ -86,15 +89,15 @@ class AheadParty:
             raise ValueError("checks belong to jobs in which the helper's dealing is checked")
         self._me, self._label, self._plan, self._order, self._look_ahead = me, label, plan, order, look_ahead
         self.layout, self.loss, self._x, self._y = Layout(plan), loss, x, y
-        self._others = [i for i in range(len(plan.columns)) if i != me]
-        self._helper_masks, self._checks = helper_masks, checks
-        self._start = shares or first_shares(me, plan)
+        self._helper_masks, self._zero_masks, self._checks = helper_masks, zero_masks, checks
+        start = shares or first_shares(me, plan)
+        self._done, self._own = start.step, start.own
         # By step: these run ahead of the updates, and a step's stay until its update.
-        self._partners = {self._start.step: dict(self._start.partners)}
-        self._intercepts = {self._start.step: self._start.intercept}
+        self._partners = {start.step: dict(start.partners)}
+        self._intercepts = {start.step: start.intercept}
         self._batches: dict[int, Batch] = {}
         self._unsent: dict[int, dict[int, Words]] = {}  # masked weights by step and receiver
-        self._turns = Turns(self._start.step)
+        self._turns = Turns(start.step)
 
     # --- what leaves
 

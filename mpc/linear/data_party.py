@@ -9,11 +9,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from tercet.mpc.arithmetic.fixed import Floats, encode, encode_number
+from tercet.mpc.arithmetic.fixed import encode, encode_number
 from tercet.mpc.arithmetic.ring import Words, expect, total
-from tercet.mpc.interface.feature_source import FeatureSource
 from tercet.mpc.interface.script import HELPER, Await, Receive, Script, Send, Signal, received_words
-from tercet.mpc.linear.ahead import NO_LOOK_AHEAD, AheadParty, Batch
+from tercet.mpc.linear.ahead import AheadParty, Batch
 from tercet.mpc.linear.algebra import (
     NO_DIGESTS,
     apply_order,
@@ -22,14 +21,10 @@ from tercet.mpc.linear.algebra import (
     preactivation_share,
     zero_share,
 )
-from tercet.mpc.linear.checks import Checks
-from tercet.mpc.linear.loss import LossParty
 from tercet.mpc.linear.shares import Shares
 from tercet.mpc.plan.forward import noise_width
 from tercet.mpc.plan.plan import Plan
-from tercet.mpc.plan.schedule import LookAhead, OutOfTurn, Step
-from tercet.mpc.randomness.masks import Masks
-from tercet.mpc.randomness.secret_order import Order
+from tercet.mpc.plan.schedule import OutOfTurn, Step
 
 
 class LinearParty(AheadParty):
@@ -41,35 +36,7 @@ class LinearParty(AheadParty):
     `run_online`; all are driven side by side. Within them each of `masked_inputs`, `masked_labels`, `masked_weights`,
     `absorb`, `preactivation` and `update` is asked for once, in the order of the steps; anything else raises OutOfTurn
     and changes nothing.
-
-    Args:
-        me, label, plan, x, y, order, helper_masks, shares, checks, loss, look_ahead: As `AheadParty` has them.
-        zero_masks: Shared with each other data party, by its index.
     """
-
-    def __init__(
-        self,
-        me: int,
-        label: int,
-        plan: Plan,
-        x: FeatureSource,
-        y: Floats | None,
-        *,
-        order: Order,
-        helper_masks: Masks,
-        zero_masks: Mapping[int, Masks],
-        shares: Shares | None = None,
-        checks: Checks | None = None,
-        loss: LossParty | None = None,
-        look_ahead: LookAhead = NO_LOOK_AHEAD,
-    ) -> None:
-        super().__init__(
-            me, label, plan, x, y, order=order, helper_masks=helper_masks, shares=shares, checks=checks, loss=loss,
-            look_ahead=look_ahead,
-        )  # fmt: skip
-        if set(zero_masks) != set(self._others):
-            raise ValueError("labels belong to the label party, and zero masks to every other data party")
-        self._zero_masks, self._done, self._own = zero_masks, self._start.step, self._start.own
 
     @property
     def beside(self) -> dict[str, Callable[[Step], Script[None]]]:
