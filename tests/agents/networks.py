@@ -3,7 +3,6 @@
 Everything may be looked at here, and nothing here decides what any party may see.
 """
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,17 +11,14 @@ import numpy as np
 
 from tercet.agents.models import model_part
 from tercet.agents.models.model_part import BIAS, SHARE, UPPER, ModelPart
-from tercet.agents.simulation.simulate import Simulation, bit_exact, network_arguments
+from tercet.agents.simulation.simulate import Simulation
 from tercet.mpc.arithmetic.fixed import Floats, decode, encode, encode_features
 from tercet.mpc.arithmetic.ring import Words, total
 from tercet.mpc.functions.hidden import HIDDEN
 from tercet.mpc.plan.blind import narrow_bits
-from tercet.mpc.randomness.elements import Elements
-from tercet.mpc.reference import network as network_reference
-from tercet.mpc.reference.network import NetworkWeights, PassSetting
-from tercet.mpc.scoring.linear import Numbers, scoring_steps
+from tercet.mpc.scoring.linear import Numbers
 from tercet.schemas.files.job import Network
-from tests.agents.recording import SCORING_BATCH, Heard, Tables, hear
+from tests.agents.recording import Tables
 from tests.agents.roles.test_prediction import encoded
 from tests.agents.world import PERSON, Sample
 
@@ -37,51 +33,11 @@ def mlp(
     return Sample(columns, model="mlp", network=network, **more)
 
 
-def heard(sample: Sample) -> Heard:
-    """A run in a folder that is gone afterwards, whose network is the oracle's."""
-    with tempfile.TemporaryDirectory() as folder:
-        found = hear(sample, Path(folder))
-        assert bit_exact(found.simulation)
-        return found
-
-
 def name(sample: Sample) -> str:
     """What a test of it is called."""
     assert sample.network is not None
     widths = "-".join(map(str, sample.network.hidden))
     return f"{len(sample.columns)} parties {widths} {sample.network.activation} {sample.link} {sample.release}"
-
-
-# --- the oracle
-
-
-def weights_after(run: Heard, steps: int) -> NetworkWeights:
-    """The oracle's network after so many steps."""
-    return network_reference.train(network_arguments(run.simulation), steps)
-
-
-def oracle_losses(run: Heard) -> list[Words]:
-    """The summed loss of each epoch."""
-    return network_reference.losses(network_arguments(run.simulation))
-
-
-def oracle_scores(run: Heard, steps: int, epoch: int) -> Floats:
-    """What the oracle's network after so many steps says of the held-out rows, (rows, outputs)."""
-    xs, setting = run.held_out_xs, PassSetting(run.plan, run.scoring_order, Elements(run.label.key, "scoring"))
-    passed = scoring_steps(len(xs[0]), SCORING_BATCH, epoch, run.plan.alpha_after(steps))
-    return network_reference.scores(xs, weights_after(run, steps), setting, passed)
-
-
-def held_out_loss_after(run: Heard, epoch: int) -> float:
-    """The oracle's, in the mean."""
-    plan, rows = run.plan, len(run.held_out_y)
-    steps = (epoch + 1) * plan.steps_per_epoch
-    setting = PassSetting(plan, run.held_out_order, Elements(run.label.key, "held-out loss"))
-    words = network_reference.held_out_loss(
-        run.held_out_xs, run.held_out_y, weights_after(run, steps), plan=plan, setting=setting,
-        steps=scoring_steps(rows, SCORING_BATCH, epoch, plan.alpha_after(steps)),
-    )  # fmt: skip
-    return float(decode(words, plan.loss_bits_of(rows).total)[0, 0]) / rows
 
 
 # --- an opened network

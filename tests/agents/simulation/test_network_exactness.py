@@ -17,13 +17,8 @@ from tercet.mpc.reference import network as network_reference
 from tercet.schemas.files.job import Evaluation
 from tercet.schemas.files.settings import Limits
 from tests import virtual_time
-from tests.agents.networks import (
-    heard,
-    mlp,
-    name,
-    parts_of,
-    weights_after,
-)
+from tests.agents.networks import mlp, name, parts_of
+from tests.agents.oracle import heard, weights_after
 from tests.agents.world import HELPER, Sample, contributions, exact, few_rows, run
 
 ACTIVATIONS = ["relu", "leaky-relu", "tanh", "sigmoid", "gelu", "silu", "softplus"]

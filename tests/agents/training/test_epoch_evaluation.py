@@ -4,7 +4,6 @@ What of them is shown to whom is looked at in test_disclosure.
 """
 
 import re
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,17 +32,24 @@ from tercet.agents.evaluation.metrics import OF_CLASSES, metrics
 from tercet.agents.models import model_part
 from tercet.agents.reports.solo_baseline import alone
 from tercet.agents.roles.data_party import Trained
-from tercet.agents.simulation.simulate import Simulation, bit_exact, joint_words
+from tercet.agents.simulation.simulate import Simulation, bit_exact
 from tercet.mpc.arithmetic.fixed import Floats, decode
 from tercet.mpc.arithmetic.ring import Words, total
 from tercet.mpc.reference import linear as reference
-from tercet.mpc.scoring.linear import scoring_steps
 from tercet.schemas.files.job import BLIND_ONLY, METRICS, EarlyStopping, Evaluation
 from tercet.schemas.files.settings import Limits
 from tercet.schemas.messages.kinds import LossShare, Message
 from tests import virtual_time
 from tests.agents import world
-from tests.agents.recording import SCORING_BATCH, Ear, Heard, Tables, hear
+from tests.agents.oracle import (
+    heard,
+    held_out_loss_after,
+    model_words,
+    oracle_losses,
+    oracle_scores,
+    trained_words,
+)
+from tests.agents.recording import Ear, Heard, Tables, hear
 from tests.agents.world import CLASSES, HELPER, OUTCOME, PERSON, Sample, write_table
 
 SHOWN = [model for model in METRICS if model not in BLIND_ONLY]  # whose scores the helper can see
@@ -53,33 +59,6 @@ AT_THE_END = Evaluation(holdout=0.3, loss=True)
 EVERY_SECOND = Evaluation(holdout=0.35, metrics="epoch", every=2, loss=True)
 NO_SCORES = Evaluation(holdout=0.35, held_out_loss=True)  # until the end
 BOTH = Evaluation(holdout=0.35, metrics="epoch", loss=True, held_out_loss=True, loss_to="all")
-
-
-def heard(sample: Sample, tables: Tables | None = None) -> Heard:
-    """A run in a folder that is gone afterwards, whose model is the oracle's."""
-    with tempfile.TemporaryDirectory() as folder:
-        run = hear(sample, Path(folder), tables=tables)
-        assert bit_exact(run.simulation)
-        return run
-
-
-def scores_after(run: Heard, steps: int, epoch: int) -> Floats:
-    """What the oracle's model after so many steps says of the held-out rows, (rows, outputs)."""
-    weights = reference.train(run.xs, run.y, run.plan, run.order, steps)
-    passed = scoring_steps(len(run.held_out_xs[0]), SCORING_BATCH, epoch, run.plan.alpha_after(steps))
-    return reference.scores(run.held_out_xs, weights, run.plan, run.scoring_order, passed)
-
-
-def held_out_loss_after(run: Heard, epoch: int) -> float:
-    """The oracle's, in the mean."""
-    plan, rows = run.plan, len(run.held_out_y)
-    steps = (epoch + 1) * plan.steps_per_epoch
-    weights = reference.train(run.xs, run.y, plan, run.order, steps)
-    passed = list(scoring_steps(rows, SCORING_BATCH, epoch, plan.alpha_after(steps)))
-    words = reference.held_out_loss(
-        run.held_out_xs, run.held_out_y, weights, plan=plan, order=run.held_out_order, steps=passed
-    )
-    return float(decode(words, plan.loss_bits_of(rows).total)[0, 0]) / rows
 
 
 def labels_of(run: Heard) -> Floats:
@@ -149,11 +128,7 @@ def unit_of(run: Heard, role: Trained) -> float:
 
 def check_losses(run: Heard) -> None:
     """The opened words, and the mean that each party is told or not."""
-    expected = reference.losses(run.xs, run.y, run.plan, run.order)
-    shares: dict[int, dict[str, Words]] = {epoch: {} for epoch in range(len(expected))}
-    for (sender, _, epoch, _), words in run.received(LossShare).items():
-        shares[epoch][sender] = words
-    everybody = run.sample.evaluation.loss_to == "all"
+    expected, everybody = oracle_losses(run), run.sample.evaluation.loss_to == "all"
     if not run.sample.evaluation.loss:
         assert not any(role.context.history.losses for role in run.roles)
         return
@@ -162,13 +137,16 @@ def check_losses(run: Heard) -> None:
         knows = role is run.label or everybody
         assert role.context.history.losses == ([mean * unit_of(run, role) for mean in means] if knows else [])
     if everybody:  # else the label party's own share is never sent
+        shares: dict[int, dict[str, Words]] = {epoch: {} for epoch in range(len(expected))}
+        for (sender, _, epoch, _), words in run.received(LossShare).items():
+            shares[epoch][sender] = words
         assert [int(total(shares[epoch].values())[0, 0]) for epoch in shares] == [int(word[0, 0]) for word in expected]
 
 
-def check_held_out_losses(run: Heard, after: Callable[[Heard, int], float] = held_out_loss_after) -> None:
+def check_held_out_losses(run: Heard) -> None:
     """The mean that each party is told or not, where the job has it."""
     evaluation, epochs = run.sample.evaluation, range(run.sample.epochs if run.sample.evaluation.held_out_loss else 0)
-    found = [after(run, epoch) for epoch in epochs]
+    found = [held_out_loss_after(run, epoch) for epoch in epochs]
     for role in run.roles:
         knows = role is run.label or evaluation.loss_to == "all"
         assert role.context.history.held_out_losses == ([mean * unit_of(run, role) for mean in found] if knows else [])
@@ -176,7 +154,7 @@ def check_held_out_losses(run: Heard, after: Callable[[Heard, int], float] = hel
 
 def check_scores(run: Heard) -> None:
     """Of each pass; only the label party has any."""
-    plan, history, model = run.plan, run.label.context.history, run.sample.model
+    plan, history, link = run.plan, run.label.context.history, run.sample.link
     each = run.sample.evaluation.metrics == "epoch"
     last_steps = {epoch: (epoch + 1) * plan.steps_per_epoch for epoch in range(run.sample.epochs)}
     scored = run.label.context.description.scored_after
@@ -185,9 +163,9 @@ def check_scores(run: Heard) -> None:
         if each
         else {run.sample.epochs - 1: plan.steps_total}
     )
-    scores = {epoch: reported(run, scores_after(run, steps, epoch)) for epoch, steps in passes.items()}
+    scores = {epoch: reported(run, oracle_scores(run, steps, epoch)) for epoch, steps in passes.items()}
     labels = labels_of(run)
-    assert history.metrics == {epoch: metrics(model, labels, found) for epoch, found in scores.items()}
+    assert history.metrics == {epoch: metrics(link, labels, found) for epoch, found in scores.items()}
     assert history.scores is not None
     assert history.labels is not None
     assert np.array_equal(history.scores, scores[max(scores)])
@@ -288,23 +266,26 @@ def test_early_stopping_keeps_the_best_epochs_model_and_ends_everywhere_at_once(
     """As the plaintext's losses and scores would decide; the last epochs have taught nothing to the model."""
     run = hear(sample, tmp_path)
     assert bit_exact(run.simulation)
-    best, epochs = decided(run)
-    per_epoch = run.plan.steps_per_epoch
+    check_stopped(run)
+
+
+def check_stopped(run: Heard) -> int:
+    """The model, its scores and the ends; after how many steps it was the best."""
+    sample, per_epoch, (best, epochs) = run.sample, run.plan.steps_per_epoch, decided(run)
+    steps = (best + 1) * per_epoch
     assert best + 1 < epochs < sample.epochs, "this sample does not show that the best epoch's model is kept"
-    oracle = reference.train(run.xs, run.y, run.plan, run.order, (best + 1) * per_epoch)
-    blocks, intercept = joint_words(run.simulation)
-    assert all(np.array_equal(a, b) for a, b in zip(oracle.blocks, blocks, strict=True))
-    assert np.array_equal(oracle.intercept, intercept)
+    assert all(np.array_equal(a, b) for a, b in zip(model_words(run, steps), trained_words(run), strict=True))
     for one in run.simulation.runs.values():
         assert one.context.statistics.step == epochs * per_epoch
         assert not any(one.context.mailbox._parts)
     assert {role.context.history.best_epoch for role in run.roles} == {best}
     epoch = best if sample.evaluation.metrics == "epoch" else sample.epochs - 1
-    stored = reported(run, scores_after(run, (best + 1) * per_epoch, epoch))
+    stored = reported(run, oracle_scores(run, steps, epoch))
     history = run.label.context.history
     assert history.scores is not None
     assert np.array_equal(history.scores, stored)
-    assert history.last_metrics == metrics(sample.model, labels_of(run), stored)
+    assert history.last_metrics == metrics(sample.link, labels_of(run), stored)
+    return steps
 
 
 def test_early_stopping_on_a_metric_looks_where_it_is_known(tmp_path):
@@ -330,19 +311,19 @@ def test_held_out_rows_that_are_never_scored_stop_a_training_by_their_loss(tmp_p
 
 def decided(run: Heard) -> tuple[int, int]:
     """The best epoch, and how many epochs there are, by the rule on the oracle's values."""
-    rule, plan, model = run.sample.early_stopping, run.plan, run.sample.model
+    rule, plan, link = run.sample.early_stopping, run.plan, run.sample.link
     assert rule is not None
-    words = reference.losses(run.xs, run.y, plan, run.order) if rule.on == "loss" else []
+    words = oracle_losses(run) if rule.on == "loss" else []
 
     def value(epoch: int) -> float:
         if rule.on == "held_out_loss":
             return held_out_loss_after(run, epoch)
         if rule.on == "loss":
             return float(decode(words[epoch], plan.loss_bits.total)[0, 0]) / plan.request.rows
-        scores = reported(run, scores_after(run, (epoch + 1) * plan.steps_per_epoch, epoch))
-        return metrics(model, labels_of(run), scores)[rule.on]
+        scores = reported(run, oracle_scores(run, (epoch + 1) * plan.steps_per_epoch, epoch))
+        return metrics(link, labels_of(run), scores)[rule.on]
 
-    return first_stop(rule, value, sign=1 if METRICS[model].get(rule.on, False) else -1, epochs=run.sample.epochs)
+    return first_stop(rule, value, sign=1 if METRICS[link].get(rule.on, False) else -1, epochs=run.sample.epochs)
 
 
 def first_stop(rule: EarlyStopping, value: Callable[[int], float], *, sign: int, epochs: int) -> tuple[int, int]:

@@ -31,7 +31,7 @@ from tercet.schemas.messages.kinds import Message
 from tests import virtual_time
 from tests.agents.networks import mlp, opened_right
 from tests.agents.recording import Ear, Heard
-from tests.agents.training import test_epoch_evaluation, test_network_evaluation
+from tests.agents.training.test_epoch_evaluation import check_held_out_losses, check_losses, check_scores
 from tests.agents.world import DEADLINES, Sample, contributions, exact, run
 
 BIT = 1 << 50  # of a word
@@ -48,14 +48,13 @@ class Kind(NamedTuple):
     trained: Sample
     looked_at: Sample
     stopped: Sample
-    checks: tuple[Callable[[Heard], None], ...]  # of losses, held-out losses and scores
     bits: Mapping[type[Message], int] = MappingProxyType({})  # of a word that every party uses, if not the usual one
     any_word: int = BIT  # bits of which one matters in whatever word
 
     def wrong(self, simulation: Simulation) -> list[int]:
         """Which of the checks find something that is not the oracle's."""
         looked, found = Heard(self.looked_at, simulation, Ear(), self.looked_at.tables()), []
-        for number, check in enumerate(self.checks):
+        for number, check in enumerate((check_losses, check_held_out_losses, check_scores)):
             try:
                 check(looked)
             except AssertionError:
@@ -87,8 +86,6 @@ LINEAR = Kind(
     Sample((6, 7), rows=66, batch=33, label=1, epochs=1),
     Sample((6, 7), rows=90, batch=33, label=1, epochs=1, evaluation=EVALUATED),
     Sample((6, 7, 5), **STOPPING),
-    (test_epoch_evaluation.check_losses, test_epoch_evaluation.check_held_out_losses,
-     test_epoch_evaluation.check_scores),
 )  # fmt: skip
 NETWORK = Kind(
     "network",
@@ -109,8 +106,6 @@ NETWORK = Kind(
     mlp((6, 7), 5, 4, activation="tanh", output="softmax", rows=66, batch=33, epochs=1, label=1),
     mlp((6, 7), 5, 4, activation="tanh", rows=90, batch=33, epochs=1, label=1, evaluation=EVALUATED),
     mlp((6, 7, 5), 5, **STOPPING),
-    (test_network_evaluation.check_losses, test_network_evaluation.check_held_out_losses,
-     test_network_evaluation.check_scores),
     {messages.WeightOpening: TOP, messages.SlopeOpening: TOP},
     TOP | BIT | 1,
 )  # fmt: skip

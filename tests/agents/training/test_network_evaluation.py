@@ -3,48 +3,35 @@
 What they show to whom is looked at in test_networks_disclosure.
 """
 
-from functools import partial
-
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, log_loss, mean_squared_error, mean_tweedie_deviance, roc_auc_score
 
-from tercet.agents.evaluation.metrics import metrics
 from tercet.agents.models import model_part
-from tercet.agents.simulation.simulate import bit_exact, network_words
+from tercet.agents.simulation.simulate import bit_exact
 from tercet.mpc.arithmetic.fixed import Floats, decode
-from tercet.mpc.arithmetic.ring import total
 from tercet.schemas.files.job import METRICS, EarlyStopping, Evaluation
-from tercet.schemas.messages.kinds import (
-    LossShare,
-)
-from tests.agents.networks import (
-    forward,
-    heard,
-    held_out_loss_after,
-    mlp,
-    name,
-    oracle_losses,
-    oracle_scores,
-    parts_of,
-    plain_scores,
-    weights_after,
-)
-from tests.agents.recording import Heard, hear, hear_prediction
+from tests.agents.networks import forward, mlp, name, parts_of, plain_scores
+from tests.agents.oracle import heard
+from tests.agents.recording import hear, hear_prediction
 from tests.agents.roles.test_prediction import check_reported, newcomers, people
 from tests.agents.simulation.test_network_exactness import samples
-from tests.agents.training import test_epoch_evaluation
-from tests.agents.training.test_epoch_evaluation import first_stop, labels_of, reported, unit_of
+from tests.agents.training.test_epoch_evaluation import (
+    AT_THE_END,
+    BOTH,
+    EACH_EPOCH,
+    FOR_ALL,
+    NO_SCORES,
+    check_held_out_losses,
+    check_losses,
+    check_scores,
+    check_stopped,
+    labels_of,
+    reported,
+)
 from tests.agents.world import Sample
-
-EACH_EPOCH = Evaluation(holdout=0.35, metrics="epoch", loss=True)
-FOR_ALL = EACH_EPOCH.model_copy(update={"loss_to": "all"})
-AT_THE_END = Evaluation(holdout=0.3, loss=True)
-NO_SCORES = Evaluation(holdout=0.35, held_out_loss=True)  # until the end
-BOTH = Evaluation(holdout=0.35, metrics="epoch", loss=True, held_out_loss=True, loss_to="all")
-
 
 # --- losses, scores, metrics
 
@@ -75,41 +62,6 @@ def test_losses_and_scores_are_the_oracles(sample):
     check_losses(found)
     check_held_out_losses(found)
     check_scores(found)
-
-
-def check_losses(found: Heard) -> None:
-    """The opened words, and the mean that each party is told or not."""
-    expected = oracle_losses(found)
-    if not found.sample.evaluation.loss:
-        assert not any(role.context.history.losses for role in found.roles)
-        return
-    means = [float(decode(words, found.plan.loss_bits.total)[0, 0]) / found.plan.request.rows for words in expected]
-    for role in found.roles:
-        knows = role is found.label or found.sample.evaluation.loss_to == "all"
-        assert role.context.history.losses == ([mean * unit_of(found, role) for mean in means] if knows else [])
-    if found.sample.evaluation.loss_to == "all":  # else the label party's own share is never sent
-        for epoch, words in enumerate(expected):
-            shares = [share for (*_, of, _), share in found.received(LossShare).items() if of == epoch]
-            every = {share.tobytes(): share for share in shares}  # each comes once to every other party
-            assert np.array_equal(total(every.values()), words)
-
-
-check_held_out_losses = partial(test_epoch_evaluation.check_held_out_losses, after=held_out_loss_after)
-
-
-def check_scores(found: Heard) -> None:
-    """Of each pass; only the label party has any."""
-    plan, history, sample = found.plan, found.label.context.history, found.sample
-    last_steps = {epoch: (epoch + 1) * plan.steps_per_epoch for epoch in range(sample.epochs)}
-    passes = last_steps if sample.evaluation.metrics == "epoch" else {sample.epochs - 1: plan.steps_total}
-    scores = {epoch: reported(found, oracle_scores(found, steps, epoch)) for epoch, steps in passes.items()}
-    labels = labels_of(found)
-    assert history.metrics == {epoch: metrics(sample.link, labels, seen) for epoch, seen in scores.items()}
-    assert history.scores is not None
-    assert np.array_equal(history.scores, scores[max(scores)])
-    for role in found.roles:
-        if role is not found.label:
-            assert (role.context.history.metrics, role.context.history.scores) == ({}, None)
 
 
 @pytest.mark.usefixtures("quiet_noise")
@@ -168,40 +120,9 @@ STOPPING = [
 def test_early_stopping_keeps_the_best_epochs_network_and_ends_everywhere_at_once(sample, tmp_path):
     """As the plaintext's losses and scores would decide; the last epochs have taught nothing to the model."""
     found = hear(sample, tmp_path)
-    best, epochs = decided(found)
-    per_epoch = found.plan.steps_per_epoch
-    assert best + 1 < epochs < sample.epochs, "this sample does not show that the best epoch's model is kept"
-    stored = weights_after(found, (best + 1) * per_epoch)
-    joint = network_words(found.simulation)
-    assert all(
-        np.array_equal(a, b) for a, b in zip([*stored.blocks, *stored.upper, *stored.biases], joint, strict=True)
-    )
-    assert {one.context.statistics.step for one in found.simulation.runs.values()} == {epochs * per_epoch}
-    assert {role.context.history.best_epoch for role in found.roles} == {best}
-    epoch = best if sample.evaluation.metrics == "epoch" else sample.epochs - 1
-    scores, history = reported(found, oracle_scores(found, (best + 1) * per_epoch, epoch)), found.label.context.history
-    assert history.scores is not None
-    assert np.array_equal(history.scores, scores)
-    assert history.last_metrics == metrics(sample.link, labels_of(found), scores)
+    steps = check_stopped(found)
     parts = parts_of(tmp_path, sample)
-    assert {part.steps for part, _ in parts.values()} == {(best + 1) * per_epoch}
-
-
-def decided(found: Heard) -> tuple[int, int]:
-    """The best epoch, and how many epochs there are, by the rule on the oracle's values."""
-    rule, plan, link = found.sample.early_stopping, found.plan, found.sample.link
-    assert rule is not None
-    words = oracle_losses(found) if rule.on == "loss" else []
-
-    def value(epoch: int) -> float:
-        if rule.on == "held_out_loss":
-            return held_out_loss_after(found, epoch)
-        if rule.on == "loss":
-            return float(decode(words[epoch], plan.loss_bits.total)[0, 0]) / plan.request.rows
-        scores = reported(found, oracle_scores(found, (epoch + 1) * plan.steps_per_epoch, epoch))
-        return metrics(link, labels_of(found), scores)[rule.on]
-
-    return first_stop(rule, value, sign=1 if METRICS[link].get(rule.on, False) else -1, epochs=found.sample.epochs)
+    assert {part.steps for part, _ in parts.values()} == {steps}
 
 
 # --- prediction
