@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 
 from tercet.mpc.arithmetic.fixed import Floats, encode_bounded
-from tercet.mpc.arithmetic.ring import Words, total
+from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.blind.data_party import BlindParty
 from tercet.mpc.blind.forward import BlindForward
 from tercet.mpc.blind.helper import BlindHelper
@@ -36,6 +36,7 @@ from tercet.mpc.reference.network import NetworkWeights
 from tests.mpc.driver import Driver, Task
 from tests.mpc.network_world import NetworkJob, opened
 from tests.mpc.world import Job, MaskSource, keyed
+from tests.mpc.world import opened as opened_linear
 
 WEIGHTS = "masked weights"
 CosSin = tuple[Floats, Floats]  # cosines and sines of all multiples
@@ -135,9 +136,7 @@ class BlindWorld(Driver):
 
     def weights(self) -> Weights:
         """The sum of all shares of a linear model."""
-        shares = self.shares()
-        blocks = tuple(total(shares[j].own if j == i else shares[j].partners[i] for j in self.ids) for i in self.ids)
-        return Weights(blocks, total(share.intercept for share in shares))
+        return opened_linear(self.shares())
 
     def dealt(self, name: str, k: int, step: Step) -> Words:
         """A mask that a step uses as the helper has it, from all masks."""

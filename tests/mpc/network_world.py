@@ -8,13 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tercet.mpc.arithmetic.fixed import Floats, encode_features
+from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.arithmetic.ring import Words, total
 from tercet.mpc.functions.links import LINKS
 from tercet.mpc.interface.feature_source import ArrayFeatures
 from tercet.mpc.interface.script import HELPER
 from tercet.mpc.linear.helper import ActivationFunction, activation
-from tercet.mpc.linear.loss import LossHelper, LossParty
 from tercet.mpc.network.data_party import NetworkParty
 from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.network.helper import NetworkHelper
@@ -24,9 +23,9 @@ from tercet.mpc.plan.planner import make_plan
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.elements import Elements
 from tercet.mpc.randomness.secret_order import Order, order_key
-from tercet.mpc.reference.network import NetworkWeights
+from tercet.mpc.reference.network import NetworkWeights, TrainingRun
 from tests.mpc.driver import Driver, Task
-from tests.mpc.world import MaskSource, checks, keyed, labels_of
+from tests.mpc.world import MaskSource, checks, inputs, keyed, labels_of, make_losses, opened_blocks
 
 KEY = b"k" * 32
 
@@ -52,10 +51,7 @@ def make_network_job(
     rng = np.random.default_rng(seed)
     plan = make_plan(replace(request, label=label))
     raw = x or [rng.normal(size=(request.rows, columns)) for columns in request.columns]
-    xs = [encode_features(part, norm, plan.fx) for part, norm in zip(raw, plan.norms, strict=True)]
-    clipped = [
-        encode_features(part, norm, 40).view(np.int64) / 2.0**40 for part, norm in zip(raw, plan.norms, strict=True)
-    ]
+    clipped, xs = inputs(plan, raw)
     labels = made_up_labels(request, clipped, rng) if y is None else y
     plan.check_labels(labels)
     contributions = {str(i): bytes([i + 1, seed % 256] * 16) for i in range(len(xs))}
@@ -88,21 +84,13 @@ class NetworkWorld(Driver):
         start = self.start or job.first
         begin = start[0].step
         super().__init__((*self.ids, HELPER), begin)
-        self.losses: list[LossParty | None] = [None for _ in self.ids]
-        loss_helper: LossHelper | None = None
-        if self.loss_masks is not None:
-            make = self.loss_masks
-            self.losses = [
-                LossParty(i, job.label, job.plan, job.y if i == job.label else None, order=job.order,
-                          helper_masks=make(i, HELPER)) for i in self.ids
-            ]  # fmt: skip
-            loss_helper = LossHelper(job.plan, job.label, {i: make(i, HELPER) for i in self.ids})
+        self.losses, loss_helper = make_losses(job, self.loss_masks)
         self.parties = [
             NetworkParty(
                 i, job.label, job.plan, ArrayFeatures(job.xs[i]), job.y if i == job.label else None, order=job.order,
                 elements=job.elements, helper_masks=self.masks(i, HELPER),
                 zero_masks={j: self.masks(i, j) for j in self.ids if j != i}, shares=start[i],
-                checks=checks(i, job.plan, job.key, self.masks), loss=self.losses[i],
+                checks=checks(i, job.plan, job.key, self.masks), loss=self.losses[i] if self.losses else None,
             )
             for i in self.ids
         ]  # fmt: skip
@@ -133,16 +121,17 @@ class NetworkWorld(Driver):
         shape = layout.upper(k) if name == "rw" else layout.elements(k, step.rows)
         return total(self.masks(i, HELPER)(f"{name}/{k}", i, i, step, shape) for i in self.ids)
 
+    def oracle(self) -> TrainingRun:
+        """What the oracle is told of a joint run."""
+        job = self.job
+        return TrainingRun(job.xs, job.y, job.plan, job.order, job.elements, opened(job.first), self.dealt)
+
 
 def opened(shares: list[NetworkShares]) -> NetworkWeights:
     """The weights that all parties' shares of one step add up to."""
-    blocks = tuple(
-        total([mine.own, *(other.partners[i] for j, other in enumerate(shares) if j != i)])
-        for i, mine in enumerate(shares)
-    )
     upper = tuple(total(layers) for layers in zip(*(share.upper for share in shares), strict=True))
     biases = tuple(total(layers) for layers in zip(*(share.biases for share in shares), strict=True))
-    return NetworkWeights(blocks, upper, biases)
+    return NetworkWeights(opened_blocks(shares), upper, biases)
 
 
 def same(a: NetworkWeights, b: NetworkWeights) -> bool:

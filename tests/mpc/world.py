@@ -3,7 +3,7 @@
 It may look at everything; the roles inside get only what the protocol gives them.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -50,8 +50,7 @@ def make_job(request: Request, label: int = 0, seed: int = 0, outliers: float = 
     raw = [rng.normal(size=(request.rows, columns)) for columns in request.columns]
     for part in raw:
         part[rng.random(part.shape) < outliers] *= 1000
-    xs = [encode_features(part, norm, plan.fx) for part, norm in zip(raw, plan.norms, strict=True)]
-    x = [encode_features(part, norm, 40).view(np.int64) / 2.0**40 for part, norm in zip(raw, plan.norms, strict=True)]
+    x, xs = inputs(plan, raw)
     truth = [rng.normal(size=(part.shape[1], request.outputs)) for part in x]
     score = sum((part @ block for part, block in zip(x, truth, strict=True)), np.full((1, 1), 0.3))
     score /= max(1.0, float(score.std()))
@@ -60,6 +59,13 @@ def make_job(request: Request, label: int = 0, seed: int = 0, outliers: float = 
     key = order_key(b"digest", contributions)
     plan.check_labels(y)
     return Job(plan, label, x, xs, LINKS[request.model].centre(y, request.outputs), Order(key, request.rows), key)
+
+
+def inputs(plan: Plan, raw: list[Floats]) -> tuple[list[Floats], list[Words]]:
+    """Features as clipped, and as encoded."""
+    parts = list(zip(raw, plan.norms, strict=True))
+    clipped = [encode_features(part, norm, 40).view(np.int64) / 2.0**40 for part, norm in parts]
+    return clipped, [encode_features(part, norm, plan.fx) for part, norm in parts]
 
 
 def quiet(job: Any) -> Any:
@@ -110,6 +116,18 @@ def checks(me: int, plan: Plan, key: bytes, masks: MaskSource, attempt: int = 1)
     return Checks(me, plan.checks, Projections(key, plan.checks, attempt), masks(me, HELPER))
 
 
+def make_losses(job: Any, masks: MaskSource | None) -> tuple[list[LossParty], LossHelper | None]:
+    """What computes a job's loss at the data parties and at the helper; without masks there is none."""
+    if masks is None:
+        return [], None
+    of_helper = {i: masks(i, HELPER) for i in range(len(job.xs))}
+    losses = [
+        LossParty(i, job.label, job.plan, job.y if i == job.label else None, order=job.order, helper_masks=of_helper[i])
+        for i in of_helper
+    ]
+    return losses, LossHelper(job.plan, job.label, of_helper)
+
+
 # What the record calls a tensor of each kind: the protocol's symbol, mostly.
 SYMBOLS = {"masked inputs": "E", "checks": "check", "masked labels": "y~", "loss labels": "E_y", "masked weights": "f",
            "gradient share": "g", "output share": "z", "output answer": "p", "loss terms": "terms"}  # fmt: skip
@@ -130,16 +148,7 @@ class World(Driver):
         first = self.start[0].step if self.start else 0
         self.ids = range(n)
         super().__init__((*self.ids, HELPER), first)
-        self.losses: list[LossParty] = []
-        loss_helper: LossHelper | None = None
-        if self.loss_masks is not None:
-            make = self.loss_masks
-            self.losses = [
-                LossParty(i, job.label, job.plan, job.y if i == job.label else None, order=job.order,
-                          helper_masks=make(i, HELPER))
-                for i in self.ids
-            ]  # fmt: skip
-            loss_helper = LossHelper(job.plan, job.label, {i: make(i, HELPER) for i in self.ids})
+        self.losses, loss_helper = make_losses(job, self.loss_masks)
         self.parties = [
             LinearParty(
                 i, job.label, job.plan, ArrayFeatures(job.xs[i]), job.y if i == job.label else None, order=job.order,
@@ -201,11 +210,15 @@ class World(Driver):
 
 def opened(shares: list[Shares]) -> Weights:
     """The weights that all parties' shares of one step add up to."""
-    blocks = tuple(
+    return Weights(opened_blocks(shares), total(share.intercept for share in shares))
+
+
+def opened_blocks(shares: Sequence[Any]) -> tuple[Words, ...]:
+    """The first layer of any model, of every data party."""
+    return tuple(
         total([mine.own, *(other.partners[i] for j, other in enumerate(shares) if j != i)])
         for i, mine in enumerate(shares)
     )
-    return Weights(blocks, total(share.intercept for share in shares))
 
 
 def same(a: Weights, b: Weights) -> bool:

@@ -22,6 +22,7 @@ from tests.mpc.linear.test_disclosure import (
     MEDIUM,
     SOFTMAX,
     TINY,
+    Ledger,
     Vector,
     check_ledger,
     check_sums,
@@ -30,7 +31,6 @@ from tests.mpc.linear.test_disclosure import (
     reusing,
 )
 from tests.mpc.network_world import NetworkWorld, make_network_job
-from tests.mpc.network_world import opened as network_opened
 from tests.mpc.network_world import same as network_same
 from tests.mpc.world import Job, World, keyed, make_job, same
 
@@ -112,21 +112,9 @@ def test_a_reused_mask_of_a_check_is_noticed(request_):
 
 def check_words_apart(job: Job, source) -> None:
     """No two addresses of masks share a word."""
-    seen: dict[bytes, set[Any]] = {}
-
-    def spy(a, b):
-        masks = source(a, b)
-
-        def draw(mask, i, j, step, shape):
-            words = masks(mask, i, j, step, shape)
-            for word in words.ravel()[:8]:
-                seen.setdefault(word.tobytes(), set()).add((frozenset((a, b)), mask, i, j, step.index))
-            return words
-
-        return draw
-
-    World(job, spy).run(2)
-    assert {len(addresses) for addresses in seen.values()} == {1}, "two addresses gave the same word"
+    ledger = Ledger(source)
+    World(job, ledger).run(2)
+    ledger.check_words()
 
 
 def test_the_unchecked_ledger_is_as_it_was():
@@ -210,10 +198,7 @@ def test_a_network_is_the_oracles_and_nobody_is_blamed(label, seed):
     world = NetworkWorld(job, seed=seed).run(2)
     digests = [party.digests for party in world.parties]
     assert all(digests[i][j] == digests[j][i] for i, j in itertools.permutations(world.ids, 2))
-    run = network_reference.TrainingRun(
-        job.xs, job.y, job.plan, job.order, job.elements, network_opened(job.first), world.dealt
-    )
-    assert network_same(world.weights(), network_reference.train(run))
+    assert network_same(world.weights(), network_reference.train(world.oracle()))
 
 
 def test_an_altered_share_of_a_network_is_noticed_before_its_next_layer_is_seen():

@@ -415,24 +415,25 @@ def test_the_helper_cannot_tell_classes_apart_by_their_place():
 
 
 class Ledger:
-    """Remembers which words every address gave, and who asked."""
+    """Remembers which words every address gave, and who asked; `words` are shared by ledgers of other purposes."""
 
-    def __init__(self, source):
-        self.source = source
-        self.words: dict[Any, Words] = {}
+    def __init__(self, source, purpose=("training",), words=None):
+        self.source, self.purpose = source, purpose
+        self.words: dict[tuple[Any, ...], Words] = {} if words is None else words
 
     def __call__(self, a, b):
         masks = self.source(a, b)
 
         def spy(mask, i, j, step, shape):
             words = masks(mask, i, j, step, shape)
-            assert np.array_equal(self.words.setdefault((frozenset((a, b)), mask, i, j, step.index), words), words)
+            address = (self.purpose, frozenset((a, b)), mask, i, j, step.index)
+            assert np.array_equal(self.words.setdefault(address, words), words), "one address of two shapes"
             return words
 
         return spy
 
     def mask(self, holder, mask, i, j, step):
-        return self.words[frozenset((holder, HELPER)), mask, i, j, step.index]
+        return self.words[self.purpose, frozenset((holder, HELPER)), mask, i, j, step.index]
 
     def check_words(self):
         """No word is at two addresses; the first eight of each are enough."""

@@ -21,12 +21,10 @@ from tercet.mpc.interface.script import HELPER
 from tercet.mpc.plan.architecture import Entry, Layout, Network, unpack
 from tercet.mpc.plan.plan import Request
 from tests.mpc.driver import Sent
-from tests.mpc.linear.test_disclosure import Differences, cached, differences_of
+from tests.mpc.linear.test_disclosure import TINY, Differences, cached, differences_of
 from tests.mpc.network_world import NetworkJob, NetworkWorld, make_network_job
 from tests.mpc.passes import NetworkPass
 from tests.mpc.world import MaskSource, keyed
-
-TINY: dict[str, Any] = {"rows": 2, "batch": 2, "rate": 0.1, "accept_narrow": True}
 
 KEYED = cached(keyed())
 

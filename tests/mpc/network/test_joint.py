@@ -61,14 +61,6 @@ def network_jobs(draw, most_rows: int = 120) -> NetworkJob:
         reject()
 
 
-def arguments(world: NetworkWorld) -> network_reference.TrainingRun:
-    """What the oracle is given of a joint run."""
-    job = world.job
-    return network_reference.TrainingRun(
-        job.xs, job.y, job.plan, job.order, job.elements, opened(job.first), world.dealt
-    )
-
-
 @settings(max_examples=20, deadline=None)
 @given(network_jobs(), st.integers(1, 4), st.none() | st.integers(0, 99), st.booleans())
 def test_a_network_equals_the_oracle_bit_for_bit(job, look_ahead, seed, with_loss):
@@ -82,10 +74,10 @@ def test_a_network_equals_the_oracle_bit_for_bit(job, look_ahead, seed, with_los
     except Diverged:
         assert job.plan.request.model in {"linear", "poisson"}
         reject()
-    assert same(world.weights(), network_reference.train(arguments(world)))
+    assert same(world.weights(), network_reference.train(world.oracle()))
     if not with_loss:
         return
-    losses = network_reference.losses(arguments(world))
+    losses = network_reference.losses(world.oracle())
     shares = [total(loss.share(epoch) for loss in world.losses if loss) for epoch in range(job.plan.request.epochs)]
     assert all(np.array_equal(a, b) for a, b in zip(shares, losses, strict=True))
 
@@ -107,7 +99,7 @@ def test_a_network_is_close_to_float64_sgd(model, activation):
     request = Request(model, 600, (6, 9, 8), 64, 4, 0.02, "inverse-time", 0.02, 0.02, outputs=LINKS[model],
                       network=network)  # fmt: skip
     job = quiet(make_network_job(request, label=1))
-    run, first = arguments(NetworkWorld(job)), release(opened(job.first), job.plan, 0)
+    run, first = NetworkWorld(job).oracle(), release(opened(job.first), job.plan, 0)
     ours, theirs = release(network_reference.train(run), job.plan), train_float(run, job.x, first)
     assert apart(ours, theirs) < 1e-3
     assert apart(ours, first) > 0.02
@@ -137,7 +129,7 @@ def test_digits_are_learnt_as_by_float64_sgd():
     """
     noisy, (x, y) = digits(2)
     job = quiet(noisy)
-    run, first = arguments(NetworkWorld(job)), release(opened(job.first), job.plan, 0)
+    run, first = NetworkWorld(job).oracle(), release(opened(job.first), job.plan, 0)
     ours, theirs = release(network_reference.train(run, 200), job.plan, 200), train_float(run, job.x, first, 200)
     rounded = [part.view(np.int64) / 2.0**job.plan.fx for part in job.xs]
     nearer = train_float(run, rounded, first, 200)
@@ -150,7 +142,7 @@ def test_digits_are_learnt_as_by_float64_sgd():
 
     assert accuracy(theirs) > 0.95
     assert abs(accuracy(ours) - accuracy(theirs)) <= 0.005
-    ours = release(network_reference.train(arguments(NetworkWorld(noisy)), 200), noisy.plan, 200)
+    ours = release(network_reference.train(NetworkWorld(noisy).oracle(), 200), noisy.plan, 200)
     assert abs(accuracy(ours) - accuracy(theirs)) <= 0.005
 
 
@@ -226,7 +218,7 @@ def test_a_run_taken_up_from_its_shares_ends_as_the_oracle_does():
     def dealt(name: str, k: int, step: Step) -> Words:
         return (first if step.index < 3 else second).dealt(name, k, step)
 
-    run = arguments(first)._replace(dealt=dealt)
+    run = first.oracle()._replace(dealt=dealt)
     assert same(second.weights(), network_reference.train(run))
 
 
@@ -268,7 +260,7 @@ def test_one_flipped_bit_in_any_message_changes_the_model(kind):
     world = Flipping(job)
     world.what = kind
     try:
-        changed = not same(world.run().weights(), network_reference.train(arguments(world)))
+        changed = not same(world.run().weights(), network_reference.train(world.oracle()))
     except Diverged:
         changed = True
     assert world.flipped
@@ -442,4 +434,4 @@ def test_shares_are_those_after_the_last_step_at_any_moment(job, look_ahead, see
         shares = [world.seen.get((step, i)) for i in world.ids]
         found = [one for one in shares if one]
         if len(found) == len(shares):
-            assert same(opened(found), network_reference.train(arguments(world), step))
+            assert same(opened(found), network_reference.train(world.oracle(), step))

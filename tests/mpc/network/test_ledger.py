@@ -22,7 +22,7 @@ from tercet.mpc.reference import network as network_reference
 from tercet.mpc.reference.network import round_by
 from tests.mpc.linear.test_disclosure import Ledger, reusing
 from tests.mpc.network.test_disclosure import LAYERED
-from tests.mpc.network_world import NetworkJob, NetworkWorld, make_network_job, opened
+from tests.mpc.network_world import NetworkJob, NetworkWorld, make_network_job
 from tests.mpc.world import keyed
 
 
@@ -114,10 +114,7 @@ def check_forward(book: Book) -> tuple[Words, Any]:
     """The helper's answers and the openings of weights; returns the error of the scores and the forward pass."""
     job, step, plan = book.world.job, book.step, book.world.job.plan
     layout, classes = book.world.parties[0].layout, job.order.classes(step, plan.outputs)
-    arguments = network_reference.TrainingRun(
-        job.xs, job.y, plan, job.order, job.elements, opened(job.first), book.dealt
-    )
-    weights = network_reference.train(arguments, stop=step.index)
+    weights = network_reference.train(book.world.oracle()._replace(dealt=book.dealt), stop=step.index)
     setting = network_reference.PassSetting(plan, job.order, job.elements, plan.fx)
     seen = network_reference._forward([x[job.order.rows(step)] for x in job.xs], weights, step, setting)
     for k in layout.hidden:

@@ -18,10 +18,9 @@ from tercet.mpc.plan.forward import noise_width
 from tercet.mpc.plan.plan import Request
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.elements import Elements
-from tercet.mpc.randomness.secret_order import Order
 from tercet.mpc.reference import network as network_reference
-from tests.mpc.linear.test_disclosure import differences_of
-from tests.mpc.network_world import NetworkJob, NetworkWorld, make_network_job, opened
+from tests.mpc.linear.test_disclosure import OpenClasses, RowNoise, differences_of
+from tests.mpc.network_world import NetworkJob, NetworkWorld, make_network_job
 from tests.mpc.world import MaskSource, quiet
 
 MEDIUM = Request("softmax", 192, (10, 10, 9), 64, 2, 0.1, outputs=4, network=Network((12, 8), "tanh"))
@@ -54,10 +53,7 @@ def test_the_helper_sees_only_the_sum_of_the_shares_of_a_layer():
 
 def layers(job: NetworkJob, world: NetworkWorld, step: Step) -> tuple[list[Words], Words]:
     """Plain pre-activations of the hidden layers in place and of the output, classes in their own order, no noise."""
-    arguments = network_reference.TrainingRun(
-        job.xs, job.y, job.plan, job.order, job.elements, opened(job.first), world.dealt
-    )
-    weights = network_reference.train(arguments, stop=step.index)
+    weights = network_reference.train(world.oracle(), stop=step.index)
     setting = network_reference.PassSetting(job.plan, job.order, job.elements)
     batch, column = [x[job.order.rows(step)] for x in job.xs], encode_number(1.0 / step.alpha, job.plan.fx)
     seen = network_reference._forward(batch, weights, step, setting)
@@ -178,20 +174,6 @@ class NoLevel(Elements):
         return np.zeros((rows, 1), np.uint64)
 
 
-class ClassesInPlace(Order):
-    """A planted mistake: the classes keep their order."""
-
-    def classes(self, step, outputs):
-        return np.arange(outputs)
-
-
-class RowNoise(Order):
-    """A planted mistake: one noise word for all logits of a row."""
-
-    def noise(self, step, width, outputs=1):
-        return np.repeat(super().noise(step, width, 1), outputs, axis=1)
-
-
 def test_the_helper_sees_differences_of_logits_in_a_secret_order():
     """Bit for bit, and neither the level of a row nor the same order twice."""
     job = make_network_job(MEDIUM, label=1)
@@ -202,7 +184,7 @@ def test_the_helper_sees_differences_of_logits_in_a_secret_order():
     ("change", "reason"),
     [
         ({"elements": NoLevel(b"k" * 32)}, "the level shows"),
-        ({"order": ClassesInPlace(b"k" * 32, MEDIUM.rows)}, "classes stay in place"),
+        ({"order": OpenClasses(b"k" * 32, MEDIUM.rows)}, "classes stay in place"),
         ({"order": RowNoise(b"k" * 32, MEDIUM.rows)}, "noise cancels"),
     ],
 )

@@ -243,7 +243,7 @@ def test_no_word_of_a_mask_serves_two_batches_but_of_weights():
     """Those of weights are asked for at the first batch's address alone."""
     ledger = of_pass(keyed(purpose="validation"))
     ledger.check_words()
-    static = {(mask, step) for _, mask, _, _, step in ledger.words if mask == "V" or mask.startswith("g/")}
+    static = {(mask, step) for _, _, mask, _, _, step in ledger.words if mask == "V" or mask.startswith("g/")}
     assert static == {(mask, 0) for mask in ("V", "g/0", "g/1", "g/2")}
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ from tercet.mpc.statistics.order import SecretOrder
 from tercet.mpc.statistics.packing import split_words
 from tercet.mpc.statistics.plan import StatisticsPlan
 from tests.mpc.driver import Sent
-from tests.mpc.linear.test_disclosure import cached
+from tests.mpc.linear.test_disclosure import cached, reusing, without
 from tests.mpc.statistics.world import StatisticsJob, StatisticsWorld, make_statistics_job
 from tests.mpc.world import MaskSource, keyed
 
@@ -199,32 +199,6 @@ def test_every_tensor_that_a_coalition_receives_has_a_mask_of_its_own(plan, coal
 MASKS = ["U", "V", "W", "A", "G", "S", "T", "Z"]
 
 
-def without(mask: str) -> Callable[[MaskSource], MaskSource]:
-    """Masks of which one is left out: it reads as zero."""
-
-    def source(masks: MaskSource) -> MaskSource:
-        return lambda a, b: (
-            lambda name, i, j, step, shape: (
-                np.zeros(shape, np.uint64) if name == mask else masks(a, b)(name, i, j, step, shape)
-            )
-        )
-
-    return source
-
-
-def forgetful(mask: str) -> Callable[[MaskSource], MaskSource]:
-    """Masks of which one is the same at every step."""
-
-    def source(masks: MaskSource) -> MaskSource:
-        def of_pair(a: int, b: int) -> Masks:
-            pair = masks(a, b)
-            return lambda name, i, j, step, shape: pair(name, i, j, next(TWO.steps()) if name == mask else step, shape)
-
-        return of_pair
-
-    return source
-
-
 def is_noticed(plan: StatisticsPlan, source: Callable[[MaskSource], MaskSource]) -> bool:
     """Whether the view of some coalition is no longer covered, although the job comes out right."""
     for coalition in itertools.combinations(range(len(plan.bins)), len(plan.bins) - 1):
@@ -238,13 +212,13 @@ def is_noticed(plan: StatisticsPlan, source: Callable[[MaskSource], MaskSource])
 @pytest.mark.parametrize("mask", MASKS)
 def test_no_mask_can_be_left_out(mask):
     """Neither W nor G, which look spare; nor any other."""
-    assert is_noticed(THREE_CLASSES, without(mask))
+    assert is_noticed(THREE_CLASSES, partial(without, {mask}))
 
 
 @pytest.mark.parametrize("mask", ["U", "V", "A", "S", "T", "Z"])
 def test_no_mask_can_serve_two_steps(mask):
     """One that forgets the step is noticed."""
-    assert is_noticed(TWO, forgetful(mask))
+    assert is_noticed(TWO, partial(reusing, {mask}))
 
 
 @pytest.mark.parametrize("plan", [CLASSES, THREE_CLASSES, AMOUNTS, TWO])
