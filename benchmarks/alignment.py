@@ -7,10 +7,6 @@ are told beside it.
 """
 
 import argparse
-import json
-import os
-import platform
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,6 +16,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from benchmarks.deployed import parties
+from benchmarks.report import report
 from tercet.schemas.files.job import Training, TrainingJob
 from tercet.schemas.files.settings import TableSettings
 
@@ -35,14 +32,11 @@ DEADLINES = (
 def main() -> None:
     """Measure and print."""
     arguments = parse()
-    result: dict[str, Any] = {
-        "machine": f"{os.cpu_count()} processors, {platform.machine()}, Python {platform.python_version()}"
-    }
+    result: dict[str, Any] = {}
     for mode, rows in (("helper", arguments.helper), ("ecdh", arguments.ecdh)):
         if rows:
             result[mode] = measured(mode, rows, arguments.url)
-    json.dump(result, sys.stdout, indent=2)
-    sys.stdout.write("\n")
+    report(result)
 
 
 def parse() -> argparse.Namespace:

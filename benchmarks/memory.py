@@ -6,10 +6,6 @@ that happened to be in the system's cache included. `own_mib` is without these, 
 """
 
 import argparse
-import json
-import os
-import platform
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -20,6 +16,7 @@ from pyarrow import parquet
 
 from benchmarks.alignment import DEADLINES, HELPER, PARTIES
 from benchmarks.deployed import parties
+from benchmarks.report import report
 from tercet.schemas.files.job import Network, Privacy, Training, TrainingJob
 from tercet.schemas.files.settings import TableSettings
 
@@ -55,7 +52,6 @@ def main() -> None:
             peaks = {party: around.peak_mib(party) for party in around.deployment.parties}
     label = statuses[PARTIES[0]]
     result = {
-        "machine": f"{os.cpu_count()} processors, {platform.machine()}, Python {platform.python_version()}",
         "table": f"{arguments.rows} x {arguments.columns} at each party",
         "table_mib_as_float64": round(8 * arguments.rows * arguments.columns / 2**20),
         "helper_sees": arguments.helper_sees,
@@ -66,8 +62,7 @@ def main() -> None:
         "seconds_per_step": label["seconds_per_step"],
         "sent_mib": round(sum(sum(one["sent_bytes"].values()) for one in statuses.values()) / 2**20),
     }
-    json.dump(result, sys.stdout, indent=2)
-    sys.stdout.write("\n")
+    report(result)
 
 
 def fields(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -12,8 +12,6 @@ both processes, from after a warm-up on, and the broker's beside it.
 import argparse
 import asyncio
 import json
-import os
-import platform
 import subprocess
 import sys
 import time
@@ -27,6 +25,7 @@ import aio_pika
 import numpy as np
 
 from benchmarks.deployed import Broker
+from benchmarks.report import report
 from tercet.agents.cli.runner import run
 from tercet.agents.core import logs
 from tercet.agents.messaging.inbox import Deadline
@@ -87,14 +86,12 @@ def main() -> None:
         json.dump(run(run_end(End(**json.load(sys.stdin)))), sys.stdout)
         return
     result: dict[str, Any] = {
-        "machine": f"{os.cpu_count()} processors, {platform.machine()}, Python {platform.python_version()}",
         "message": f"{arguments.words} words there and back, {arguments.messages} times, best of {arguments.repeats}",
     }
     with _broker(arguments.url) as broker:
         for way in arguments.ways:
             result[way] = {f"{n} at once": measured(way, n, broker, arguments) for n in arguments.at_once}
-    json.dump(result, sys.stdout, indent=2)
-    sys.stdout.write("\n")
+    report(result)
 
 
 def parse() -> argparse.Namespace:

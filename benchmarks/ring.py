@@ -10,7 +10,6 @@ Each number of threads has a process of its own, without what the environment te
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.report import report
 from tercet.mpc.arithmetic import ring
 from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.randomness.masks import Keystream
@@ -56,15 +56,10 @@ def main() -> None:
     parser.add_argument("--measure", type=int, metavar="THREADS", help="in this very process, as it is")
     arguments = parser.parse_args()
     if arguments.measure:
-        result = measure(arguments.measure)
-    else:
-        result = {
-            "machine": f"{os.cpu_count()} processors, {platform.machine()}, Python {platform.python_version()}",
-            "unit": "1e9 multiply-adds a second; of masks 1e9 bytes a second",
-            "threads": {str(threads): apart(threads) for threads in arguments.threads},
-        }
-    json.dump(result, sys.stdout, indent=2)
-    sys.stdout.write("\n")
+        json.dump(measure(arguments.measure), sys.stdout, indent=2)
+        return
+    unit = "1e9 multiply-adds a second; of masks 1e9 bytes a second"
+    report({"unit": unit, "threads": {str(threads): apart(threads) for threads in arguments.threads}})
 
 
 def apart(threads: int) -> dict[str, Any]:

@@ -8,8 +8,6 @@ new, or for a row again.
 import argparse
 import asyncio
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -23,6 +21,7 @@ import numpy as np
 
 from benchmarks.cases import HELPER, PARTIES, Logistic
 from benchmarks.deployed import TICKS, Parties, parties
+from benchmarks.report import report
 from tercet.agents.core import logs
 
 EXTRA = '[policy]\nnarrow = true\nhelper_sees = "scores"\n'
@@ -47,9 +46,7 @@ def main() -> None:
             with server(agents, job.id) as (process, port):
                 watched = {party: agents.deployment.processes[party].pid for party in PARTIES} | {"serve": process.pid}
                 result = measured(watched, port, arguments)
-    head = {"machine": f"{os.cpu_count()} processors, {platform.machine()}, Python {platform.python_version()}"}
-    json.dump(head | {"model": case.name} | result, sys.stdout, indent=2)
-    sys.stdout.write("\n")
+    report({"model": case.name} | result)
 
 
 def parse() -> argparse.Namespace:

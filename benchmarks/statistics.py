@@ -5,10 +5,6 @@ RabbitMQ there is a process for each party, and a table to read. Tables are made
 """
 
 import argparse
-import json
-import os
-import platform
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -19,6 +15,7 @@ from benchmarks.alignment import HELPER as NOTARY
 from benchmarks.alignment import PARTIES
 from benchmarks.deployed import parties
 from benchmarks.memory import write
+from benchmarks.report import report
 from tercet.mpc.arithmetic import ring
 from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.interface.script import HELPER
@@ -62,15 +59,13 @@ def main() -> None:
     parser.add_argument("--url", help="a RabbitMQ to use instead of a private node")
     arguments = parser.parse_args()
     result: dict[str, Any] = {
-        "machine": f"{os.cpu_count()} processors, {platform.machine()}, Python {platform.python_version()}",
         "table": f"{arguments.rows} rows, 2 x {arguments.columns} columns, {arguments.bins} bins, correlations",
     }
     if "memory" in arguments.over:
         result["mathematics"] = mathematics(arguments)
     if "rabbitmq" in arguments.over:
         result["rabbitmq"] = over_rabbitmq(arguments)
-    json.dump(result, sys.stdout, indent=2)
-    sys.stdout.write("\n")
+    report(result)
 
 
 def mathematics(arguments: argparse.Namespace) -> dict[str, Any]:
