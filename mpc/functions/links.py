@@ -8,7 +8,7 @@ every machine. A link is added by an entry in LINKS.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import MappingProxyType
 
@@ -354,25 +354,27 @@ def _log(x: float) -> float:
     return float(log(np.array([x]))[0])
 
 
+LOGISTIC = Link(
+    name="logistic",
+    phi=centred_sigmoid,
+    odd=True,
+    cumulant=log_two_cosh,
+    constant=log_odds,
+    loss_bias=sigmoid_curve,
+    label_part=no_label_part,
+    label_bits=1,
+    check_labels=check_binary,
+    centre=centred_binary,
+    reach=unit_reach,
+    most_label=lambda _: 0.5,
+    curvature=0.25,
+)
+
 LINKS: Mapping[str, Link] = MappingProxyType(
     {
         link.name: link
         for link in (
-            Link(
-                name="logistic",
-                phi=centred_sigmoid,
-                odd=True,
-                cumulant=log_two_cosh,
-                constant=log_odds,
-                loss_bias=sigmoid_curve,
-                label_part=no_label_part,
-                label_bits=1,
-                check_labels=check_binary,
-                centre=centred_binary,
-                reach=unit_reach,
-                most_label=lambda _: 0.5,
-                curvature=0.25,
-            ),
+            LOGISTIC,
             Link(
                 name="linear",
                 phi=identity,
@@ -406,20 +408,13 @@ LINKS: Mapping[str, Link] = MappingProxyType(
                 noise_bits=1,
                 classes=True,
             ),
-            Link(
+            replace(
+                LOGISTIC,
                 name="one-vs-rest",
-                phi=centred_sigmoid,
-                odd=True,
                 cumulant=log_two_cosh_of_each,
-                constant=log_odds,
                 loss_bias=sigmoid_curve_of_each,
-                label_part=no_label_part,
-                label_bits=1,
                 check_labels=check_classes,
                 centre=centred_one_hot,
-                reach=unit_reach,
-                most_label=lambda _: 0.5,
-                curvature=0.25,
                 classes=True,
                 helper_applies=False,
             ),
