@@ -211,21 +211,25 @@ ORDER = [  # of tensors in a step, each with its mask and the sign of that; thos
     [("error opening", "r", 1), ("loss g", "Q", 1)],
     [("g", "R", -1), ("check g", "R'", -1), ("bundle key", "key", 1)],
 ]  # fmt: skip
-PLACES = {kind: (place, mask, sign) for place, kinds in enumerate(ORDER) for kind, mask, sign in kinds}
-BROADCAST = {"masked inputs", "check columns", "check rows", "loss labels", "row weights", *OPENINGS}
+Places = dict[str, tuple[int, str, int]]
+Split = Callable[[Watched, Sent, tuple[int, ...]], list[tuple[int, str, Words]]]
+PLACES: Places = {kind: (place, mask, sign) for place, kinds in enumerate(ORDER) for kind, mask, sign in kinds}
 
 
-def pieces(world: Watched, coalition: tuple[int, ...]) -> list[Piece]:
+def pieces(
+    world: Watched, coalition: tuple[int, ...], places: Places = PLACES, split: Split | None = None
+) -> list[Piece]:
     """All that comes from others, in order; what all of the coalition receive alike is there once."""
     found: dict[tuple[Any, ...], Piece] = {}
     (honest,) = set(world.ids) - {*coalition}
     for sent in world.sent:
         if sent.receiver not in coalition or sent.sender in coalition:
             continue
-        for used, kind, words in parts_of(world, sent, coalition):
-            place, mask, sign = PLACES[kind]
+        for used, kind, words in (split or parts_of)(world, sent, coalition):
+            place, mask, sign = places[kind]
             index, named = (used, f"{mask}#") if kind == "bundle key" else world.address(used, mask)
-            what = (index, kind, HELPER if kind in BROADCAST else sent.receiver)
+            alike = mask not in OF_PAIRS and sent.what not in {"dealt", "bundle key"}
+            what = (index, kind, HELPER if alike else sent.receiver)
             cover = Cover(honest, named, sent.receiver if mask in OF_PAIRS else honest, honest, sign)
             if words.size:
                 at = sent.step if kind == "bundle key" else used

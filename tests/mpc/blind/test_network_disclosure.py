@@ -17,12 +17,10 @@ from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.dealing.sizes import TRUNCATIONS, BlindLayout, layer_name
 from tercet.mpc.functions import series
 from tercet.mpc.functions.series import Terms
-from tercet.mpc.interface.script import HELPER
 from tercet.mpc.plan.architecture import Network, unpack
 from tercet.mpc.plan.blind import Blind
 from tercet.mpc.plan.plan import Request
 from tests.mpc.blind.test_disclosure import (
-    OF_PAIRS,
     Watched,
     check_helper_receives_nothing,
     forgetful,
@@ -30,9 +28,10 @@ from tests.mpc.blind.test_disclosure import (
     is_uniform,
     parts_of,
 )
+from tests.mpc.blind.test_disclosure import pieces as linear_pieces
 from tests.mpc.driver import Sent
 from tests.mpc.linear.test_disclosure import Differences, Ledger, differences_of, without
-from tests.mpc.network.test_disclosure import Cover, Piece, check_covers, shifted
+from tests.mpc.network.test_disclosure import Piece, check_covers, shifted
 from tests.mpc.network_world import NetworkJob, make_network_job
 from tests.mpc.world import MaskSource, keyed
 
@@ -120,23 +119,8 @@ def split_opening(world: Watched, sent: Sent) -> dict[str, Words]:
 
 
 def pieces(world: Watched, coalition: tuple[int, ...]) -> list[Piece]:
-    """All that comes from others, in order; what all of the coalition receive alike is there once."""
-    found: dict[tuple[Any, ...], Piece] = {}
-    (honest,), order = set(world.ids) - {*coalition}, places(world.layout)
-    for sent in world.sent:
-        if sent.receiver not in coalition or sent.sender in coalition:
-            continue
-        for used, kind, words in split(world, sent, coalition):
-            place, mask, sign = order[kind]
-            index, named = (used, f"{mask}#") if kind == "bundle key" else world.address(used, mask)
-            to_one = mask in OF_PAIRS
-            to = sent.receiver if to_one or sent.what == "dealt" else HELPER
-            cover = Cover(honest, named, sent.receiver if to_one else honest, honest, sign)
-            if words.size:
-                at = sent.step if kind == "bundle key" else used
-                piece = found.setdefault((index, kind, to), Piece((at, place), (index, kind), words, cover))
-                assert np.array_equal(piece.words, words)
-    return sorted(found.values(), key=lambda piece: (piece.place, str(piece.cover)))
+    """All that comes from others, in order."""
+    return linear_pieces(world, coalition, places(world.layout), split)
 
 
 @pytest.mark.parametrize(
