@@ -5,7 +5,7 @@ A check looks at the record of a run and at the plaintext, never at the protocol
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations, permutations
 
 import numpy as np
@@ -536,13 +536,14 @@ def _check_steps(
 def check_helpers_view(heard: Heard) -> None:
     """What the helper can put together is exactly s z P + noise in secret order; order, signs and noise do hide."""
     book = book_of(heard)
-    views = [(one, one.steps, ScoringShare, one.order, one.model.numbers) for one in book.passes.values()]
-    lost = book.held_out_passes.values()
-    views += [(one, one.steps, HeldOutShare, one.order, one.model.numbers) for one in lost]  # type: ignore[misc]
+    views: list[tuple[Book | Pass, Sequence[Step], type[Message]]] = []
+    views += [(one, one.steps, ScoringShare) for one in book.passes.values()]
+    views += [(one, one.steps, HeldOutShare) for one in book.held_out_passes.values()]
     if isinstance(book, Book):
-        views.append((book, book.obtained, PreactivationShare, book.order, book.plan))  # type: ignore[arg-type]
+        views.append((book, book.obtained, PreactivationShare))
     signs, places, fixed, rows, faults = [], [], [], 0, set()
-    for page, steps, model, order, numbers in views:
+    for page, steps, model in views:
+        order, numbers = page.order, page.numbers
         for step in steps:
             seen, scores = helpers_sum(heard, page, step, model), page.scores(step)
             if numbers.link.odd:
@@ -573,7 +574,7 @@ def helpers_sum(heard: Heard, page: Book | Pass, step: Step, model: type[Message
     """The sum of all it received at a step and of what it knows: sum_i z_i + sum_i U_i sum_j v_ij."""
     shares = [heard.received(model)[name, HELPER, step.epoch, step.position] for name in page.names]
     known = []
-    if isinstance(page, Pass) and page.model.numbers.outputs > 1:  # the data parties add that, in their order
+    if isinstance(page, Pass) and page.numbers.outputs > 1:  # the data parties add that, in their order
         return total(shares)
     for i in page.ids:
         masks = [page.mask("U", i, i, step), *(page.mask("V", i, j, step) for j in page.others(i))]

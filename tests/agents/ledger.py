@@ -109,7 +109,7 @@ class Common:
     def __init__(self, heard: Heard) -> None:
         self.heard, self.names = heard, heard.names
         self.ids, self.L = range(len(self.names)), heard.sample.label
-        self.numbers = {name: number for number, name in enumerate(self.names)} | {HELPER: -1}
+        self.places = {name: number for number, name in enumerate(self.names)} | {HELPER: -1}
         self.rows: dict[tuple[type[Message], Address], Row | tuple[Row, ...]] = {}  # those asked for so far
 
     def others(self, i: int) -> list[int]:
@@ -149,6 +149,43 @@ class Common:
         return "zero"
 
 
+class Batches(Common):
+    """Rows in secret order, batch by batch, at a fixed point; `xs` are everybody's words of them."""
+
+    order: Order
+    numbers: Forward
+    xs: Sequence[Words]
+    mask: Callable[[str, int, int, Step], Mask]
+
+    def draws(self, name: str, i: int, j: int, step: Step) -> Words:
+        """The words of a mask."""
+        return self.words(self.mask(name, i, j, step))
+
+    def signs(self, step: Step) -> Words:
+        """Of the batch, (rows, 1)."""
+        return self.order.signs(step, odd=self.numbers.link.odd)
+
+    def classes(self, step: Step) -> Signed:
+        """P, the secret order of the outputs, of the batch."""
+        return self.order.classes(step, self.numbers.outputs)
+
+    def noise(self, step: Step) -> Words:
+        """Under which the helper sees the batch."""
+        return self.order.noise(step, noise_width(self.numbers, step.alpha), self.numbers.outputs)
+
+    def x(self, i: int, step: Step) -> Words:
+        """s X_i of the batch, in secret order."""
+        return self.signs(step) * self.xs[i][self.order.rows(step)]
+
+    def masked_x(self, i: int, step: Step) -> Words:
+        """E_i."""
+        return self.x(i, step) - self.draws("U", i, i, step)
+
+    def inputs(self, step: Step, i: int, _: int) -> Row:
+        """E_i = s X_i - U_i."""
+        return Row(self.x(i, step), minus=[self.mask("U", i, i, step)])
+
+
 @dataclass(frozen=True)
 class Model:
     """A shared model that is applied to rows: its fixed point, alpha, and the shares that its holders have."""
@@ -159,7 +196,7 @@ class Model:
     intercept: Callable[[int], Words]  # held by j
 
 
-class Pass(Common):
+class Pass(Batches):
     """One pass over rows that are not trained on; purpose and epoch tell its masks from all others.
 
     Those of weights are the model's, if `once`, or of the pass.
@@ -169,8 +206,8 @@ class Pass(Common):
         self, heard: Heard, model: Model, xs: Sequence[Words], epoch: int, purpose: str, *, once: bool
     ) -> None:
         super().__init__(heard)
-        self.model, self.xs, self.purpose, self.once = model, xs, purpose, once
-        self.order: Order = heard.scoring_order
+        self.model, self.numbers, self.xs, self.purpose, self.once = model, model.numbers, xs, purpose, once
+        self.order = heard.scoring_order
         self.steps = list(scoring_steps(len(xs[0]), SCORING_BATCH, epoch, model.alpha))
 
     def mask(self, name: str, i: int, j: int, step: Step) -> Mask:
@@ -179,21 +216,9 @@ class Pass(Common):
             return self.of_model("V", i, j) if self.once else self.address(self.purpose, "V", i, j, self.steps[0])
         return self.address(self.purpose, name, i, j, step)
 
-    def signs(self, step: Step) -> Words:
-        """Of the batch, (rows, 1)."""
-        return self.order.signs(step, odd=self.model.numbers.link.odd)
-
-    def x(self, i: int, step: Step) -> Words:
-        """s X_i of the batch, in secret order."""
-        return self.signs(step) * self.xs[i][self.order.rows(step)]
-
-    def classes(self, step: Step) -> Signed:
-        """P, the secret order of the outputs, of the batch."""
-        return self.order.classes(step, self.model.numbers.outputs)
-
     def intercept_column(self) -> np.uint64:
         """1 / alpha."""
-        return encode_number(1.0 / self.model.alpha, self.model.numbers.fx)
+        return encode_number(1.0 / self.model.alpha, self.numbers.fx)
 
     def scores(self, step: Step) -> Words:
         """The true scores of the batch in secret order, neither signed nor noised."""
@@ -202,23 +227,14 @@ class Pass(Common):
         scores = total([*products, self.intercept_column() * total(map(self.model.intercept, self.ids))])
         return scores[:, self.classes(step)]
 
-    def noise(self, step: Step) -> Words:
-        """Under which the helper sees the batch."""
-        return self.order.noise(step, noise_width(self.model.numbers, self.model.alpha), self.model.numbers.outputs)
-
     def own_noise(self, i: int, step: Step) -> Words:
         """What party i adds."""
-        numbers, alpha = self.model.numbers, self.model.alpha
-        return self.heard.own_noise(i, step, self.purpose, numbers, alpha, numbers.fz)
+        return self.heard.own_noise(i, step, self.purpose, self.numbers, self.model.alpha, self.numbers.fz)
 
     def z(self, step: Step) -> Words:
         """What the helper may see."""
         added = total(self.own_noise(i, step) for i in self.ids)
         return self.signs(step) * self.scores(step) + self.noise(step) + added
-
-    def inputs(self, step: Step, i: int, _: int) -> Row:
-        """E_i = s X_i - U_i."""
-        return Row(self.x(i, step), minus=[self.mask("U", i, i, step)])
 
     def weights(self, step: Step, j: int, i: int) -> Row:
         """f_ij = w_ij - v_ij."""
@@ -226,8 +242,8 @@ class Pass(Common):
 
     def correction(self, step: Step) -> Words:
         """C = sum_i U_i sum_j v_ij."""
-        u = [self.words(self.mask("U", i, i, step)) for i in self.ids]
-        v = [total(self.words(self.mask("V", i, j, step)) for j in self.others(i)) for i in self.ids]
+        u = [self.draws("U", i, i, step) for i in self.ids]
+        v = [total(self.draws("V", i, j, step) for j in self.others(i)) for i in self.ids]
         return total(a @ b for a, b in zip(u, v, strict=True))
 
     def streams(self, step: Step) -> list[Mask]:
@@ -243,15 +259,11 @@ class Pass(Common):
 
         C_i where there are several outputs.
         """
-        others, numbers, order = self.others(i), self.model.numbers, self.classes(step)
-
-        def draws(name: str, k: int, j: int) -> Words:
-            return self.words(self.mask(name, k, j, step))
-
-        opened = [self.model.share(i, j) - draws("V", i, j) for j in others]
+        others, order = self.others(i), self.classes(step)
+        opened = [self.model.share(i, j) - self.draws("V", i, j, step) for j in others]
         value = self.x(i, step) @ total([self.model.share(i, i), *opened])[:, order]
-        value = value + total((self.x(j, step) - draws("U", j, j)) @ draws("V", j, i)[:, order] for j in others)
-        if numbers.outputs > 1:
+        value = value + total(self.masked_x(j, step) @ self.draws("V", j, i, step)[:, order] for j in others)
+        if self.numbers.outputs > 1:
             streams = [self.words(mask) for mask in self.streams(step)]
             share = self.correction(step) - total(streams) if i == 0 else streams[i - 1]
             value = value + share[:, order]
@@ -262,35 +274,27 @@ class Pass(Common):
 
     def reported(self, step: Step, _: int, __: int) -> Row:
         """z rounded, to the label party, which the job lets know it."""
-        return Row(encode(decode(self.z(step), self.model.numbers.fz), SCORE_BITS))
+        return Row(encode(decode(self.z(step), self.numbers.fz), SCORE_BITS))
 
     def row(self, model: type[Message], address: Address) -> Row | tuple[Row, ...]:
         """The row of one received tensor."""
         step = next(s for s in self.steps if (s.epoch, s.position) == (address.epoch, address.step))
-        return SCORING[model](self, step, self.numbers[address.sender], self.numbers[address.receiver])
+        return SCORING[model](self, step, self.places[address.sender], self.places[address.receiver])
 
 
-class LossBook(Common):
+class LossBook(Batches):
     """What a loss is made of, in training as in a pass over held-out rows.
 
-    Whoever has it says: `plan`, `order` and `labels_held` of the rows, `bits`, `signs`, `classes`, `z`, `mask`, and of
-    an epoch its steps (`loss_steps`) and the oracle's sum (`summed_loss`).
+    Whoever has it says: `plan` and `labels_held` of the rows, `bits`, `z`, and of an epoch its steps (`loss_steps`) and
+    the oracle's sum (`total_loss`).
     """
 
     plan: Plan
-    order: Order
     labels_held: Floats
     bits: LossBits
-    signs: Callable[[Step], Words]
-    classes: Callable[[Step], Signed]
     z: Callable[[Step], Words]
-    mask: Callable[[str, int, int, Step], Mask]
     loss_steps: Callable[[int], Sequence[Step]]
     total_loss: Callable[[int], Words]
-
-    def draws(self, name: str, i: int, j: int, step: Step) -> Words:
-        """The words of a mask."""
-        return self.words(self.mask(name, i, j, step))
 
     def loss_labels(self, step: Step) -> Words:
         """s y P of the batch, with the bits that the loss has for a label."""
@@ -379,7 +383,7 @@ class HeldOutPass(Pass, LossBook):
     def row(self, model: type[Message], address: Address) -> Row | tuple[Row, ...]:
         """The row of one received tensor."""
         step = next(s for s in self.steps if (s.epoch, s.position) == (address.epoch, address.step))
-        return HELD_OUT[model](self, step, self.numbers[address.sender], self.numbers[address.receiver])
+        return HELD_OUT[model](self, step, self.places[address.sender], self.places[address.receiver])
 
 
 class Book(LossBook):
@@ -387,7 +391,8 @@ class Book(LossBook):
 
     def __init__(self, heard: Heard) -> None:
         super().__init__(heard)
-        self.plan, self.order = heard.plan, heard.order
+        self.plan = self.numbers = heard.plan
+        self.order = heard.order
         self.xs, self.labels_held, self.bits = heard.xs, heard.y, heard.plan.loss_bits
         self.steps = list(self.plan.steps())
         self.obtained = self.steps[: heard.label.party.shares().step]  # fewer where the job stopped early
@@ -424,21 +429,9 @@ class Book(LossBook):
             found.append(reference.train(self.xs, self.labels_held, self.plan, self.order, t + 1, found[t], t))
         return found
 
-    def signs(self, step: Step) -> Words:
-        """Of the batch, (rows, 1)."""
-        return self.order.signs(step, odd=self.plan.link.odd)
-
-    def classes(self, step: Step) -> Signed:
-        """P, the secret order of the outputs, of the batch."""
-        return self.order.classes(step, self.plan.outputs)
-
     def back(self, words: Words, step: Step) -> Words:
         """Words times P^-1."""
         return words[:, np.argsort(self.classes(step))]
-
-    def x(self, i: int, step: Step) -> Words:
-        """s X_i of the batch, in secret order."""
-        return self.signs(step) * self.xs[i][self.order.rows(step)]
 
     def y(self, step: Step) -> Words:
         """s times the scaled labels, times P; zeros where the label is in the score's offset."""
@@ -456,19 +449,11 @@ class Book(LossBook):
         """What the helper may see."""
         return self.signs(step) * self.scores(step) + self.noise(step)
 
-    def noise(self, step: Step) -> Words:
-        """Under which the helper sees the batch."""
-        return self.order.noise(step, noise_width(self.plan, step.alpha), self.plan.outputs)
-
     def a(self, step: Step) -> Words:
         """The activation, scaled."""
         scores = step.alpha * decode(self.z(step), self.plan.fz)
         half = noise_half_width(self.plan, step.alpha)
         return encode(step.scale * self.plan.link.phi_of_noisy(scores, half), self.plan.f)
-
-    def masked_x(self, i: int, step: Step) -> Words:
-        """E_i."""
-        return self.x(i, step) - self.draws("U", i, i, step)
 
     def share(self, i: int, j: int, t: int) -> Words:
         """w_ij before step t, j's share of i's block; i's own is what the others leave of the oracle's weights."""
@@ -494,10 +479,6 @@ class Book(LossBook):
         return shares[t]
 
     # the rows
-
-    def inputs(self, step: Step, i: int, _: int) -> Row:
-        """E_i = s X_i - U_i."""
-        return Row(self.x(i, step), minus=[self.mask("U", i, i, step)])
 
     def labels(self, step: Step, i: int, _: int) -> Row:
         """y~ = s y P - m_y."""
@@ -646,7 +627,7 @@ class Book(LossBook):
         if model in HELD_OUT:
             return self.held_out_passes[address.epoch].row(model, address)
         step = next(s for s in self.steps if (s.epoch, s.position) == (address.epoch, address.step))
-        return TRAINING[model](self, step, self.numbers[address.sender], self.numbers[address.receiver])
+        return TRAINING[model](self, step, self.places[address.sender], self.places[address.receiver])
 
     def values(self) -> Iterator[Words]:
         """Everything that is a word in this run and belongs to one party, or to none."""
@@ -697,7 +678,7 @@ class Prediction(Common):
         if model in SCORING:
             return self.passes[address.epoch].row(model, address)
         assert model is PartialScores
-        step, i = self.steps[address.step], self.numbers[address.sender]
+        step, i = self.steps[address.step], self.places[address.sender]
         return Row(self.partial(i, step), *self.zero("prediction", i, step))
 
     def values(self) -> Iterator[Words]:
