@@ -26,31 +26,20 @@ from tercet.schemas.messages.kinds import (
     Accept,
     AlignedRows,
     Approvers,
-    BinCounts,
     BlindedIds,
     BundleKey,
     Cancel,
-    CellGroups,
-    CellMarks,
-    CellOpening,
-    Cells,
-    CellSums,
-    CellTables,
     CheckCommitment,
     CheckedMasks,
     CheckOpening,
     Checkpoints,
     CheckRows,
     ColumnEncoding,
-    ColumnNames,
-    CorrelationShare,
     DealtShares,
-    DealtSums,
     Decide,
     EpochDecision,
     ErrorOpening,
     Failure,
-    GateOpening,
     GoOn,
     GradientShare,
     Handshake,
@@ -73,7 +62,6 @@ from tercet.schemas.messages.kinds import (
     HiddenAnswer,
     HiddenOpening,
     HiddenShare,
-    Inflation,
     Inquiry,
     InterceptShare,
     Job,
@@ -81,17 +69,14 @@ from tercet.schemas.messages.kinds import (
     LossShare,
     LossTerms,
     MaskedActivation,
-    MaskedBins,
     MaskedError,
     MaskedErrors,
     MaskedInputs,
     MaskedLabels,
     MaskedLossLabels,
     MaskedLossScores,
-    MaskedNumbers,
     MaskedRowWeights,
     MaskedScores,
-    MaskedTargets,
     MaskedWeights,
     MaskOpenings,
     Message,
@@ -172,6 +157,7 @@ from tests.agents.ledger import (
     split_key,
 )
 from tests.agents.recording import Heard, Mask
+from tests.agents.statistics.test_disclosure import ALWAYS, MAP, WOE
 from tests.agents.world import HELPER, PERSON
 
 LEAST_P = 1e-6
@@ -351,6 +337,7 @@ OF_BLIND = {BundleKey, CheckRows, NextWeights, ScoreOpening, OutputErrorOpening,
             MaskedRowWeights, MaskedErrors, MaskedScores, HeldOutScoreOpening, HeldOutLossScores, HiddenOpening,
             NarrowingOpening, NarrowingDealtShares, HeldOutHiddenOpening, HeldOutNarrowOpening,
             *BLIND_SCORED_LAYERS}  # fmt: skip
+FOR_HELPER = {HiddenShare, PreactivationShare, ScoringHiddenShare, ScoringShare, HeldOutHiddenShare, HeldOutShare}
 OPENED: set[type[Message]] = {
     WeightShare,
     InterceptShare,
@@ -367,24 +354,7 @@ OPENED: set[type[Message]] = {
     ModelUpperOpening,
 }  # few words, or meant to be known to whoever gets them
 """OF_BLIND are those of trainings in which the helper sees nothing; their ledger is with mpc's tests, too."""
-OF_STATISTICS: set[type[Message]] = {
-    BinCounts,
-    CellGroups,
-    CellMarks,
-    CellOpening,
-    Cells,
-    CellSums,
-    CellTables,
-    ColumnNames,
-    CorrelationShare,
-    DealtSums,
-    GateOpening,
-    Inflation,
-    LabelUnit,
-    MaskedBins,
-    MaskedNumbers,
-    MaskedTargets,
-}  # tests/agents/statistics/test_disclosure.py and mpc's tests have who is told what
+OF_STATISTICS: set[type[Message]] = {*ALWAYS, *WOE, *MAP, LabelUnit}  # whose tests and mpc's have who is told what
 OF_SERVING = {ScoreAnswer}  # tests/agents/serving/test_disclosure.py tells what hides it
 
 
@@ -731,29 +701,33 @@ def name_of(mask: Mask) -> str:
 
 def check_uniform(heard: Heard) -> None:
     """Every kind between each two parties is uniform in all its bits, and so are the partial sums of shares of z."""
-    kinds, uneven = set(), set[str]()
-    for (model, _, _), words in streams(heard):
-        assert words.size >= FEWEST_WORDS, f"{model.__name__}: {words.size} words are too few"
-        if uniformity(words) < LEAST_P:
-            uneven.add(model.__name__)
-        kinds.add(model)
-    assert kinds == (LEDGER & due(heard)) - OPENED
-    assert not uneven, f"not uniform: {sorted(uneven)}"
+    check_streams(heard, (LEDGER & due(heard)) - OPENED)
 
 
-def streams(heard: Heard) -> Iterator[tuple[tuple[type[Message], str, str], Words]]:
-    """All words of one kind between two parties; of the shares of z also sums of all but one party's, and fewer."""
-    for model in sorted((LEDGER & due(heard)) - OPENED, key=lambda one: one.__name__):
+def check_streams(heard: Heard, models: Iterable[type[Message]]) -> None:
+    """So is all that was said of these kinds; of shares for the helper also sums of all but one party's, and fewer."""
+    uneven = set[str]()
+    for model in models:
         joined = defaultdict(list)
         for (sender, receiver, *_), words in sorted(heard.received(model).items()):
             joined[sender, receiver].append(words.ravel())
-        for (sender, receiver), parts in joined.items():
-            yield (model, sender, receiver), np.concatenate(parts)
-        if model in {PreactivationShare, ScoringShare, HeldOutShare}:
-            shares = [np.concatenate(parts) for parts in joined.values()]
-            for size in range(2, len(shares)):
-                for some in combinations(shares, size):
-                    yield (model, "several", HELPER), total(some)
+        streams = [np.concatenate(parts) for parts in joined.values()]
+        assert streams, f"nobody has sent {model.__name__}"
+        if model is MaskedScores:  # whose low bits are left out
+            streams = [top_bits(words) for words in streams]
+        if model in FOR_HELPER:
+            sizes = range(2, len(streams))
+            streams += [total(some) for size in sizes for some in combinations(streams, size)]
+        for words in streams:
+            assert words.size >= FEWEST_WORDS, f"{model.__name__}: {words.size} words are too few"
+            if uniformity(words) < LEAST_P:
+                uneven.add(model.__name__)
+    assert not uneven, f"not uniform: {sorted(uneven)}"
+
+
+def top_bits(words: Words) -> Words:
+    """The upper sixteen bits of each word, four in one."""
+    return np.ascontiguousarray((words >> np.uint64(48)).astype(np.uint16)[: words.size // 4 * 4]).view(np.uint64)
 
 
 def uniformity(words: Words) -> float:

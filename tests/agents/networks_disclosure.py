@@ -19,31 +19,24 @@ from tercet.schemas.messages.kinds import (
     DealtShares,
     ErrorOpening,
     HeldOutHiddenAnswer,
-    HeldOutHiddenShare,
     HeldOutInputs,
     HeldOutLabels,
     HeldOutLossShare,
     HeldOutMaskOpenings,
-    HeldOutShare,
     HeldOutWeightOpening,
     HiddenAnswer,
-    HiddenShare,
     LossShare,
     MaskedActivation,
     MaskedInputs,
     MaskedLabels,
-    MaskedScores,
     MaskOpenings,
     Message,
     ModelUpperOpening,
     NarrowOpening,
-    PreactivationShare,
     Scores,
     ScoringHiddenAnswer,
-    ScoringHiddenShare,
     ScoringInputs,
     ScoringMaskOpenings,
-    ScoringShare,
     ScoringWeightOpening,
     SlopeOpening,
     SpreadShare,
@@ -51,11 +44,11 @@ from tercet.schemas.messages.kinds import (
     WeightOpening,
 )
 from tests.agents.disclosure import (
-    FEWEST_WORDS,
     LEAST_P,
     OPENED,
     any_of,
     check_sealed,
+    check_streams,
     due,
     name_of,
     none_of,
@@ -73,7 +66,6 @@ ALIKE: tuple[type[Message], ...] = (
 )  # fmt: skip
 TOTAL = (WeightOpening, NarrowOpening, TruncationOpening, SlopeOpening, ErrorOpening, ScoringWeightOpening,
           HeldOutWeightOpening, ModelUpperOpening)  # fmt: skip
-TO_HELPER = (HiddenShare, PreactivationShare, ScoringHiddenShare, ScoringShare, HeldOutHiddenShare, HeldOutShare)
 
 
 # --- the helper
@@ -196,29 +188,10 @@ def check_zero_shares(heard: Heard) -> None:
     none_of(faults)
 
 
-def top_bits(words: Words) -> Words:
-    """The upper sixteen bits of each word, four in one."""
-    return np.ascontiguousarray((words >> np.uint64(48)).astype(np.uint16)[: words.size // 4 * 4]).view(np.uint64)
-
-
 def check_words_uniform(heard: Heard) -> None:
     """Every kind between each two parties is uniform in all its bits, and so are partial sums of shares."""
-    kinds = (
-        {kind for kind in due(heard) if "words" in kind.model_fields} - OPENED - {SpreadShare, BundleKey}
-    )  # few words
-    for model in sorted(kinds, key=lambda one: one.__name__):
-        joined: dict[tuple[str, str], list[Words]] = defaultdict(list)
-        for (sender, receiver, *_), words in sorted(heard.received(model).items()):
-            joined[sender, receiver].append(words.ravel())
-        streams = [np.concatenate(parts) for parts in joined.values()]
-        if model is MaskedScores:  # whose low bits are left out
-            streams = [top_bits(words) for words in streams]
-        if model in TO_HELPER:
-            sizes = range(2, len(heard.names))
-            streams += [total(some) for size in sizes for some in combinations(streams, size)]
-        for words in streams:
-            assert words.size >= FEWEST_WORDS, f"{model.__name__}: {words.size} words are too few"
-            assert uniformity(words) >= LEAST_P, f"{model.__name__} is not uniform"
+    with_words = {kind for kind in due(heard) if "words" in kind.model_fields}
+    check_streams(heard, with_words - OPENED - {SpreadShare, BundleKey})  # which have few words
 
 
 def check_amounts_of_networks(heard: Heard) -> None:
