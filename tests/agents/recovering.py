@@ -3,7 +3,6 @@
 What the parties say before it is sealed is noted; nothing here decides whether a job went right.
 """
 
-import asyncio
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tercet.agents.daemon.agent import Agent
 from tercet.agents.models import model_part
 from tercet.agents.roles.data_party import TrainingSetup
 from tercet.agents.runs.run import JobRun
@@ -48,20 +46,11 @@ class Recovering(Scene):
     said_openly: list[Said] = field(default_factory=list)
     draws: Callable[[str], Callable[[], bytes]] = fixed_contribution
 
-    async def start(self, *parties: str) -> None:
-        """See `Scene.start`."""
-        for party in parties or tuple(self.parties):
-            settings, identity = self.parties[party]
-            connection, stop = self.memory_broker.connect(party), asyncio.Event()
-            agent = Agent(
-                settings, identity, self.broker_of(connection), contribute=self.draws(party), tap=self._note,
-                finished=self._finished,
-            )  # fmt: skip
-            task = self.tasks.create_task(self._serve(agent, connection, stop))
-            self.agents[party], self._living[party] = agent, (stop, task, connection)
-            await agent.ready.wait()
+    def __post_init__(self) -> None:
+        self.tap = self.note
 
-    def _note(self, address: Address, message: Message) -> Message:
+    def note(self, address: Address, message: Message) -> Message:
+        """Note what is said before it is sealed."""
         self.said_openly.append((address, message))
         return message
 

@@ -20,6 +20,7 @@ from tercet.agents.cli.runner import SWITCH_SECONDS
 from tercet.agents.daemon.agent import Agent
 from tercet.agents.messaging.mailbox import Tap
 from tercet.agents.runs.run import JobRun
+from tercet.agents.session.context import system_randomness
 from tercet.agents.simulation.simulate import introduce
 from tercet.broker.interface import topology
 from tercet.broker.interface.base import Broker, Envelope
@@ -186,6 +187,7 @@ class Scene:
     memory_broker: MemoryBroker
     tasks: asyncio.TaskGroup
     tap: Tap | None = None
+    draws: Callable[[str], Callable[[], bytes]] = lambda _: system_randomness  # by party
     envelopes: list[Envelope] = field(default_factory=list)
     agents: dict[str, Agent] = field(default_factory=dict)
     runs: dict[tuple[str, str], JobRun] = field(default_factory=dict)  # those that have ended, by party and job
@@ -215,7 +217,10 @@ class Scene:
         for party in parties or tuple(self.parties):
             settings, identity = self.parties[party]
             connection, stop = self.memory_broker.connect(party), asyncio.Event()
-            agent = Agent(settings, identity, self.broker_of(connection), tap=self.tap, finished=self._finished)
+            agent = Agent(
+                settings, identity, self.broker_of(connection), contribute=self.draws(party), tap=self.tap,
+                finished=self._finished,
+            )  # fmt: skip
             task = self.tasks.create_task(self._serve(agent, connection, stop))
             self.agents[party], self._living[party] = agent, (stop, task, connection)
             await agent.ready.wait()

@@ -4,7 +4,6 @@ A dying agent says nothing more from that moment on, and its next life finds its
 one still did to it.
 """
 
-import asyncio
 import shutil
 import tempfile
 from contextlib import suppress
@@ -18,23 +17,20 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from tercet.agents.core.states import TERMINAL
-from tercet.agents.daemon.agent import Agent
-from tercet.agents.models import model_part
 from tercet.agents.simulation.simulate import bit_exact, simulate_job
 from tercet.broker.interface.base import Broker, Envelope
 from tercet.broker.memory.broker import MemoryBroker, MemoryConnection
 from tercet.schemas.files.job import Evaluation, TrainingJob
-from tercet.schemas.files.recovery import Recovery
 from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.address import Round, parse_address
 from tests import virtual_time
-from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, Scene, job, scene, three
+from tests.agents.recovering import OFTEN, Recovering, parts
+from tests.agents.scenes import BANK, CARD, QUICK, job, scene, three
 from tests.chaos.faults import FaultyBroker
 from tests.chaos.plans import Plan, Point, Way, When, plan_file
+from tests.chaos.scenarios import DATA, PARTIES
 from tests.fixed_agent import fixed_contribution
 
-PARTIES = (BANK, CARD, NOTARY)
-DATA = ("handshake", "alignment", "masked-inputs", "dealt", "pre-activations", "activations", "openings", "metrics")
 SAID = ("received", "accept", "ready", "sizes", "start", "terms", "checkpoints", "go-on", "released")  # once each
 ROUNDS = (*DATA, "release", *(f"control/{item}" for item in SAID))
 PATIENCE, EPOCHS, LOSSES = 40.0, 15, "losses"
@@ -43,11 +39,10 @@ DEADLINES = QUICK.model_copy(
     update={"accept": 4.0, "ready": 4.0, "start": 8.0, "handshake": 4.0, "alignment": 4.0, "fit": 4.0, "terms": 8.0}
     | {"step": 4.0, "release": 4.0, "recover": 20.0}
 )
-RECOVERY = Recovery(checkpoint_steps=2, checkpoint_seconds=0.01)
 
 
 @dataclass
-class Mortals(Scene):
+class Mortals(Recovering):
     """A scene whose agents die where the plan says so, and are started again at once."""
 
     plans: Path = field(default=Path())
@@ -55,17 +50,6 @@ class Mortals(Scene):
     def broker_of(self, connection: MemoryConnection) -> Broker:
         """See `Scene.broker_of`."""
         return FaultyBroker(connection, connection.party, self.plans, lambda: self.die(connection))
-
-    async def start(self, *parties: str) -> None:
-        """As in any scene, but with contributions that follow from the party's name."""
-        for party in parties or PARTIES:
-            own, identity = self.parties[party]
-            contribute = fixed_contribution(party)
-            connection, stop = self.memory_broker.connect(party), asyncio.Event()
-            agent = Agent(own, identity, self.broker_of(connection), contribute=contribute, finished=self._finished)
-            task = self.tasks.create_task(self._serve(agent, connection, stop))
-            self.agents[party], self._living[party] = agent, (stop, task, connection)
-            await agent.ready.wait()
 
     def die(self, connection: MemoryConnection) -> None:
         """From here on the agent is not heard, and what it does to its disk is undone."""
@@ -106,7 +90,7 @@ def description() -> TrainingJob:
 
 def settings_of(folder: Path) -> dict[str, Settings]:
     """Everybody's, with a checkpoint every other step."""
-    return {p: own.model_copy(update={"recovery": RECOVERY}) for p, own in three(folder, DEADLINES).items()}
+    return {p: own.model_copy(update={"recovery": OFTEN}) for p, own in three(folder, DEADLINES).items()}
 
 
 @cache
@@ -126,8 +110,7 @@ def undisturbed() -> tuple[dict[str, Any], dict[tuple[str, Way], int]]:
         memory_broker = MemoryBroker(tap=count)
         done = await simulate_job(description(), settings_of(folder), folder, contribute=own, broker=memory_broker)
         assert bit_exact(done)
-        parts = {p: model_part.load(r.model_part)[1] for p, r in done.runs.items() if r.model_part is not None}
-        return {**parts, LOSSES: done.label_run.context.history.losses}
+        return {**parts(folder, done.description.id), LOSSES: done.label_run.context.history.losses}
 
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -161,17 +144,16 @@ async def lived_through(plan: Plan, folder: Path) -> dict[str, Any]:
         reported = {party: stage.agents[party].status(name) for party in PARTIES}
         assert {status.state for (status,) in reported.values()} == {"done"}, reported
         await stage.until(lambda: (BANK, name) in stage.runs)
-        parts = {party: model_part.load(folder / party / "models" / name)[1] for party in (BANK, CARD)}
-        return {**parts, LOSSES: stage.runs[BANK, name].context.history.losses}
+        return {**parts(folder, name), LOSSES: stage.runs[BANK, name].context.history.losses}
 
 
-def same(parts: dict[str, Any]) -> None:
+def same(found: dict[str, Any]) -> None:
     """Check arrays and losses; a bank that has died after the release knows its losses no more."""
     expected, _ = undisturbed()
     for party in (BANK, CARD):
-        assert parts[party].keys() == expected[party].keys()
-        assert all(np.array_equal(parts[party][name], array) for name, array in expected[party].items())
-    assert parts[LOSSES] in ([], expected[LOSSES])
+        assert found[party].keys() == expected[party].keys()
+        assert all(np.array_equal(found[party][name], array) for name, array in expected[party].items())
+    assert found[LOSSES] in ([], expected[LOSSES])
 
 
 WITHOUT_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)  # a job that fails takes its time each time
@@ -182,8 +164,7 @@ WITHOUT_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)  # a job that 
 def test_whoever_dies_at_whatever_message_the_model_is_the_same(plan: Plan) -> None:
     """Every word of every party's part; and no queue is left."""
     with tempfile.TemporaryDirectory() as folder:
-        parts = virtual_time.run(lived_through(plan, Path(folder)))
-    same(parts)
+        same(virtual_time.run(lived_through(plan, Path(folder))))
 
 
 def test_a_run_has_messages_to_die_at_both_ways_at_every_party() -> None:

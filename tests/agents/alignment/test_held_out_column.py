@@ -106,20 +106,17 @@ def swap(message: HeldOutRows) -> HeldOutRows:
     return HeldOutRows(bits=np.packbits(np.roll(np.unpackbits(np.frombuffer(message.bits, np.uint8)), 1)).tobytes())
 
 
-async def test_a_label_party_that_holds_out_other_rows_in_a_later_attempt_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_label_party_that_holds_out_other_rows_in_a_later_attempt_is_named(tmp_path: Path) -> None:
     """Else each attempt would tell it scores of other rows, and partners would count those of one."""
     async with recovering(tmp_path) as stage:
         prepare(stage, tmp_path)
-        note = stage._note
 
         def lie(address: Address, message: Message) -> Message:
             if isinstance(message, HeldOutRows) and address.attempt > 1:
                 message = swap(message)
-            return note(address, message)
+            return stage.note(address, message)
 
-        monkeypatch.setattr(stage, "_note", lie)
+        stage.tap = lie
         await stage.start()
         name = stage.submit(long_job(evaluation=BY_DATE))
         await stage.saved(name)
