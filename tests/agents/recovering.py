@@ -71,8 +71,9 @@ class Recovering(Scene):
         await self.until(lambda: all(furthest(self.state_folder(party), job_id) > more_than for party in DATA))
 
     async def begun(self, description: TrainingJob, more_than: int = 0) -> str:
-        """Start everybody and a job; its id, when both data parties have a checkpoint beyond so many steps."""
-        await self.start()
+        """Start a job, and everybody unless they live; its id, once `saved`."""
+        if not self._living:
+            await self.start()
         name = self.submit(description)
         await self.saved(name, more_than)
         return name

@@ -91,9 +91,7 @@ async def test_an_attempt_after_a_restart_holds_out_the_same_rows(tmp_path: Path
     """Though the table says otherwise by then."""
     async with recovering(tmp_path) as stage:
         prepare(stage, tmp_path)
-        await stage.start()
-        name = stage.submit(long_job(evaluation=BY_DATE))
-        await stage.saved(name)
+        name = await stage.begun(long_job(evaluation=BY_DATE))
         make_table(tmp_path / f"{BANK}.csv", seed=1, label=True)
         await stage.restart(BANK)
         assert states(await stage.ended(name)) == {"done"}
@@ -117,9 +115,7 @@ async def test_a_label_party_that_holds_out_other_rows_in_a_later_attempt_is_nam
             return stage.note(address, message)
 
         stage.tap = lie
-        await stage.start()
-        name = stage.submit(long_job(evaluation=BY_DATE))
-        await stage.saved(name)
+        name = await stage.begun(long_job(evaluation=BY_DATE))
         await stage.restart(BANK)
         assert "--again" in off(await stage.ended(name), "table.changed", BANK)
 

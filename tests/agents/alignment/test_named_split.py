@@ -237,10 +237,8 @@ async def test_two_first_jobs_at_once_agree_on_one_key_or_fail(tmp_path: Path) -
 
 async def test_a_job_that_goes_on_after_a_restart_holds_out_the_same_rows(tmp_path: Path) -> None:
     async with recovering(tmp_path) as stage:
-        await stage.start()
         description = long_job(evaluation=HELD_OUT)
-        name = stage.submit(description)
-        await stage.saved(name)
+        name = await stage.begun(description)
         await stage.restart(CARD)
         assert states(await stage.ended(name)) == {"done"}
         assert stage.runs[BANK, name].attempts.number > 1
@@ -256,9 +254,7 @@ async def test_a_job_that_goes_on_after_a_restart_holds_out_the_same_rows(tmp_pa
 async def test_a_key_that_is_exchanged_between_attempts_ends_the_job(tmp_path: Path) -> None:
     """Though all parties exchange it: the run would tell scores of both choices."""
     async with recovering(tmp_path) as stage:
-        await stage.start()
-        name = stage.submit(long_job(evaluation=HELD_OUT))
-        await stage.saved(name)
+        name = await stage.begun(long_job(evaluation=HELD_OUT))
         for party in (BANK, CARD):
             await stage.crash(party)
             replace(keys(tmp_path, party)[0])

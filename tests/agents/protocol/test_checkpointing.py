@@ -228,9 +228,7 @@ async def test_a_network_that_goes_on_is_what_it_would_be_from_there(tmp_path: P
     network = Network.model_validate({"hidden": (4, 3), "activation": activation})
     description = long_job("net", model="mlp", network=network, rate=0.1, epochs=5)
     async with recovering(tmp_path) as stage:
-        await stage.start()
-        name = stage.submit(description)
-        await stage.saved(name)
+        name = await stage.begun(description)
         await stage.restart(CARD)
         assert states(await stage.ended(name)) == {"done"}
         assert stage.runs[BANK, name].attempts.furthest > 0

@@ -211,8 +211,7 @@ async def test_it_goes_on_after_a_fault(tmp_path: Path) -> None:
     async with recovering(tmp_path) as stage:
         await stage.start()
         assert states(await stage.ended(stage.submit(first), seconds=20)) == {"done"}
-        name = stage.submit(second)
-        await stage.saved(name)
+        name = await stage.begun(second)
         await stage.restart(CARD)
         assert states(await stage.ended(name, seconds=20)) == {"done"}
         simulation = Simulation(second, {party: stage.runs[party, name] for party in THREE})

@@ -324,12 +324,10 @@ async def test_checkpoints_are_kept_when_a_job_fails_and_gone_when_it_is_done_or
     """A failed one may be taken up again."""
     async with recovering(tmp_path, recovery=OFTEN.model_copy(update={"attempts": 2}), recover=1.0) as stage:
         assert states(await stage.run(job())) == {"done"}
-        cancelled = stage.submit(long_job("cancelled"))
-        await stage.saved(cancelled)
+        cancelled = await stage.begun(long_job("cancelled"))
         stage.agents[CARD].cancel(cancelled)
         await stage.ended(cancelled)
-        failed = stage.submit(long_job("failed"))
-        await stage.saved(failed)
+        failed = await stage.begun(long_job("failed"))
         await stage.crash(NOTARY)
         off(await stage.ended(failed, *DATA), "party.silent", NOTARY)
         for party in DATA:

@@ -119,10 +119,7 @@ def test_a_disk_that_takes_nothing_is_told(tmp_path: Path) -> None:
 async def begun(stage: Recovering) -> str:
     """A job in training, for which everybody draws at random."""
     stage.draws = lambda _: system_randomness
-    await stage.start()
-    name = stage.submit(long_job())
-    await stage.saved(name)
-    return name
+    return await stage.begun(long_job())
 
 
 async def test_all_attempts_have_one_order(tmp_path: Path) -> None:

@@ -14,9 +14,7 @@ from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 async def test_other_numbers_of_the_same_rows_are_another_table(tmp_path: Path, changed: dict[str, Any]) -> None:
     """With another clip the sizes are as before, so that steps went on from a checkpoint of other features."""
     async with recovering(tmp_path) as stage:
-        await stage.start()
-        name = stage.submit(long_job())
-        await stage.saved(name)
+        name = await stage.begun(long_job())
         await stage.crash(CARD)
         table = stage.parties[CARD][0].tables["customers"].model_copy(update=changed)
         stage.change(CARD, tables={"customers": table})

@@ -98,9 +98,7 @@ async def test_a_table_that_changes_while_a_job_runs_does_not_end_it(
     undisturbed(JOB)
     async with recovering(tmp_path) as stage:
         change = source(stage, tmp_path)
-        await stage.start()
-        name = stage.submit(JOB)
-        await stage.saved(name)
+        name = await stage.begun(JOB)
         change()
         await stage.restart(party)
         assert states(await stage.ended(name, seconds=20)) == {"done"}
@@ -113,9 +111,7 @@ async def test_a_table_goes_along_to_another_machine(tmp_path: Path) -> None:
     """With the checkpoint in the state folder; the file need not be there, settings of other things may change."""
     undisturbed(JOB)
     async with recovering(tmp_path) as stage:
-        await stage.start()
-        name = stage.submit(JOB)
-        await stage.saved(name)
+        name = await stage.begun(JOB)
         await stage.crash(CARD)
         shutil.move(tmp_path / CARD, tmp_path / "elsewhere")
         elsewhere = TableSettings(path=tmp_path / "not mounted" / "card.csv", id="id", max_releases=7, whiten=False)
@@ -159,9 +155,7 @@ async def test_without_what_was_kept_another_table_ends_the_run(tmp_path: Path) 
     """Signs and noise must not meet two tables."""
     async with recovering(tmp_path) as stage:
         change = database(stage, tmp_path)
-        await stage.start()
-        name = stage.submit(JOB)
-        await stage.saved(name)
+        name = await stage.begun(JOB)
         await stage.crash(CARD)
         change()
         shutil.rmtree(table_folder(stage.state_folder(CARD), name))
@@ -174,9 +168,7 @@ async def test_a_kept_table_that_was_damaged_is_told_and_read_again(tmp_path: Pa
     """From the source, which is the same here."""
     undisturbed(JOB)
     async with recovering(tmp_path) as stage:
-        await stage.start()
-        name = stage.submit(JOB)
-        await stage.saved(name)
+        name = await stage.begun(JOB)
         await stage.crash(CARD)
         features = next(path for path in table(stage, CARD, name) if path.suffix == ".features")
         content = bytearray(features.read_bytes())
@@ -192,9 +184,7 @@ async def test_a_kept_table_that_was_damaged_is_told_and_read_again(tmp_path: Pa
 async def test_settings_that_read_something_else_of_the_table_end_the_run(tmp_path: Path) -> None:
     """What was kept is not what they say."""
     async with recovering(tmp_path) as stage:
-        await stage.start()
-        name = stage.submit(JOB)
-        await stage.saved(name)
+        name = await stage.begun(JOB)
         await stage.crash(CARD)
         fewer = TableSettings(path=tmp_path / "card.csv", id="id", columns=("card-0",), whiten=False)
         stage.change(CARD, tables={"customers": fewer})
@@ -230,9 +220,7 @@ def test_a_snapshot_serves_only_settings_that_read_the_same(
 async def test_another_run_of_the_same_job_reads_its_own(tmp_path: Path) -> None:
     """Though what an earlier one has kept is still there."""
     async with recovering(tmp_path) as stage:
-        await stage.start()
-        name = stage.submit(JOB)
-        await stage.saved(name)
+        name = await stage.begun(JOB)
         settings, run = stage.parties[CARD][0], stage.run_of(CARD, name).job
         shutil.copytree(tmp_path / CARD, tmp_path / "copy")
         stage.agents[BANK].cancel(name)
@@ -271,10 +259,8 @@ async def test_where_the_first_fault_ends_a_job_no_table_is_kept(tmp_path: Path)
 async def test_a_kept_table_goes_with_the_run_however_that_ends(tmp_path: Path) -> None:
     """Its checkpoints stay where it has failed, and a run that is taken up again reads the table anew."""
     async with recovering(tmp_path, recovery=OFTEN.model_copy(update={"attempts": 2}), recover=1.0) as stage:
-        await stage.start()
         for end, party in (("cancelled", BANK), ("cancelled", NOTARY), ("failed", NOTARY)):
-            name = stage.submit(long_job(f"{end}-by-{party}"))
-            await stage.saved(name)
+            name = await stage.begun(long_job(f"{end}-by-{party}"))
             assert all(table(stage, party, name) for party in DATA)
             if end == "failed":
                 await stage.crash(party)
@@ -296,8 +282,7 @@ async def test_an_agent_begins_by_removing_tables_of_runs_that_are_over(tmp_path
     """It was killed right at their end; what is not over keeps its own."""
     async with recovering(tmp_path) as stage:
         over = (await stage.run(job("over")))[BANK].job
-        name = stage.submit(JOB)
-        await stage.saved(name)
+        name = await stage.begun(JOB)
         await stage.crash(CARD)
         stored, left = table(stage, CARD, name), [table_folder(tmp_path / CARD, one) for one in (over, "unknown")]
         for folder in left:
