@@ -19,7 +19,7 @@ from safetensors.numpy import save as to_safetensors
 
 from tercet.agents.jobs.records import Record
 from tercet.agents.models.full_model import Columns, FullModel, ModelDescription, write
-from tercet.agents.models.model_part import MANIFEST, ModelPart, save
+from tercet.agents.models.model_part import MANIFEST, save
 from tercet.agents.policy.audit_log import AuditLog
 from tercet.agents.session.checkpoint_store import Checkpoint, CheckpointFolder
 from tercet.agents.session.fixed_randomness import FILE, FixedRandomness
@@ -39,9 +39,7 @@ from tercet.schemas.messages.kinds import (
     Sizes,
     Status,
 )
-from tercet.schemas.messages.message import MODELS
-from tercet.tables.core.table import Table
-from tercet.tables.encoding.encoding import Encoding
+from tests.agents.models.test_model_part import ENCODING, SHARED, owned, part, shared
 
 SETTINGS = """
 party = "card"
@@ -115,13 +113,6 @@ helper = "notary"
 format = "csv"
 tables = { shop = "orders-june", insurer = "claims-june" }
 """
-TABLE = Table(
-    name="customers",
-    rows=3,
-    columns=("age", "sex"),
-    numeric={"age": np.array([20.0, 40.0, 60.0])},
-    categorical={"sex": np.array(["f", "m", "f"], dtype=np.object_)},
-)
 
 
 @cache
@@ -175,11 +166,6 @@ def frames() -> list[bytes]:
     return [b"".join(pamqp.frame.marshal(frame, 1) for frame in each) for each in several]
 
 
-def kinds() -> list[tuple[str, str]]:
-    """Kind and item of every message there is."""
-    return sorted(MODELS)
-
-
 def addresses() -> list[bytes]:
     """Of whole messages and of parts."""
     return [b"credit-0123abcd/1/masked-inputs/features/0/5/bank/card/1.1", b"a/12/control/x-1/7/99/bank/card/2.30"]
@@ -224,46 +210,10 @@ def credentials_files() -> list[bytes]:
 @cache
 def _saved(release: str) -> dict[str, bytes]:
     """The files of a part."""
-    encoding = Encoding.fit(lambda: [TABLE], clip=16.0, rare=0, whiten=False)
-    part = ModelPart.model_validate(
-        {
-            "job": "credit-default-0123abcd",
-            "run": "1",
-            "model": "logistic",
-            "party": "bank",
-            "label_party": "bank",
-            "parties": ("bank", "card"),
-            "release": release,
-            "encoding": encoding,
-            "columns": tuple(encoding.names),
-            "plan": {
-                "fx": 13,
-                "norms": [27.7, 32.0],
-                "request": {"l2": 0.1, "outputs": 1, "columns": [len(encoding.names), 2]},
-            },
-            "steps": 376,
-            "alpha": 0.75,
-            "score_exponent": 4,
-            "seeds": () if release == "owners" else ("0" * 64, "1" * 64),
-            "intercept_holder": "bank",
-            "created": datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC),
-            "tercet": "0.1.0",
-        }
-    )
+    manifest, arrays = (part(), owned()) if release == "owners" else (part(**SHARED), shared())
     with tempfile.TemporaryDirectory() as folder:
-        save(Path(folder), part, _arrays(release, len(encoding.names)))
+        save(Path(folder), manifest, arrays)
         return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
-
-
-def _arrays(release: str, width: int) -> dict[str, np.ndarray]:
-    if release == "owners":
-        weights = np.linspace(-1, 1, width)[:, None]
-        one = np.ones((1, 1))
-        words = {"weight_words": weights.view(np.uint64), "intercept_words": one.view(np.uint64)}
-        return {"weights": weights, "intercept": one} | words
-    sizes = {"bank": width, "card": 2, "intercept": 1}
-    opened = {"weight_mask_seed": np.ones((1, 4), np.uint64), "opened/card": np.zeros((width, 1), np.uint64)}
-    return opened | {f"shares/{block}": np.zeros((size, 1), np.uint64) for block, size in sizes.items()}
 
 
 def manifests() -> list[bytes]:
@@ -286,17 +236,16 @@ def weights() -> list[bytes]:
 @cache
 def exported() -> list[bytes]:
     """What `tercet export` writes."""
-    encoding = Encoding.fit(lambda: [TABLE], clip=16.0, rare=0, whiten=False)
     about = ModelDescription(
         job="credit-default-0123abcd",
         model="logistic",
         label_party="bank",
-        columns=tuple(Columns(party=party, encoding=encoding, norm=27.7) for party in ("bank", "card")),
+        columns=tuple(Columns(party=party, encoding=ENCODING, norm=27.7) for party in ("bank", "card")),
         fx=13,
         created=datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC),
         tercet="0.1.0",
     )
-    weights = np.linspace(-1, 1, len(encoding.names))[:, None]
+    weights = np.linspace(-1, 1, len(ENCODING.names))[:, None]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
         write(FullModel(about, (weights, weights), (), (np.ones((1, 1)),)), path)
