@@ -22,7 +22,6 @@ from tercet.mpc.arithmetic.ring import total
 from tercet.mpc.blind.start import to_layers
 from tercet.mpc.dealing.hidden_helper import dealt_mask, mask_sums, weights_mask
 from tercet.mpc.dealing.sizes import BlindLayout
-from tercet.mpc.linear.shares import Shares
 from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.plan.architecture import Layout
 from tercet.mpc.plan.schedule import Step
@@ -138,13 +137,6 @@ def blind_run(simulation: Simulation) -> blind.BlindRun:
     return blind.BlindRun(training_words(simulation), labels.trained_rows, plan, order.permutation, dealt, first, begin)
 
 
-def _sum_blocks(shares: Sequence[Shares | NetworkShares]) -> tuple[Words, ...]:
-    return tuple(
-        total([mine.own, *(other.partners[i] for other in shares if other is not mine)])
-        for i, mine in enumerate(shares)
-    )
-
-
 def first_weights(simulation: Simulation) -> network.NetworkWeights:
     """Add up the shares that the last attempt began with, by layer."""
     return opened_shares([to_layers(party.start) for party in data_roles(simulation).values()])
@@ -230,9 +222,13 @@ def network_arguments(simulation: Simulation) -> network.TrainingRun:
 
 def opened_shares(shares: Sequence[NetworkShares]) -> network.NetworkWeights:
     """Add up all parties' shares of one step."""
+    blocks = tuple(
+        total([mine.own, *(other.partners[i] for other in shares if other is not mine)])
+        for i, mine in enumerate(shares)
+    )
     upper = tuple(total(layers) for layers in zip(*(share.upper for share in shares), strict=True))
     biases = tuple(total(layers) for layers in zip(*(share.biases for share in shares), strict=True))
-    return network.NetworkWeights(_sum_blocks(shares), upper, biases)
+    return network.NetworkWeights(blocks, upper, biases)
 
 
 def part_folder(simulation: Simulation, party: str) -> Path:

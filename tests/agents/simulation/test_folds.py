@@ -24,15 +24,16 @@ from tercet.agents.session.agreed import AgreedContext
 from tercet.agents.simulation import exactness
 from tercet.agents.simulation.exactness import Simulation
 from tercet.mpc.arithmetic.fixed import Floats, decode
-from tercet.mpc.arithmetic.ring import Words, total
+from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.blind.start import to_layers
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.randomness.masks import PairMasks
 from tercet.mpc.randomness.score_noise import ScoreNoise
+from tercet.mpc.reference.network import NetworkWeights
 from tercet.schemas.files.job import Evaluation, canonical_digest
-from tercet.schemas.messages.address import Address
-from tercet.schemas.messages.kinds import Message, Start
+from tercet.schemas.messages.kinds import Start
 from tests.agents.networks import mlp
+from tests.agents.recording import Ear
 from tests.agents.world import NOTHING, SCORES, Sample, contributions, run
 
 K = 3
@@ -72,17 +73,12 @@ SAMPLES = {
 async def test_each_model_is_the_oracles_and_a_folds_is_opened_to_nobody(
     tmp_path: Path, sample: Sample, trained: Trainings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[tuple[Address, Message]] = []
-
-    def tap(address: Address, message: Message) -> Message:
-        said.append((address, message))
-        return message
-
-    simulation = await run(sample, tmp_path, tap=tap)
+    ear = Ear()
+    simulation = await run(sample, tmp_path, tap=ear.tap)
     assert simulation.done, simulation.label_run.failure
-    opened = {address.epoch // EPOCHS for address, message in said if message.round == "release"}
+    opened = {address.epoch // EPOCHS for address, message in ear.said if message.round == "release"}
     assert opened == (set() if sample.release == "shared" else {K})
-    assert {address.epoch for address, message in said if isinstance(message, Start)} == {0}
+    assert {address.epoch for address, message in ear.said if isinstance(message, Start)} == {0}
     assert exactness.bit_exact(simulation)
     assert [*trained] == [*range(1, K + 1), None]
     for parties in trained.values():
@@ -233,20 +229,22 @@ def oracle_words(simulation: Simulation) -> list[Words]:
     return [*oracle.blocks, oracle.intercept]
 
 
+def opened(parties: dict[str, Trained]) -> NetworkWeights:
+    """What the data parties' shares of one training add up to."""
+    return exactness.opened_shares([to_layers(one.shares) for one in parties.values()])
+
+
 def joint_words(simulation: Simulation) -> list[Words]:
-    """What the data parties' shares of one training add up to: blocks, and what is above them."""
-    shares = [to_layers(one.shares) for one in exactness.data_roles(simulation).values()]
-    joint = exactness.opened_shares(shares)
+    """Its blocks, and what is above them."""
+    joint = opened(exactness.data_roles(simulation))
     return [*joint.blocks, *joint.upper, *joint.biases]
 
 
 def plain_scores(parties: dict[str, Trained]) -> Floats:
     """Of all common rows by one training's model."""
-    shares = [one.shares for one in parties.values()]
-    first = next(iter(parties.values()))
-    plan, blocks = first.context.plan, exactness._sum_blocks(shares)
-    scores = plan.intercept(total(one.intercept for one in shares))  # type: ignore[union-attr]
-    for one, block in zip(parties.values(), blocks, strict=True):
+    plan, joint = next(iter(parties.values())).context.plan, opened(parties)
+    scores = plan.intercept(joint.biases[0])
+    for one, block in zip(parties.values(), joint.blocks, strict=True):
         words = one.all_words.read_rows(np.arange(one.all_words.shape[0]))
         scores = scores + decode(words, plan.fx) @ plan.weights(block)
     return scores[:, 0]
