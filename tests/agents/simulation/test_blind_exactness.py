@@ -2,13 +2,11 @@
 
 import pytest
 from hypothesis import assume, given, settings
-from hypothesis import strategies as st
 
 from tercet.schemas.files.job import EarlyStopping, Evaluation, Privacy
-from tercet.schemas.messages.address import Address
-from tercet.schemas.messages.kinds import Message
 from tests.agents.networks import mlp, name
-from tests.agents.simulation.test_exactness import evaluations
+from tests.agents.recording import Ear
+from tests.agents.simulation.test_exactness import RELEASES, samples
 from tests.agents.world import NOTHING, Sample, exact
 
 ALL = Evaluation(holdout=0.3, metrics="epoch", loss=True, held_out_loss=True)
@@ -59,40 +57,21 @@ SMOOTH = mlp((7, 6), 5, activation="silu", privacy=Privacy())
 @pytest.mark.parametrize("sample", [Sample(privacy=Privacy()), SMOOTH], ids=["logistic", "network"])
 def test_a_job_that_says_nothing_trains_in_this_way(sample: Sample) -> None:
     """The helper deals, and answers nothing."""
-    heard = set[str]()
-
-    def note(_: Address, message: Message) -> Message:
-        heard.add(message.kind)
-        return message
-
-    _, same = exact(sample, tap=note)
+    ear = Ear()
+    _, same = exact(sample, tap=ear.tap)
     assert same
+    heard = {message.kind for _, message in ear.said}
     assert "score opening" in heard
     assert not heard & {"pre-activation share", "masked activation", "hidden share", "hidden answer"}
 
 
+MODELS = ("logistic", "linear", "one-vs-rest", "poisson", "gamma", "tweedie")
+
+
 @settings(max_examples=2, deadline=None, derandomize=True)
-@given(st.data())
-def test_any_job_that_ends_has_the_oracles_model(data: st.DataObject) -> None:
+@given(samples(most=3, models=MODELS, releases=(*RELEASES, "label"), privacy=NOTHING))
+def test_any_job_that_ends_has_the_oracles_model(sample: Sample) -> None:
     """Or it is refused clearly, where columns are wild or few."""
-    parties = data.draw(st.sampled_from([2, 3]))
-    label = data.draw(st.integers(0, parties - 1))
-    sample = Sample(
-        columns=tuple(data.draw(st.integers(int(party != label), 6)) for party in range(parties)),
-        rows=data.draw(st.integers(20, 150)),
-        label=label,
-        model=data.draw(st.sampled_from(["logistic", "linear", "one-vs-rest", "poisson", "gamma", "tweedie"])),
-        batch=data.draw(st.integers(16, 90)),
-        epochs=data.draw(st.integers(1, 3)),
-        rate=data.draw(st.floats(0.01, 0.1)),
-        l2=data.draw(st.sampled_from([0.0, 0.01, 0.2])),
-        release=data.draw(st.sampled_from(["owners", "shared", "label"])),
-        alignment=data.draw(st.sampled_from(["helper", "aligned"])),
-        evaluation=data.draw(evaluations()),
-        outliers=data.draw(st.sampled_from([0.0, 0.02])),
-        privacy=NOTHING,
-        seed=data.draw(st.integers(0, 1000)),
-    )
     simulation, same = exact(sample)
     failure = simulation.label_run.failure
     if failure is not None:

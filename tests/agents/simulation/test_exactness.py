@@ -42,7 +42,7 @@ SAMPLES = [
     Sample((4, 5, 6), model="poisson", label=1, rate=0.03, l2=0.05, release="shared"),
     Sample((7, 0), model="gamma", label=1, rate=0.03, l2=0.05),
 ]
-MODELS = ["logistic", "linear", "softmax", "poisson", "gamma"]
+MODELS, RELEASES = ("logistic", "linear", "softmax", "poisson", "gamma"), ("owners", "shared")
 
 
 def evaluations() -> st.SearchStrategy[Evaluation]:
@@ -57,27 +57,30 @@ def evaluations() -> st.SearchStrategy[Evaluation]:
 
 
 @st.composite
-def samples(draw) -> Sample:
-    """Small jobs of every kind."""
-    parties = draw(st.sampled_from([2, 3, 5]))
+def samples(
+    draw: st.DrawFn, /, most: int = 5, models: Sequence[str] = MODELS, releases: Sequence[str] = RELEASES, **more: Any
+) -> Sample:
+    """Small jobs of every kind, of `most` data parties at most."""
+    parties = draw(st.sampled_from([number for number in (2, 3, 5) if number <= most]))
     label = draw(st.integers(0, parties - 1))  # which may have no columns
     schedule = draw(st.sampled_from(["constant", "inverse-time", "exponential"]))
     return Sample(
         columns=tuple(draw(st.integers(int(party != label), 6)) for party in range(parties)),
         rows=draw(st.integers(20, 200)),
         label=label,
-        model=draw(st.sampled_from(MODELS)),
+        model=draw(st.sampled_from(models)),
         batch=draw(st.integers(16, 90)),
         epochs=draw(st.integers(1, 3)),
         rate=draw(st.floats(0.01, 0.15)),
         schedule=schedule,
         decay={"constant": 0.0, "inverse-time": 0.03, "exponential": 0.96}[schedule],
         l2=draw(st.sampled_from([0.0, 0.01, 0.2])),
-        release=draw(st.sampled_from(["owners", "shared"])),
+        release=draw(st.sampled_from(releases)),
         alignment=draw(st.sampled_from(["helper", "aligned", "ecdh"] if parties == 2 else ["helper", "aligned"])),
         evaluation=draw(evaluations()),
         outliers=draw(st.sampled_from([0.0, 0.02])),
         seed=draw(st.integers(0, 1000)),
+        **more,
     )
 
 

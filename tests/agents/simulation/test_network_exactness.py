@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from tercet.agents.simulation.exactness import label_party
 from tercet.agents.simulation.simulate import bit_exact, network_arguments, network_words
 from tercet.mpc.reference import network as network_reference
-from tercet.schemas.files.job import Evaluation
 from tercet.schemas.files.settings import Limits
 from tests import virtual_time
 from tests.agents.networks import mlp, name, parts_of
 from tests.agents.oracle import heard, weights_after
+from tests.agents.simulation.test_exactness import evaluations
 from tests.agents.world import HELPER, Sample, contributions, exact, few_rows, run
 
 ACTIVATIONS = ["relu", "leaky-relu", "tanh", "sigmoid", "gelu", "silu", "softplus"]
@@ -27,36 +27,15 @@ OUTPUTS = ["logistic", "linear", "softmax", "poisson"]
 SAMPLES = [
     mlp((7, 6), 5),
     mlp((7, 6), 5, epochs=1, label=1, output="linear", activation="leaky-relu", rate=0.03),
-    mlp(
-        (4, 5, 6),
-        5,
-        4,
-        rows=70,
-        label=2,
-        output="softmax",
-        activation="tanh",
-        l2=0.02,
-        schedule="inverse-time",
-        decay=0.05,
-    ),
+    mlp((4, 5, 6), 5, 4, rows=70, label=2, output="softmax", activation="tanh", l2=0.02, schedule="inverse-time",
+        decay=0.05),
     mlp((4, 5, 6), 6, epochs=1, label=1, output="poisson", activation="sigmoid", release="shared", rate=0.03),
     mlp((4, 5, 6), 3, 5, epochs=1, rows=101, batch=35, activation="gelu", release="shared", alignment="aligned"),
     mlp((7, 6), 4, 4, 3, epochs=1, activation="silu", output="softmax", l2=0.05, alignment="ecdh"),
     mlp((3, 1, 2, 1, 4), 4, 3, rows=71, batch=70, label=4, activation="softplus", schedule="exponential", decay=0.9),
     mlp((12, 1), 6, rows=20, batch=64, label=1, l2=0.3),  # one batch, smaller than the job's; alpha goes into slopes
     mlp((2, 3), 1, rows=70, batch=70),
-]
-
-
-def evaluations() -> st.SearchStrategy[Evaluation]:
-    """Everything that may be asked for beside the model, none of which may change a bit of it."""
-    return st.builds(
-        Evaluation,
-        holdout=st.sampled_from([0.0, 0.3]),
-        metrics=st.sampled_from(["end", "epoch"]),
-        loss=st.booleans(),
-        loss_to=st.sampled_from(["label", "all"]),
-    )
+]  # fmt: skip
 
 
 @st.composite
