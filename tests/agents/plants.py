@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -97,18 +98,17 @@ def borrowed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(PairMasks, "__call__", masks)
 
 
-def no_zero_share(patch: pytest.MonkeyPatch) -> None:
+def without_zero_shares(module: ModuleType) -> Plant:
     """Shares of z as they are."""
-    patch.setattr(
-        tercet.mpc.linear.data_party, "zero_share", lambda me, masks, step, shape, **_: np.zeros(shape, np.uint64)
-    )
+
+    def nothing(me: int, masks: object, step: Step, shape: tuple[int, int], *_: object, **__: object) -> Words:
+        return np.zeros(shape, np.uint64)
+
+    return lambda patch: patch.setattr(module, "zero_share", nothing)
 
 
-def no_zero_share_of_scores(patch: pytest.MonkeyPatch) -> None:
-    """The same, of held-out rows."""
-    patch.setattr(
-        tercet.mpc.scoring.scores, "zero_share", lambda me, masks, step, shape, **_: np.zeros(shape, np.uint64)
-    )
+no_zero_share = without_zero_shares(tercet.mpc.linear.data_party)
+no_zero_share_of_scores = without_zero_shares(tercet.mpc.scoring.scores)  # of held-out rows
 
 
 def no_q(patch: pytest.MonkeyPatch) -> None:
@@ -312,11 +312,7 @@ def one_nonce(patch: pytest.MonkeyPatch) -> None:
 # --- of networks alone
 
 
-def no_zero_share_of_networks(patch: pytest.MonkeyPatch) -> None:
-    """Shares of hidden layers and scores as they are."""
-    patch.setattr(
-        tercet.mpc.network.forward, "zero_share", lambda me, masks, step, shape, *_, **__: np.zeros(shape, np.uint64)
-    )
+no_zero_share_of_networks = without_zero_shares(tercet.mpc.network.forward)  # of hidden layers and scores
 
 
 def places_as_they_are(patch: pytest.MonkeyPatch) -> None:
