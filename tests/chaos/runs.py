@@ -17,10 +17,11 @@ from tercet.agents.core.states import TERMINAL
 from tercet.agents.models import model_part
 from tercet.agents.simulation.simulate import Simulation, bit_exact, simulate_job
 from tercet.broker.interface.base import BrokerError
-from tercet.schemas.files.job import AnyJob, Evaluation, Network, PredictionJob, Privacy, Training, TrainingJob
+from tercet.schemas.files.job import AnyJob, Evaluation, Network, PredictionJob, Training, TrainingJob
+from tests.agents import scenes
 from tests.chaos.fleet import Fleet
 from tests.chaos.plans import Deed, Plan, marker, plan_file
-from tests.chaos.scenarios import BANK, CARD, NOTARY, STEP_SECONDS, Model, Scenario
+from tests.chaos.scenarios import BANK, CARD, STEP_SECONDS, Model, Scenario
 from tests.deployment import UNBOUNDED
 from tests.fixed_agent import fixed_contribution
 
@@ -91,24 +92,14 @@ def write_tables(folder: Path) -> dict[str, str]:
 
 def training_job(name: str, model: Model) -> TrainingJob:
     """A small job with all that may go wrong: several batches and epochs, held-out rows, metrics and losses."""
-    network = Network(hidden=(6,)) if model == "mlp" else None
-    return TrainingJob(
-        name=name,
+    return scenes.job(
+        name,
         model=model,
-        network=network,
-        label=BANK,
-        helper=NOTARY,
-        tables=((BANK, "customers"), (CARD, "customers")),
+        network=Network(hidden=(6,)) if model == "mlp" else None,
         training=Training(epochs=EPOCHS, batch=BATCH, rate=0.3, schedule="inverse-time", decay=0.01, l2=0.001),
         evaluation=Evaluation(holdout=0.2, metrics="end", loss=True),
-        privacy=Privacy(helper_sees="scores"),
+        accept_narrow=False,
     )
-
-
-def prediction_job(name: str, of: str) -> PredictionJob:
-    """Scores of the same tables' rows."""
-    tables = ((BANK, "customers"), (CARD, "customers"))
-    return PredictionJob(kind="prediction", name=name, of=of, label=BANK, helper=NOTARY, tables=tables)
 
 
 async def disturbed(fleet: Fleet, scenario: Scenario) -> Result:
@@ -118,7 +109,7 @@ async def disturbed(fleet: Fleet, scenario: Scenario) -> Result:
     """
     since, lives, logged, result = time.monotonic(), fleet.lives, fleet.logged(), Result(scenario)
     training = training_job(scenario.name, scenario.model)
-    prediction = prediction_job(f"{scenario.name}-scores"[:32].rstrip("-"), training.id)
+    prediction = scenes.prediction(training.id, name=f"{scenario.name}-scores"[:32].rstrip("-"))
     try:
         await fleet.until_up()
         async with asyncio.timeout(RUN_SECONDS):
