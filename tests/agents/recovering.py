@@ -3,6 +3,8 @@
 What the parties say before it is sealed is noted; nothing here decides whether a job went right.
 """
 
+import errno
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 
 from tercet.agents.models import model_part
 from tercet.agents.roles.data_party import TrainingSetup
@@ -142,6 +145,18 @@ def files(state: Path, job_id: str) -> list[Path]:
 def furthest(state: Path, job_id: str) -> int:
     """How many steps are done at the last checkpoint; 0 without one."""
     return max((int(path.name.split("-")[0]) for path in files(state, job_id)), default=0)
+
+
+def fill_disk(patch: pytest.MonkeyPatch, pattern: str = "*") -> None:
+    """Let the disk take no file whose path ends like this pattern."""
+    fsync = os.fsync
+
+    def full(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").readlink().match(pattern):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(descriptor)
+
+    patch.setattr(os, "fsync", full)
 
 
 def states(ended: Mapping[str, JobStatus]) -> set[str]:

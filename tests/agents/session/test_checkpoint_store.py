@@ -3,7 +3,6 @@
 What is in a checkpoint is for the trainings to say; here they are arrays and plain values.
 """
 
-import errno
 import hashlib
 import json
 import os
@@ -35,6 +34,7 @@ from tests.agents.recovering import (
     OFTEN,
     Recovering,
     files,
+    fill_disk,
     long_job,
     parts,
     recovering,
@@ -48,17 +48,15 @@ from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 BELONGS, LINEAGE = b"b" * 32, b"l" * 32
 
 
-def checkpoint(steps: int = 4, lineage: bytes = LINEAGE, *, over: bool = False, **facts: Any) -> Checkpoint:
+def checkpoint(steps: int = 4) -> Checkpoint:
     """One whose words tell at which step it was made."""
     words = np.arange(steps, steps + 6, dtype=np.uint64).reshape(3, 2)
-    return Checkpoint(
-        HeldCheckpoint(lineage=lineage, steps=steps, over=over), {"model/share": words}, {"kept": 0, **facts}
-    )
+    return Checkpoint(HeldCheckpoint(lineage=LINEAGE, steps=steps, over=False), {"model/share": words}, {"kept": 0})
 
 
-def store(folder: Path, *steps: int, belongs: bytes = BELONGS) -> CheckpointFolder:
+def store(folder: Path, *steps: int) -> CheckpointFolder:
     """A job's folder with checkpoints of these steps."""
-    stored = CheckpointFolder(folder / "job", belongs)
+    stored = CheckpointFolder(folder / "job", BELONGS)
     for count in steps:
         stored.write(checkpoint(count))
     return stored
@@ -133,11 +131,7 @@ def test_a_file_is_either_there_as_a_whole_or_not_at_all(tmp_path: Path, monkeyp
     """A disk that fills up leaves what was there, and no half of anything."""
     stored = store(tmp_path, 2, 4)
     before = {path: path.read_bytes() for path in (tmp_path / "job").iterdir()}
-
-    def full(_descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
+    fill_disk(monkeypatch)
     with pytest.raises(OSError, match="No space left"):
         stored.write(checkpoint(6))
     assert {path: path.read_bytes() for path in (tmp_path / "job").iterdir()} == before
@@ -299,15 +293,7 @@ async def test_a_disk_that_takes_no_checkpoint_costs_a_job_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is logged, and after a fault it begins where the last one was, here at the first step."""
-    fsync = os.fsync
-
-    def full(descriptor: int) -> None:
-        name = Path(f"/proc/self/fd/{descriptor}").readlink().name
-        if SUFFIX in name:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", full)
+    fill_disk(monkeypatch, f"*{SUFFIX}*")
     async with recovering(tmp_path) as stage:
         await stage.start()
         with capture_logs() as logs:

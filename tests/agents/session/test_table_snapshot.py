@@ -3,13 +3,13 @@
 What the rows are no test here asks: they are those of the undisturbed run if the model is.
 """
 
-import errno
 import os
 import shutil
 import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from tests.agents.recovering import (
     OFTEN,
     Recovering,
     files,
+    fill_disk,
     long_job,
     parts,
     recovering,
@@ -62,14 +63,10 @@ def database(stage: Recovering, folder: Path) -> Callable[[], None]:
     return change
 
 
-def replaced(*parties: str) -> Callable[[Recovering, Path], Callable[[], None]]:
+def replace(folder: Path, *parties: str) -> None:
     """These parties' tables are files, of which there are others each day."""
-
-    def change(folder: Path) -> None:
-        for party in parties:
-            make_table(folder / f"{party}.csv", seed=7, label=party == BANK)
-
-    return lambda _, folder: lambda: change(folder)
+    for party in parties:
+        make_table(folder / f"{party}.csv", seed=7, label=party == BANK)
 
 
 def table_files(state: Path, job_id: str) -> list[Path]:
@@ -90,7 +87,9 @@ def nothing_stored(stage: Recovering, job_id: str) -> bool:
 # --- one table for a run
 
 
-@pytest.mark.parametrize(("source", "party"), [(database, CARD), (replaced(*DATA), BANK)])
+@pytest.mark.parametrize(
+    ("source", "party"), [(database, CARD), (lambda _, folder: partial(replace, folder, *DATA), BANK)]
+)
 async def test_a_table_that_changes_while_a_job_runs_does_not_end_it(
     tmp_path: Path, source: Callable[[Recovering, Path], Callable[[], None]], party: str
 ) -> None:
@@ -139,7 +138,7 @@ async def test_a_prediction_has_one_table_too(tmp_path: Path) -> None:
         stage.memory_broker.faults = lambda envelope, _: [Drop()] if envelope.kind == "partial scores" else []
         await stage.until(lambda: bool(stage.said("partial scores")[1:]), seconds=20)
         assert all(table(stage, party, second) for party in DATA)
-        replaced(*DATA)(stage, tmp_path)()
+        replace(tmp_path, *DATA)
         await stage.crash(CARD)
         stage.memory_broker.faults = no_faults
         await stage.start(CARD)
@@ -271,7 +270,7 @@ async def test_a_kept_table_goes_with_the_run_however_that_ends(tmp_path: Path) 
         assert all(files(stage.state_folder(party), name) for party in DATA)
         await stage.start(NOTARY)
         await stage.ended(name)
-        replaced(CARD)(stage, tmp_path)()
+        replace(tmp_path, CARD)
         stage.runs.clear()
         stage.agents[BANK].resume(name)
         off(await stage.ended(name), "table.changed", CARD)
@@ -378,14 +377,7 @@ async def test_a_disk_that_is_full_while_a_table_is_kept_ends_the_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As for any working copy; its owner learns where."""
-    fsync = os.fsync
-
-    def full(descriptor: int) -> None:
-        if Path(f"/proc/self/fd/{descriptor}").readlink().match(f"{CARD}/checkpoints/*/table/*.features"):
-            raise OSError(errno.ENOSPC, "No space left on device")
-        fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", full)
+    fill_disk(monkeypatch, f"{CARD}/checkpoints/*/table/*.features")
     async with recovering(tmp_path) as stage:
         ended = await stage.run(job())
         off(ended, "disk.write", CARD)
