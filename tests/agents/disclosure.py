@@ -160,6 +160,7 @@ from tests.agents.recording import Heard, Mask
 from tests.agents.statistics.test_disclosure import ALWAYS, MAP, WOE
 from tests.agents.world import HELPER, PERSON
 
+Kinds = set[type[Message]]
 LEAST_P = 1e-6
 SHORTEST = 8  # characters of a text that is told from chance
 FEWEST_WORDS = 160  # ten for each value of four bits
@@ -274,94 +275,51 @@ WHO: dict[type[Message], set[tuple[str, str]]] = {
     NarrowingOpening: DATA,
     NarrowingDealtShares: DEALT,  # of which the first data party is the only one
 }
-ELSEWHERE: set[type[Message]] = {
-    Job,
-    Failure,
-    Cancel,
-    Submit,
-    Query,
-    Status,
-    Decide,
-    Prune,
-    Ping,
-    Pong,
-    Inquiry,
-    Outcome,
-    Resumption,
-    ScoreRequest,
-    ScoreAnswer,
-    ScoreRefusal,
-    ScoreQuery,
-    ScoreReply,
-}  # before a job, of its end, while rows are served, and at a party's own console
+# Before a job, of its end, while rows are served, and at a party's own console.
+ELSEWHERE: Kinds = {Job, Failure, Cancel, Submit, Query, Status, Decide, Prune, Ping, Pong, Inquiry, Outcome,
+                    Resumption, ScoreRequest, ScoreAnswer, ScoreRefusal, ScoreQuery, ScoreReply}  # fmt: skip
 
-BLOCKS: set[type[Message]] = {
-    MaskedInputs,
-    CheckedMasks,
-    MaskedLabels,
-    MaskedWeights,
-    GradientShare,
-    PreactivationShare,
-    MaskedActivation,
-}
-SCORED: set[type[Message]] = {ScoringInputs, ScoringShare, Scores}
-LOST: set[type[Message]] = {HeldOutInputs, HeldOutLabels, HeldOutShare, HeldOutTerms}
-LAYERS: set[type[Message]] = {MaskOpenings, DealtShares, HiddenShare, HiddenAnswer, WeightOpening, NarrowOpening,
-                              TruncationOpening, MaskedError}  # fmt: skip
-SCORED_LAYERS: set[type[Message]] = {ScoringMaskOpenings, ScoringDealtShares, ScoringHiddenShare, ScoringHiddenAnswer}
-LOST_LAYERS: set[type[Message]] = {HeldOutMaskOpenings, HeldOutDealtShares, HeldOutHiddenShare, HeldOutHiddenAnswer}
+BLOCKS: Kinds = {MaskedInputs, CheckedMasks, MaskedLabels, MaskedWeights, GradientShare, PreactivationShare,
+                 MaskedActivation}  # fmt: skip
+SCORED: Kinds = {ScoringInputs, ScoringShare, Scores}
+LOST: Kinds = {HeldOutInputs, HeldOutLabels, HeldOutShare, HeldOutTerms}
+LAYERS: Kinds = {MaskOpenings, DealtShares, HiddenShare, HiddenAnswer, WeightOpening, NarrowOpening,
+                 TruncationOpening, MaskedError}  # fmt: skip
+SCORED_LAYERS: Kinds = {ScoringMaskOpenings, ScoringDealtShares, ScoringHiddenShare, ScoringHiddenAnswer}
+LOST_LAYERS: Kinds = {HeldOutMaskOpenings, HeldOutDealtShares, HeldOutHiddenShare, HeldOutHiddenAnswer}
 OF_NETWORKS = (
     LAYERS
     | SCORED_LAYERS
     | LOST_LAYERS
     | {SlopeOpening, ErrorOpening, UpperShare, ScoringWeightOpening, HeldOutWeightOpening, ModelUpperOpening}
 )  # whose ledger is with mpc's tests
-BLIND: set[type[Message]] = {
-    MaskedInputs,
-    MaskedWeights,
-    NextWeights,
-    DealtShares,
-    ScoreOpening,
-    OutputErrorOpening,
-    SpreadShare,
-}
-BLIND_LOSS: set[type[Message]] = {MaskedLossLabels, MaskedLossScores, LossShare}
-BLIND_LOST: set[type[Message]] = {HeldOutInputs, HeldOutWeights, HeldOutLabels, HeldOutDealtShares,
-                                  HeldOutScoreOpening, HeldOutLossScores, HeldOutLossShare}  # fmt: skip
-BLIND_LAYERS: set[type[Message]] = {HiddenOpening, WeightOpening, NarrowOpening, TruncationOpening, SlopeOpening,
-                                    NarrowingOpening, NarrowingDealtShares}  # fmt: skip
-BLIND_SCORED: set[type[Message]] = {ScoringInputs, ScoringDealtShares, MaskedScores}
-BLIND_SCORED_LAYERS: set[type[Message]] = {ScoringScoreOpening, ScoringHiddenOpening}
-BLIND_LOST_LAYERS: set[type[Message]] = {HeldOutHiddenOpening, HeldOutWeightOpening, HeldOutNarrowOpening}
+BLIND: Kinds = {MaskedInputs, MaskedWeights, NextWeights, DealtShares, ScoreOpening, OutputErrorOpening, SpreadShare}
+BLIND_LOSS: Kinds = {MaskedLossLabels, MaskedLossScores, LossShare}
+BLIND_LOST: Kinds = {HeldOutInputs, HeldOutWeights, HeldOutLabels, HeldOutDealtShares,
+                     HeldOutScoreOpening, HeldOutLossScores, HeldOutLossShare}  # fmt: skip
+BLIND_LAYERS: Kinds = {HiddenOpening, WeightOpening, NarrowOpening, TruncationOpening, SlopeOpening,
+                       NarrowingOpening, NarrowingDealtShares}  # fmt: skip
+BLIND_SCORED: Kinds = {ScoringInputs, ScoringDealtShares, MaskedScores}
+BLIND_SCORED_LAYERS: Kinds = {ScoringScoreOpening, ScoringHiddenOpening}
+BLIND_LOST_LAYERS: Kinds = {HeldOutHiddenOpening, HeldOutWeightOpening, HeldOutNarrowOpening}
+# Of trainings in which the helper sees nothing; their ledger is with mpc's tests, too.
 OF_BLIND = {BundleKey, CheckRows, NextWeights, ScoreOpening, OutputErrorOpening, SpreadShare, MaskedLossScores,
             MaskedRowWeights, MaskedErrors, MaskedScores, HeldOutScoreOpening, HeldOutLossScores, HiddenOpening,
             NarrowingOpening, NarrowingDealtShares, HeldOutHiddenOpening, HeldOutNarrowOpening,
             *BLIND_SCORED_LAYERS}  # fmt: skip
 FOR_HELPER = {HiddenShare, PreactivationShare, ScoringHiddenShare, ScoringShare, HeldOutHiddenShare, HeldOutShare}
-OPENED: set[type[Message]] = {
-    WeightShare,
-    InterceptShare,
-    UpperShare,
-    ModelShare,
-    LossShare,
-    HeldOutLossShare,
-    Scores,
-    ScoringWeights,
-    ScoringWeightOpening,
-    HeldOutWeights,
-    HeldOutWeightOpening,
-    ModelOpening,
-    ModelUpperOpening,
-}  # few words, or meant to be known to whoever gets them
-"""OF_BLIND are those of trainings in which the helper sees nothing; their ledger is with mpc's tests, too."""
-OF_STATISTICS: set[type[Message]] = {*ALWAYS, *WOE, *MAP, LabelUnit}  # whose tests and mpc's have who is told what
+# Few words, or meant to be known to whoever gets them.
+OPENED: Kinds = {WeightShare, InterceptShare, UpperShare, ModelShare, LossShare, HeldOutLossShare, Scores,
+                 ScoringWeights, ScoringWeightOpening, HeldOutWeights, HeldOutWeightOpening, ModelOpening,
+                 ModelUpperOpening}  # fmt: skip
+OF_STATISTICS: Kinds = {*ALWAYS, *WOE, *MAP, LabelUnit}  # whose tests and mpc's have who is told what
 OF_SERVING = {ScoreAnswer}  # tests/agents/serving/test_disclosure.py tells what hides it
 
 
-def due(heard: Heard) -> set[type[Message]]:
+def due(heard: Heard) -> Kinds:
     """The kinds that a job like this one has, beside those that every job has."""
     job = heard.job
-    kinds: set[type[Message]] = {Received, Approvers, Accept, Ready, Start, Progress, Handshake, Transcript, Released}
+    kinds: Kinds = {Received, Approvers, Accept, Ready, Start, Progress, Handshake, Transcript, Released}
     kinds |= {OrderCommitment, OrderContribution, OrderConfirmation, AlignedRows, Sizes, Terms}
     kinds |= {Pseudonyms, Presence} if job.alignment == "helper" else set()
     kinds |= {BlindedIds, TwiceBlindedIds} if job.alignment == "ecdh" else set()
@@ -398,7 +356,7 @@ def due(heard: Heard) -> set[type[Message]]:
         kinds |= set() if network is None else LOST_LAYERS | {HeldOutWeightOpening}
     kinds |= scored if job.scorings else set()
     kinds |= {EpochDecision} if job.early_stopping else set()
-    released: dict[str, set[type[Message]]] = {
+    released: dict[str, Kinds] = {
         "owners": {WeightShare, InterceptShare if network is None else UpperShare},
         "label": {ModelShare, ColumnEncoding},
     }
@@ -427,7 +385,7 @@ def check_roles(heard: Heard) -> None:
     expected = {model: WHO[model] for model in due(heard)}
     if isinstance(heard.job, TrainingJob) and heard.job.evaluation.loss_to == "all":
         expected |= dict.fromkeys(expected.keys() & {LossShare, HeldOutLossShare}, DATA)
-    is_blind, turns = heard.sample.description().is_blind, set[type[Message]]()
+    is_blind, turns = heard.sample.description().is_blind, Kinds()
     if is_blind:  # of a network data parties are dealt words in turn
         several = heard.network is not None and heard.received(ScoringDealtShares).keys()
         turns = {HeldOutDealtShares} | ({ScoringDealtShares} if several and len(several) > 1 else set())
@@ -487,9 +445,7 @@ def _outputs(heard: Heard) -> int:
     return heard.parts[0].part.outputs if heard.parts else heard.plan.outputs
 
 
-def _check_steps(
-    heard: Heard, models: set[type[Message]], steps: dict[tuple[int, int], Step], to_helper: type[Message]
-) -> None:
+def _check_steps(heard: Heard, models: Kinds, steps: dict[tuple[int, int], Step], to_helper: type[Message]) -> None:
     outputs = _outputs(heard)
     for model in models:
         received = heard.received(model)
@@ -620,23 +576,9 @@ def check_kinds(_: Heard) -> None:
     with_tensors = {kind for kind in kinds - OF_STATISTICS if "words" in kind.model_fields}
     assert with_tensors == LEDGER | OF_NETWORKS | OF_BLIND | OF_SERVING
     carrying = {kind for kind in kinds if any(field.annotation is bytes for field in kind.model_fields.values())}
-    secret = {
-        OrderContribution,
-        OrderConfirmation,
-        Handshake,
-        Transcript,
-        Job,
-        Terms,
-        Inquiry,
-        Resumption,
-        RowMaskKey,
-        WeightMaskSeed,
-        CheckCommitment,
-        CheckOpening,
-        SpreadShare,
-        ScoreRequest,
-        ScoreReply,
-    }  # uniform, or public, or a hash of words that its receiver has too, or for this party's own console
+    # Uniform, or public, or a hash of words that its receiver has too, or for this party's own console.
+    secret = {OrderContribution, OrderConfirmation, Handshake, Transcript, Job, Terms, Inquiry, Resumption, RowMaskKey,
+              WeightMaskSeed, CheckCommitment, CheckOpening, SpreadShare, ScoreRequest, ScoreReply}  # fmt: skip
     assert carrying - secret - OF_STATISTICS <= SAID.keys() | {BlindedIds, TwiceBlindedIds}
 
 

@@ -890,9 +890,5 @@ TRAINING: Mapping[type[Message], Callable[[Book, Step, int, int], Row | tuple[Ro
     ModelOpening: Book.opened_model,  # w_ij     minus the model's v_ij, once for all predictions
     ModelShare: Book.released_model,  # w_ij of every i, and w0_j, to the label party alone and where all agreed to it
 }
-LEDGER: set[type[Message]] = {
-    *TRAINING,
-    *SCORING,
-    *HELD_OUT,
-    PartialScores,
-}  # PartialScores: own columns' scores, under a zero share
+# The last: own columns' scores, under a zero share.
+LEDGER: set[type[Message]] = {*TRAINING, *SCORING, *HELD_OUT, PartialScores}

@@ -50,24 +50,11 @@ PATIENT = QUICK.model_copy(
 )
 
 # What no party may have sent when the input of one of them turns out to be bad.
-SHARES = frozenset(
-    {
-        "masked inputs",
-        "masked labels",
-        "masked weights",
-        "gradient share",
-        "pre-activation share",
-        "masked activation",
-        "mask openings",
-        "dealt shares",
-        "weight opening",
-        "hidden share",
-        "hidden answer",
-        "error opening",
-        "masked error",
-        "weight share",
-    }
-)
+SHARES = {
+    "masked inputs", "masked labels", "masked weights", "gradient share", "pre-activation share", "masked activation",
+    "mask openings", "dealt shares", "weight opening", "hidden share", "hidden answer", "error opening", "masked error",
+    "weight share",
+}  # fmt: skip
 
 
 def make_table(
