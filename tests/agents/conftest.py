@@ -15,6 +15,7 @@ from tercet.agents.reports import charts
 from tercet.broker.sealing.identity import Forged, Identity, PublicIdentity
 from tercet.schemas.files.settings import TableSettings
 from tercet.tables.snapshot.preview import PreviewResult, preview_table
+from tests.agents.scenes import quick_switches as quick_switches  # a fixture of all of them
 from tests.virtual_time import VirtualLoop
 
 # Rooms whose tests have sealed control messages. In the others jobs are many and nobody asks what an envelope hides,

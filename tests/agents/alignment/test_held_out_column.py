@@ -28,7 +28,6 @@ from tests.agents.scenes import (
     scene,
     three,
 )
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 BY_DATE = Evaluation(holdout_column="applied_on", holdout_from="2026-06-01", held_out_loss=True)
 

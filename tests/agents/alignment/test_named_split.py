@@ -29,7 +29,6 @@ from tests.agents.scenes import (
     scene,
     three,
 )
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 HELD_OUT = Evaluation(holdout=0.4, split="spring")
 PEOPLE = [f"customer {number}" for number in range(96)]

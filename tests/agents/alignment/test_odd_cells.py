@@ -10,7 +10,6 @@ from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.kinds import ColumnEncoding, Message
 from tercet.tables.encoding.encoding import Encoding
 from tests.agents.scenes import BANK, CARD, PATIENT, SHARES, Scene, job, make_table, off, scene, three
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 INCOME = [f"{1000 + 37 * row}" for row in range(96)]
 

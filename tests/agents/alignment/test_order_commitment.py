@@ -19,7 +19,6 @@ from tercet.schemas.messages.kinds import Message, OrderCommitment, OrderContrib
 from tests.agents.recovering import long_job, recovering
 from tests.agents.scenes import BANK, CARD, NOTARY, nothing_left, off, scene, three
 from tests.agents.scenes import job as job_of
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 M = TypeVar("M", bound=Message)
 ROWS = b"r" * 32

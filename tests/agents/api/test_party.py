@@ -16,7 +16,6 @@ import tercet
 from tercet.agents.daemon.console_socket import ConsoleSocket
 from tercet.schemas.files.policy import PolicySettings
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, scene, three
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 pytestmark = pytest.mark.real_time
 

@@ -21,7 +21,6 @@ from tercet.agents.core import logs
 from tercet.agents.core.library_log import TALKATIVE, LibraryLogHandler
 from tercet.schemas.files.recovery import Recovery
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, QUICK, Scene, job, scene, three
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 FOUR = {"party", "job", "attempt", "step"}
 SECRET = "a value of a row"

@@ -38,7 +38,6 @@ from tests.agents.recovering import (
     undisturbed,
 )
 from tests.agents.scenes import BANK, CARD, NOTARY, job
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 ONE, OTHER = b"1" * 32, b"2" * 32
 

@@ -17,7 +17,6 @@ from tercet.schemas.messages.address import parse_address
 from tercet.schemas.messages.kinds import ModelCommitments, ScoreBound
 from tests.agents.recovering import DATA, FOUR, STANDBY, attempts_of, long_job, recovering, states
 from tests.agents.scenes import BANK, CARD, NOTARY, job, off, on, scene, three
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 SHARED = long_job(epochs=6, release="shared", standby=(STANDBY,), evaluation=Evaluation(holdout=0.25, metrics="end"))
 

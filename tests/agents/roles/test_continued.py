@@ -39,7 +39,6 @@ from tests.agents.recording import Heard, hear
 from tests.agents.recovering import THREE, long_job, parts, recovering, states
 from tests.agents.roles.test_prediction import people
 from tests.agents.scenes import BANK, CARD
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.agents.world import NOTHING, Sample, write_table
 
 HELD_OUT = Evaluation(holdout=0.25)

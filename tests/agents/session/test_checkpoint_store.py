@@ -43,7 +43,6 @@ from tests.agents.recovering import (
     undisturbed,
 )
 from tests.agents.scenes import BANK, CARD, NOTARY, job, off
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 BELONGS, LINEAGE = b"b" * 32, b"l" * 32
 

@@ -16,7 +16,6 @@ from tercet.agents.session.fixed_randomness import FILE, Draws, FixedRandomness
 from tercet.schemas.messages.kinds import OrderContribution
 from tests.agents.recovering import Recovering, attempts_of, long_job, recovering, states
 from tests.agents.scenes import BANK, CARD, make_table, off
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 ROWS, OTHER = b"r" * 32, b"o" * 32
 

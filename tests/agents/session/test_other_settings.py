@@ -7,7 +7,6 @@ import pytest
 
 from tests.agents.recovering import long_job, recovering
 from tests.agents.scenes import CARD, off
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 
 @pytest.mark.parametrize("changed", [{"clip": 0.5}, {"rare": 3}, {"whiten": True}], ids=["clip", "rare", "whiten"])

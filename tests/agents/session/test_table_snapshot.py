@@ -39,7 +39,6 @@ from tests.agents.recovering import (
     undisturbed,
 )
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, ROWS, job, make_table, off, prediction
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.agents.simulation.test_databases import QUERY, fill
 
 JOB = long_job()

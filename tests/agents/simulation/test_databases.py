@@ -11,7 +11,6 @@ import pytest
 
 from tercet.schemas.files.settings import TableSettings
 from tests.agents.scenes import BANK, CARD, ROWS, Scene, job, nothing_left, off, prediction, scene, three
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.postgres_node import Node
 
 QUERY = "SELECT * FROM card_customers"

@@ -13,7 +13,6 @@ from tercet.agents.evaluation.metrics import metrics
 from tercet.schemas.files.job import EarlyStopping, Evaluation, Network, Privacy
 from tests.agents.recovering import setup_of, states
 from tests.agents.scenes import BANK, CARD, Scene, job, nothing_left, off, scene, three
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 SCORED = Evaluation(holdout=0.4, split="spring")
 STOPPED = Evaluation(holdout=0.4, metrics="epoch")
