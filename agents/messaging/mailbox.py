@@ -76,9 +76,7 @@ class Mailbox(Inbox):
         self._early_bytes = early_bytes
         self._complaints = RateLimiter(BURST, EVERY_SECONDS)
         self._sizes: dict[tuple[type[Message], tuple[int, ...]], int] = {}
-        self._companions_sent: dict[
-            tuple[str, str], SentCount
-        ] = {}  # by kind of the carrier and of what travelled along
+        self._companions_sent: dict[tuple[str, str], SentCount] = {}  # by kind of the carrier and of the companion
 
     @property
     def partners(self) -> tuple[str, ...]:
@@ -287,9 +285,8 @@ class Mailbox(Inbox):
         body = chunk if address.parts == 1 else self._join_part(address, chunk)
         if body is not None:
             message, along = await self._decode(address, envelope.kind, body)
-            self._deliver_message(
-                address, message, len(body) - sum(_size_in_body(companion) for companion, _, _ in along)
-            )
+            companions = sum(_size_in_body(companion) for companion, _, _ in along)
+            self._deliver_message(address, message, len(body) - companions)
             for companion, epoch, step in along:  # each counts until it is used, which may be long after its carrier is
                 place = address._replace(item=companion.item, epoch=epoch, step=step)
                 self._deliver_message(place, companion, _size_in_body(companion))
