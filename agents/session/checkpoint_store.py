@@ -65,7 +65,7 @@ class CheckpointFolder:
 
     Args:
         folder: of this job alone.
-        belongs: a digest of all that a checkpoint must agree with to be gone on from.
+        binding: a digest of all that a checkpoint must agree with to be gone on from.
     """
 
     def __init__(self, folder: Path, binding: bytes) -> None:
@@ -122,7 +122,8 @@ class CheckpointFolder:
     def _read(self, path: Path) -> Checkpoint:
         if path.stat().st_size > MOST_BYTES:
             raise CheckpointProblem("it is too long for a checkpoint")
-        digest, content = _split(path.read_bytes())
+        stored = path.read_bytes()
+        digest, content = stored[:DIGEST_BYTES], stored[DIGEST_BYTES:]
         if hashlib.sha256(content).digest() != digest:
             raise CheckpointProblem("it is torn or was changed")
         metadata = _metadata(content)
@@ -137,10 +138,6 @@ class CheckpointFolder:
         if path != self._place(held):
             raise CheckpointProblem("it stands under the name of another one")
         return checkpoint
-
-
-def _split(content: bytes) -> tuple[bytes, bytes]:
-    return content[:DIGEST_BYTES], content[DIGEST_BYTES:]
 
 
 def _metadata(content: bytes) -> dict[str, str]:

@@ -5,7 +5,8 @@ everything, which is how it can tell whether the joint model is the oracle's to 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -137,11 +138,8 @@ async def _serve(agent: Agent, broker: Broker, stop: asyncio.Event) -> None:
 async def _watch(agent: Agent, job: str, watch: Watch, stop: asyncio.Event) -> None:
     while not stop.is_set():
         watch(agent.status(job)[0])
-        with_timeout: Awaitable[Any] = asyncio.wait_for(stop.wait(), WATCH_SECONDS)
-        try:
-            await with_timeout
-        except TimeoutError:
-            continue
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), WATCH_SECONDS)
     watch(agent.status(job)[0])
 
 
