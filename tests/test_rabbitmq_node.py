@@ -21,14 +21,6 @@ def script(folder: Path, *, real: bool = True) -> Path:
     return path
 
 
-def test_the_newest_of_several_versions_is_taken(tmp_path: Path):
-    """By number, not by letter."""
-    for version in ("3.9.13", "3.10.8", "3.8.2"):
-        script(tmp_path / f"rabbitmq_server-{version}" / "sbin")
-    found = find_server([f"{tmp_path}/rabbitmq_server-*/sbin"])
-    assert found == tmp_path / "rabbitmq_server-3.10.8" / "sbin" / "rabbitmq-server"
-
-
 def test_path_is_followed_to_the_real_script_and_a_wrapper_is_not_taken(tmp_path: Path):
     """Homebrew's link leads to the script; Debian's wrapper would change the user."""
     real = script(tmp_path / "cellar")
