@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.rooms_picture import FILE, layers, svg
+from tests.test_documents import DOCUMENTS
 from tests.test_rooms import PACKAGES, ROOMS, ROOT
 
 # What has changed is told under the names of its day.
-DOCUMENTS = sorted(
-    {*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")} - {ROOT / "CHANGELOG.md"}
-)
+OF_TODAY = [path for path in DOCUMENTS if path.name != "CHANGELOG.md"]
 FOLDERS = "|".join([*PACKAGES, "tests", "docs", "deploy/systemd", "deploy/broker", "benchmarks", "examples"])
 PATH = re.compile(rf"(?<![\w./~-])(?:\.\./)*((?:{FOLDERS})/[\w./@*-]*)")
 
@@ -22,7 +21,7 @@ def named(text: str) -> set[str]:
     return {path.rstrip(".") for path in PATH.findall(text)}
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("document", OF_TODAY, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_path_that_a_document_names_exists(document: Path) -> None:
     """A pattern such as `mpc/*.py` has a file that fits."""
     missing = [path for path in named(document.read_text(encoding="utf-8")) if not [*ROOT.glob(path.rstrip("/"))]]

@@ -2,7 +2,7 @@
 
 import ast
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -104,18 +104,16 @@ def sources() -> dict[str, str]:
 
 
 @cache  # the same files for every test
-def imported(source: str) -> tuple[str, ...]:
+def imported(source: str) -> list[str]:
     """The full names of all modules, or names in modules, that a file imports, wherever in it."""
-    return tuple(_imported(source))
-
-
-def _imported(source: str) -> Iterator[str]:
+    found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
+            found += [name.name for name in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "import by the full name"
-            yield from (f"{node.module}.{name.name}" for name in node.names)
+            found += [f"{node.module}.{name.name}" for name in node.names]
+    return found
 
 
 def edges(modules: Mapping[str, str]) -> dict[str, set[str]]:

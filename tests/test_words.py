@@ -38,6 +38,13 @@ OF_BENCHMARKS = {("benchmarks.memory", "memory"), ("benchmarks.__main__", "memor
 Place = tuple[str, int, str]  # a module, a line and what is there
 
 
+def parsed(folder: str) -> Iterator[tuple[str, ast.Module]]:
+    """The modules of another folder, parsed."""
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        yield module, ast.parse(path.read_text(encoding="utf-8"))
+
+
 @cache
 def modules() -> list[tuple[str, ast.Module]]:
     """Every module of the packages, parsed."""
@@ -46,25 +53,21 @@ def modules() -> list[tuple[str, ast.Module]]:
 
 @cache
 def identifiers(module: str, tree: ast.AST) -> list[tuple[int, str]]:
-    """List what `_identifiers` finds."""
-    return list(_identifiers(module, tree))
-
-
-def _identifiers(module: str, tree: ast.AST) -> Iterator[tuple[int, str]]:
     """A module's own name and all that it binds, with their lines; what it only uses is bound elsewhere, or foreign."""
-    yield 1, module.rpartition(".")[2]
+    found = [(1, module.rpartition(".")[2])]
     for node in ast.walk(tree):
         match node:
             case ast.Name(id=name, ctx=ast.Store()) | ast.Attribute(attr=name, ctx=ast.Store()):
-                yield node.lineno, name
+                found.append((node.lineno, name))
             case ast.ClassDef(name=name) | ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
-                yield node.lineno, name
+                found.append((node.lineno, name))
             case ast.arg(arg=name):
-                yield node.lineno, name
+                found.append((node.lineno, name))
             case ast.alias():
-                yield node.lineno, node.asname or node.name.rpartition(".")[2]
+                found.append((node.lineno, node.asname or node.name.rpartition(".")[2]))
             case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
-                yield node.lineno, name
+                found.append((node.lineno, name))
+    return found
 
 
 @cache
@@ -114,23 +117,12 @@ def test_no_identifier_is_an_old_word() -> None:
 
 
 def test_no_identifier_of_the_benchmarks_is_an_old_word() -> None:
-    found = [
-        place
-        for path in sorted((ROOT / "benchmarks").glob("*.py"))
-        for place in old_words(f"benchmarks.{path.stem}", ast.parse(path.read_text(encoding="utf-8")))
-    ]
+    found = [place for module, tree in parsed("benchmarks") for place in old_words(module, tree)]
     assert {(module, name) for module, _, name in found} == OF_BENCHMARKS
 
 
 def test_no_identifier_of_the_tests_is_an_old_word() -> None:
-    found = [
-        place
-        for path in sorted((ROOT / "tests").rglob("*.py"))
-        for place in old_words_of_tests(
-            ".".join(path.relative_to(ROOT).with_suffix("").parts), ast.parse(path.read_text(encoding="utf-8"))
-        )
-    ]
-    assert found == []
+    assert [place for module, tree in parsed("tests") for place in old_words_of_tests(module, tree)] == []
 
 
 @pytest.mark.parametrize("planted", ["told = 1", "def check_kept(): ...", "given = 1", "room = 1"])
