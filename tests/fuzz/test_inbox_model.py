@@ -33,25 +33,17 @@ class InboxMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = Clockwork()
-        self.inbox: Inbox = self.inside(lambda: Inbox("bank", SENDERS, Limits(message_mib=1)))
+        self.inbox = self.loop.inside(lambda: Inbox("bank", SENDERS, Limits(message_mib=1)))
         self.letters: dict[Place, tuple[int, int]] = {}  # what is there: its content and its size
         self.parts: dict[tuple[str, int], dict[int, int]] = {}  # sizes of what has come of a body
         self.used: set[Place] = set()
         self.waits: dict[Model, tuple[asyncio.Task[Any], int, tuple[str, ...]]] = {}
         self.lapsed: set[str] | None = None
 
-    def inside(self, work: Callable[[], Any]) -> Any:
-        """The result of a call within the loop."""
-
-        async def call() -> Any:
-            return work()
-
-        return self.loop.do(call())
-
     def problem(self, work: Callable[[], Any]) -> JobProblem | None:
         """What the call complains of."""
         try:
-            self.inside(work)
+            self.loop.inside(work)
         except JobProblem as problem:
             return problem
         return None
@@ -159,8 +151,7 @@ class InboxMachine(RuleBasedStateMachine):
         for task, _, _ in self.waits.values():
             task.cancel()
         self.loop.settle()
-        fresh = Limits(message_mib=1)
-        self.inbox = self.inside(lambda: Inbox("bank", SENDERS, fresh))
+        self.inbox = self.loop.inside(lambda: Inbox("bank", SENDERS, Limits(message_mib=1)))
         self.letters, self.parts, self.used, self.waits, self.lapsed = {}, {}, set(), {}, None
 
     @invariant()

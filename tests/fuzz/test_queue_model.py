@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -47,14 +47,6 @@ class QueueMachine(RuleBasedStateMachine):
         self.seen: list[int] = []  # the same, as they were first handed on
         self.number = 0
 
-    def run(self, work: Callable[[], object]) -> None:
-        """Inside the loop, as everything is that calls a queue."""
-
-        async def inside() -> None:
-            work()
-
-        self.loop.do(inside())
-
     @rule(faults=st.sampled_from(FAULTS), expires=st.sampled_from([None, None, None, 0.3]))
     def arrive(self, faults: Sequence[Fault], expires: float | None) -> None:
         """An envelope, which may be lost, doubled, late or early, and which may not be wanted for long."""
@@ -67,14 +59,14 @@ class QueueMachine(RuleBasedStateMachine):
             self.due[self.number] += copies
         if not faults and expires is None:
             self.calm.append(self.number)
-        self.run(lambda: self.queue.arrive(envelope, faults))
+        self.loop.inside(lambda: self.queue.arrive(envelope, faults))
 
     @precondition(lambda self: self.taker is None)
     @rule(prefetch=st.integers(1, 3))
     def consume(self, prefetch: int) -> None:
         """Somebody takes."""
         self.taker = self.queue.consumer = CountingConsumer(prefetch)
-        self.run(self.queue.pump)
+        self.loop.inside(self.queue.pump)
 
     @precondition(lambda self: self.taker is not None and self.taker.held)
     @rule(which=st.integers(0, 2))
@@ -86,7 +78,7 @@ class QueueMachine(RuleBasedStateMachine):
         if number in self.due:
             self.due[number] -= 1
             assert self.due[number] >= 0, "handed on more often than it came"
-        self.run(self.queue.pump)
+        self.loop.inside(self.queue.pump)
 
     @precondition(lambda self: self.taker is not None)
     @rule(stays=st.booleans())
@@ -96,7 +88,7 @@ class QueueMachine(RuleBasedStateMachine):
         held, self.taker.held = self.taker.held, []
         if not stays:
             self.taker = self.queue.consumer = None
-        self.run(lambda: self.queue.give_back(held))
+        self.loop.inside(lambda: self.queue.give_back(held))
         again = [entry for entry in held if entry.expires_at > self.loop.time()]
         if self.taker is not None:
             assert [entry.envelope for entry in self.taker.held[: len(again)]] == [entry.envelope for entry in again]
@@ -126,7 +118,7 @@ class QueueMachine(RuleBasedStateMachine):
         if self.taker is not None:
             left.held = self.taker.held
         self.queue.consumer = left
-        self.run(self.queue.pump)
+        self.loop.inside(self.queue.pump)
         self.loop.close()
         came = Counter(int(entry.envelope.body) for entry in left.held)
         assert {number: came[number] for number in self.due} == dict(self.due)

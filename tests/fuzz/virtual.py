@@ -4,8 +4,8 @@ Only time is made up: tasks, callbacks and their order are asyncio's own.
 """
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
 T = TypeVar("T")
 
@@ -31,6 +31,10 @@ class Clockwork(asyncio.SelectorEventLoop):
         for _ in range(20):
             self.run_until_complete(asyncio.sleep(0))
 
-    def do(self, work: Coroutine[Any, Any, T]) -> T:
-        """The result of something that does not wait for time to pass."""
-        return self.run_until_complete(work)
+    def inside(self, work: Callable[[], T]) -> T:
+        """The result of a call within the loop, which does not wait for time to pass."""
+
+        async def call() -> T:
+            return work()
+
+        return self.run_until_complete(call())
