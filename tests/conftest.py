@@ -149,11 +149,7 @@ def rabbitmq() -> Iterator[Node]:
 @pytest.fixture(scope="session")
 def amqp_url(request: pytest.FixtureRequest) -> str:
     """A real RabbitMQ that tests may use: TERCET_TEST_AMQP_URL's, else the run's own node."""
-    address = os.environ.get("TERCET_TEST_AMQP_URL")
-    if address:
-        return address
-    node: Node = request.getfixturevalue("rabbitmq")
-    return node.url
+    return os.environ.get("TERCET_TEST_AMQP_URL") or str(request.getfixturevalue("rabbitmq").url)
 
 
 @pytest.fixture(scope="session")
@@ -177,8 +173,4 @@ def postgres() -> Iterator[postgres_node.Node]:
 @pytest.fixture(scope="session")
 def postgres_url(request: pytest.FixtureRequest) -> str:
     """A real PostgreSQL where tests may do everything: TERCET_TEST_POSTGRES_URL's, else the run's own server."""
-    address = os.environ.get("TERCET_TEST_POSTGRES_URL")
-    if address:
-        return address
-    node: postgres_node.Node = request.getfixturevalue("postgres")
-    return node.url
+    return os.environ.get("TERCET_TEST_POSTGRES_URL") or str(request.getfixturevalue("postgres").url)
