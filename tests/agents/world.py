@@ -46,6 +46,7 @@ NOTHING = Privacy(helper_sees="nothing")
 CLASSES = ("never_defaulted", "after_a_year", "within_a_year", "at_once")  # not as they are sorted
 ONCE = Recovery(attempts=1)  # the first fault is a job's end
 LIMIT_SECONDS = 30  # a run that takes longer hangs
+AS_IN_A_JOB = ("model", "network", "release", "alignment", "evaluation", "early_stopping", "scorecard", "start")
 
 # Long enough for a busy machine, short enough for a test that waits for one to pass.
 DEADLINES = Deadlines(
@@ -105,24 +106,15 @@ class Sample:
         training = Training.model_validate(
             {name: getattr(self, name) for name in ("epochs", "batch", "rate", "schedule", "decay", "l2")}
         )
-        return TrainingJob.model_validate(
-            {
-                "name": "sample",
-                "model": self.model,
-                "network": self.network,
-                "label": self.parties[self.label],
-                "helper": HELPER,
-                "tables": tuple((party, "people") for party in self.parties),
-                "training": training,
-                "release": self.release,
-                "alignment": self.alignment,
-                "privacy": self.privacy or (SCORES if self.link in BLIND_MODELS - BLIND_ONLY.keys() else Privacy()),
-                "evaluation": self.evaluation,
-                "early_stopping": self.early_stopping,
-                "scorecard": self.scorecard,
-                "accept_narrow": True,
-                "start": self.start,
-            }
+        return TrainingJob(
+            name="sample",
+            label=self.parties[self.label],
+            helper=HELPER,
+            tables=tuple((party, "people") for party in self.parties),
+            training=training,
+            privacy=self.privacy or (SCORES if self.link in BLIND_MODELS - BLIND_ONLY.keys() else Privacy()),
+            accept_narrow=True,
+            **{name: getattr(self, name) for name in AS_IN_A_JOB},
         )
 
     def settings(self, folder: Path, *, limits: Limits | None = None) -> dict[str, Settings]:
