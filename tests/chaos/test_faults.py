@@ -20,10 +20,15 @@ JOB, OTHER = "credit-01234567", "other-01234567"
 MANY = 200
 
 
+def address(number: int, job: str = JOB, round_: str = Round.ACTIVATIONS) -> Address:
+    """Of the card processor's n-th message to the bank."""
+    return Address(job, 1, round_, "output", 0, number, "card", "bank")
+
+
 def envelope(number: int, job: str = JOB, round_: str = Round.ACTIVATIONS) -> Envelope:
-    """The card processor's n-th message to the bank."""
-    address = Address(job, 1, round_, "output", 0, number, "card", "bank")
-    return Envelope("tercet.from.card", f"job.{job}.to.bank", b"sealed", "masked activation", str(address), job, "card")
+    """That message."""
+    at = str(address(number, job, round_))
+    return Envelope("tercet.from.card", f"job.{job}.to.bank", b"sealed", "masked activation", at, job, "card")
 
 
 class Killed(BaseException):
@@ -46,14 +51,14 @@ class Inbox:
         await delivery.ack()
 
 
-async def memory_broker(*jobs: str) -> tuple[MemoryBroker, Inbox]:
-    """A broker with a queue of the bank's for each job, and what comes into them."""
+async def faulty(folder: Path, plan: Plan, *jobs: str, of: str = JOB) -> tuple[FaultyBroker, Inbox, MemoryBroker]:
+    """The card processor's broker with a plan of a job, what comes into a queue of each job, and what is between."""
     place, inbox = MemoryBroker(), Inbox()
     bank = place.connect("bank")
     for job in jobs or (JOB,):
         await bank.declare(Queue(f"of {job}", (("tercet.from.card", f"job.{job}.to.bank"),)))
         await bank.consume(f"of {job}", inbox, Lane.ONLINE)
-    return place, inbox
+    return FaultyBroker(place.connect("card"), "card", written(folder, plan, of), kill), inbox, place
 
 
 def written(folder: Path, plan: Plan, job: str = JOB) -> Path:
@@ -83,9 +88,8 @@ async def one_by_one(broker: Broker, count: int) -> None:
 
 async def test_what_has_no_plan_passes_as_it_is(tmp_path: Path) -> None:
     """Consoles' messages, and jobs that nobody wants to disturb."""
-    place, inbox = await memory_broker(JOB, OTHER)
     nasty = Plan(seed=1, chances=Chances(drop=1.0, drops=MANY, droppable=tuple(Round)))
-    broker = FaultyBroker(place.connect("card"), "card", written(tmp_path, nasty, OTHER))
+    broker, inbox, _ = await faulty(tmp_path, nasty, JOB, OTHER, of=OTHER)
     await send_all(broker, MANY)
     assert await arrived(inbox, MANY) == list(range(MANY))
     await send_all(broker, MANY, job=OTHER)
@@ -94,9 +98,8 @@ async def test_what_has_no_plan_passes_as_it_is(tmp_path: Path) -> None:
 
 async def test_messages_are_lost_though_confirmed_and_no_more_than_allowed(tmp_path: Path) -> None:
     """Of the rounds that may be lost, by a chance."""
-    place, inbox = await memory_broker()
     plan = Plan(seed=2, chances=Chances(drop=0.5, drops=7, droppable=("activations",)))
-    broker = FaultyBroker(place.connect("card"), "card", written(tmp_path, plan))
+    broker, inbox, _ = await faulty(tmp_path, plan)
     await send_all(broker, MANY)
     assert len(await arrived(inbox, MANY - 7)) == MANY - 7
     await send_all(broker, MANY, round_=Round.CONTROL)
@@ -106,8 +109,7 @@ async def test_messages_are_lost_though_confirmed_and_no_more_than_allowed(tmp_p
 @pytest.mark.parametrize("chances", [Chances(delay=0.3, longest=0.05), Chances(reorder=0.3)])
 async def test_what_is_delayed_or_reordered_all_comes_in_another_order(tmp_path: Path, chances: Chances) -> None:
     """Nothing is lost."""
-    place, inbox = await memory_broker()
-    broker = FaultyBroker(place.connect("card"), "card", written(tmp_path, Plan(seed=3, chances=chances)))
+    broker, inbox, _ = await faulty(tmp_path, Plan(seed=3, chances=chances))
     await send_all(broker, MANY)
     steps = await arrived(inbox, MANY)
     assert sorted(steps) == list(range(MANY))
@@ -116,11 +118,10 @@ async def test_what_is_delayed_or_reordered_all_comes_in_another_order(tmp_path:
 
 async def test_doubled_messages_come_twice_and_nothing_is_left_to_do_after_closing(tmp_path: Path) -> None:
     """The second copy is as the first; it may come when the queue is gone."""
-    place, inbox = await memory_broker()
     plan = Plan(seed=4, chances=Chances(double=0.5, latest=0.05))
-    broker = FaultyBroker(place.connect("card"), "card", written(tmp_path, plan))
+    broker, inbox, _ = await faulty(tmp_path, plan)
     await send_all(broker, MANY)
-    twice = sum(plan.fate(Address(*_fields(number)), 1).again is not None for number in range(MANY))
+    twice = sum(plan.fate(address(number), 1).again is not None for number in range(MANY))
     assert MANY / 3 < twice < MANY * 2 / 3
     assert set(await arrived(inbox, MANY + twice)) == set(range(MANY))
     assert len(inbox.steps) == MANY + twice
@@ -128,14 +129,9 @@ async def test_doubled_messages_come_twice_and_nothing_is_left_to_do_after_closi
     await broker.close()
 
 
-def _fields(number: int) -> tuple[Any, ...]:
-    return (JOB, 1, "activations", "output", 0, number, "card", "bank")
-
-
 async def test_errors_of_the_broker_reach_whoever_publishes(tmp_path: Path) -> None:
     """An outbox repeats by them."""
-    place, _ = await memory_broker(OTHER)
-    broker = FaultyBroker(place.connect("card"), "card", written(tmp_path, Plan(seed=5)))
+    broker, _, _ = await faulty(tmp_path, Plan(seed=5), OTHER)
     with pytest.raises(Unroutable):
         await broker.publish(envelope(0), Lane.ONLINE)
 
@@ -145,21 +141,20 @@ async def test_a_process_dies_at_its_message_and_not_again_in_its_next_life(
     tmp_path: Path, when: Any, reached: int
 ) -> None:
     """Before the message has left, or when it is confirmed."""
-    place, inbox = await memory_broker()
     point = Point(party="card", rounds=("activations",), count=4, when=when)
-    folder = written(tmp_path, Plan(seed=6, points=(point,)))
-    broker = FaultyBroker(place.connect("card"), "card", folder, kill)
+    broker, inbox, place = await faulty(tmp_path, Plan(seed=6, points=(point,)))
     with pytest.raises(Killed):
         await one_by_one(broker, MANY)
     assert len(await arrived(inbox, reached)) == reached
-    assert marker(folder, JOB, 0).exists()
-    await send_all(FaultyBroker(place.connect("card"), "card", folder, kill), MANY)
+    assert marker(tmp_path, JOB, 0).exists()
+    await send_all(FaultyBroker(place.connect("card"), "card", tmp_path, kill), MANY)
     await arrived(inbox, reached + MANY)
 
 
 async def test_a_process_dies_between_handing_over_and_confirm(tmp_path: Path) -> None:
     """The message is on its way, and the sender does not know."""
-    place, inbox = await memory_broker()
+    point = Point(party="card", rounds=("activations/output",), count=1, when="between")
+    broker, inbox, place = await faulty(tmp_path, Plan(seed=7, points=(point,)))
     confirming = asyncio.Event()
 
     async def never(_: Envelope) -> None:
@@ -167,8 +162,6 @@ async def test_a_process_dies_between_handing_over_and_confirm(tmp_path: Path) -
         await asyncio.Event().wait()
 
     place.confirm = never
-    point = Point(party="card", rounds=("activations/output",), count=1, when="between")
-    broker = FaultyBroker(place.connect("card"), "card", written(tmp_path, Plan(seed=7, points=(point,))), kill)
     with pytest.raises(Killed):
         await broker.publish(envelope(0), Lane.ONLINE)
     assert confirming.is_set()
@@ -177,18 +170,16 @@ async def test_a_process_dies_between_handing_over_and_confirm(tmp_path: Path) -
 
 async def test_a_point_after_another_counts_from_there_and_others_points_are_not_mine(tmp_path: Path) -> None:
     """The second death of a run, and one that is only told."""
-    place, inbox = await memory_broker()
     points = (
         Point(party="bank", rounds=("activations",), count=2),
         Point(party="card", rounds=("activations",), count=1, kills=False),
         Point(party="card", rounds=("activations",), count=3, after=1),
     )
-    folder = written(tmp_path, Plan(seed=8, points=points))
-    broker = FaultyBroker(place.connect("card"), "card", folder, kill)
+    broker, inbox, _ = await faulty(tmp_path, Plan(seed=8, points=points))
     with pytest.raises(Killed):
         await one_by_one(broker, MANY)
     assert await arrived(inbox, 3) == [0, 1, 2]
-    assert [marker(folder, JOB, number).exists() for number in range(3)] == [False, True, True]
+    assert [marker(tmp_path, JOB, number).exists() for number in range(3)] == [False, True, True]
 
 
 async def test_a_process_dies_before_a_message_is_handled_and_it_comes_again(tmp_path: Path) -> None:
@@ -213,7 +204,7 @@ def test_a_plan_survives_its_file_and_fates_follow_from_seed_and_address_alone()
     for scenario in everything(17):
         plan = scenario.plan
         assert Plan.model_validate_json(plan.model_dump_json(exclude_defaults=True)) == plan
-        addresses = [Address(*_fields(number)) for number in range(20)]
+        addresses = [address(number) for number in range(20)]
         assert [plan.fate(a, 1) for a in addresses] == [plan.fate(a, 1) for a in reversed(addresses)][::-1]
     assert everything(17) == everything(17)
     assert everything(17) != everything(18)
