@@ -5,6 +5,7 @@ programme: the least largest error, where coefficients cost what rounding does t
 """
 
 import math
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -163,15 +164,10 @@ def literal(value: object) -> str:
     return repr(value).replace("'", '"')
 
 
-def wrapped(text: str, width: int = 100) -> str:
-    """Lines of at most `width` characters, indented; broken between numbers only."""
-    lines, line = [], "   "
-    for word in text.split():
-        if len(line) + 1 + len(word) > width:
-            lines.append(line)
-            line = "   "
-        line += " " + word
-    return "\n".join([*lines, line]) + "\n"
+def wrapped(text: str) -> str:
+    """Lines of at most 100 characters, indented; broken between numbers only."""
+    indent = "    "
+    return textwrap.fill(text, 100, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False) + "\n"
 
 
 def table() -> str:

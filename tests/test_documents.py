@@ -31,19 +31,10 @@ from tercet.schemas.files.settings import BrokerSettings, Deadlines, Limits, Par
 from tests.documents import MADE, with_part
 
 ROOT = Path(__file__).parents[1]
-PARTS = [
-    BrokerSettings,
-    TableSettings,
-    Partner,
-    Deadlines,
-    Limits,
-    MonitorSettings,
-    PageSettings,
-    ConsoleSettings,
-    PolicySettings,
-    Recovery,
-]
-MODELS = [Settings, *PARTS]
+MODELS = [
+    Settings, BrokerSettings, TableSettings, Partner, Deadlines, Limits, MonitorSettings, PageSettings, ConsoleSettings,
+    PolicySettings, Recovery,
+]  # fmt: skip
 JOBS = {TrainingJob: "", PredictionJob: ""} | {
     Training: "[training] ",
     Evaluation: "[evaluation] ",

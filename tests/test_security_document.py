@@ -43,17 +43,12 @@ def rows(text: str) -> Iterator[Row]:
 
 def named(tests: str) -> Iterator[Named]:
     """The tests of one threat, in the order in which they stand there; a file without one has no name."""
-    file, names = "", 0
-    for found in MARKER.finditer(tests):
-        if found[1]:
-            if file and not names:
-                yield Named(file, "")
-            file, names = found[1], 0
-        else:
-            names += 1
-            yield Named(file, found[2])
-    if file and not names:
-        yield Named(file, "")
+    names: dict[str, list[str]] = {}
+    file = ""
+    for new, name in MARKER.findall(tests):
+        file = new or file
+        names.setdefault(file, []).extend([name] if name else [])
+    yield from (Named(file, name) for file, there in names.items() for name in there or [""])
 
 
 @cache
