@@ -18,7 +18,6 @@ from tercet.broker.sealing.seal import NONCE_BYTES, SessionSeal, associated_data
 from tercet.mpc.arithmetic.fixed import decode
 from tercet.mpc.arithmetic.ring import Words, total
 from tercet.mpc.plan.schedule import Step
-from tercet.mpc.randomness.masks import ONCE
 from tercet.mpc.randomness.secret_order import derive_subkey
 from tercet.schemas.files.job import TrainingJob
 from tercet.schemas.messages.address import Address, parse_address
@@ -156,7 +155,7 @@ from tests.agents.ledger import (
     pieces,
     split_key,
 )
-from tests.agents.recording import Heard, Mask
+from tests.agents.recording import Heard
 from tests.agents.statistics.test_disclosure import ALWAYS, MAP, WOE
 from tests.agents.world import HELPER, PERSON
 
@@ -623,7 +622,7 @@ def check_masks_apart(heard: Heard) -> None:
     twice = words[1:][words[1:] == words[:-1]]
     if twice.size:
         masks = [mask for mask, words in heard.ear.masks.items() if any_of(words, twice)]
-        faults |= {f"two addresses of masks gave the same word: {one.purpose} {name_of(one)}" for one in masks}
+        faults |= {f"two addresses of masks gave the same word: {one.purpose} {one.name}" for one in masks}
     none_of(faults)
 
 
@@ -631,11 +630,6 @@ def any_of(words: Words, ascending: Words) -> bool:
     """Whether any of the words is in an array that is sorted; faster than `np.isin`, which sorts it each time."""
     places = np.minimum(np.searchsorted(ascending, words), ascending.size - 1)
     return bool((ascending[places] == words).any())
-
-
-def name_of(mask: Mask) -> str:
-    """Whatever digest keys it."""
-    return mask.mask.partition(ONCE)[0]
 
 
 # --- statistics

@@ -80,15 +80,10 @@ def forward(parts: Parts, xs: Mapping[str, Floats]) -> Floats:
         return part.alpha * decode(opened(parts, name), narrow_bits(numbers.fx, numbers.f) if narrow else bits)
 
     biases = [decode(opened(parts, f"{BIAS}{k}"), bits) for k in range(len(part.network.hidden) + 1)]
-    z: Floats = biases[0] + total_floats([xs[party] @ weights(party) for party in parts])
+    z: Floats = biases[0] + np.sum([xs[party] @ weights(party) for party in parts], axis=0)
     for k, bias in enumerate(biases[1:]):
         z = decode(encode(link.phi(z) + link.centre, fx), fx) @ weights(f"{UPPER}{k}") + bias
     return z
-
-
-def total_floats(parts: list[Floats]) -> Floats:
-    """Their sum."""
-    return np.asarray(np.sum(parts, axis=0))
 
 
 def plain_scores(folder: Path, sample: Sample, tables: Tables) -> dict[str, Floats]:

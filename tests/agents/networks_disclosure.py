@@ -50,7 +50,6 @@ from tests.agents.disclosure import (
     check_sealed,
     check_streams,
     due,
-    name_of,
     none_of,
     uniformity,
 )
@@ -175,7 +174,7 @@ def check_nothing_in_clear(heard: Heard) -> None:
 
 def check_zero_shares(heard: Heard) -> None:
     """Everything that goes to the helper carries a zero share, whose streams two data parties have and it has not."""
-    draws, faults = {replace(mask, mask=name_of(mask)) for mask in heard.ear.masks}, set()
+    draws, faults = {replace(mask, mask=mask.name) for mask in heard.ear.masks}, set()
     for view in heard.book(NetworkBook).views:
         names = [f"zero/{k}" for k in range(len(view.layers(view.steps[0]).hidden))]
         for step in view.steps:

@@ -63,23 +63,18 @@ def omitted(*names: str) -> Plant:
 
 def zeros(masks: Masks, name: str, purpose: str = "") -> Masks:
     """All masks of a name zero, or those that are for this purpose."""
-    return {mask: 0 * words for mask, words in masks.items() if is_named(mask, name) and purpose in ("", mask.purpose)}
+    return {mask: 0 * words for mask, words in masks.items() if mask.name == name and purpose in ("", mask.purpose)}
 
 
 def repeated(masks: Masks, name: str) -> Masks:
     """Each mask of a name has the words of the first step of its epoch, as far as they go."""
     first: dict[Mask, Words] = {}
     changed = {}
-    for mask in sorted(filter(lambda one: is_named(one, name), masks), key=lambda one: one.step):
+    for mask in sorted(filter(lambda one: one.name == name, masks), key=lambda one: one.step):
         words = first.setdefault(replace(mask, mask=name, step=0), masks[mask])
         if words is not masks[mask]:
             changed[mask] = np.resize(words, masks[mask].shape)
     return changed
-
-
-def is_named(mask: Mask, name: str) -> bool:
-    """Whatever digest keys it."""
-    return mask.mask.partition(ONCE)[0] == name
 
 
 def with_masks(run: Heard, changed: Masks) -> Heard:

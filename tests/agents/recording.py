@@ -34,7 +34,7 @@ from tercet.mpc.arithmetic.ring import Words
 from tercet.mpc.plan.forward import Forward
 from tercet.mpc.plan.plan import Plan
 from tercet.mpc.plan.schedule import Step
-from tercet.mpc.randomness.masks import PairMasks
+from tercet.mpc.randomness.masks import ONCE, PairMasks
 from tercet.mpc.randomness.score_noise import ScoreNoise
 from tercet.mpc.randomness.secret_order import Order
 from tercet.mpc.scoring.openings import ModelMasks
@@ -62,6 +62,11 @@ class Mask:
     j: int
     epoch: int
     step: int
+
+    @property
+    def name(self) -> str:
+        """What it is called, whatever digest keys it."""
+        return self.mask.partition(ONCE)[0]
 
 
 @dataclass
