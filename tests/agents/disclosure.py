@@ -411,18 +411,14 @@ def check_amounts(heard: Heard) -> None:
     """At each step every sender says each thing once to each receiver; the helper hears eight bytes a row of it."""
     book = book_of(heard)
     assert len(heard.ear.said) == len({address for address, _ in heard.ear.said}), "something was said twice"
-    passed = {(step.epoch, step.position): step for one in book.passes.values() for step in one.steps}
-    flat = heard.network is None
-    every = SCORED | ({ScoringDealtShares} if flat else set())
-    _check_steps(heard, every & due(heard), passed, ScoringShare)
-    begun = {(epoch, 0) for epoch, _ in passed}
-    for model, places in ((ScoringWeights, begun), (ModelOpening, {(0, 0)})):  # once, whatever the number of batches
-        assert {key[2:] for key in heard.received(model)} == (places if model in due(heard) else set())
-    passed = {(step.epoch, step.position): step for one in book.held_out_passes.values() for step in one.steps}
-    every = LOST | ({HeldOutDealtShares} if flat else set())
-    _check_steps(heard, every & due(heard), passed, HeldOutShare)
-    begun = {(epoch, 0) for epoch, _ in passed}
-    assert {key[2:] for key in heard.received(HeldOutWeights)} == (begun if HeldOutWeights in due(heard) else set())
+    for passes, every, dealt, share, weights in (
+        (book.passes, SCORED, ScoringDealtShares, ScoringShare, ScoringWeights),
+        (book.held_out_passes, LOST, HeldOutDealtShares, HeldOutShare, HeldOutWeights),
+    ):
+        passed = {(step.epoch, step.position): step for one in passes.values() for step in one.steps}
+        _check_steps(heard, (every | ({dealt} if heard.network is None else set())) & due(heard), passed, share)
+        _check_places(heard, weights, {(epoch, 0) for epoch, _ in passed})  # once, whatever the number of batches
+    _check_places(heard, ModelOpening, {(0, 0)})
     assert {key[2:] for key in heard.received(HeldOutLossShare)} == {(epoch, 0) for epoch in book.held_out_passes}
     if not isinstance(book, Book):
         assert len(heard.received(PartialScores)) in {0, len(heard.names) - 1}
@@ -430,13 +426,16 @@ def check_amounts(heard: Heard) -> None:
     obtained = {(step.epoch, step.position): step for step in book.obtained}
     along = {MaskedLossLabels, LossTerms} & due(heard)
     _check_steps(heard, (BLOCKS - {GradientShare}) | along, obtained, PreactivationShare)
-    dealt = {key[2:] for key in heard.received(GradientShare)}  # ahead, perhaps for steps that an early stop drops
-    assert obtained.keys() <= dealt <= {(step.epoch, step.position) for step in book.steps}
+    ahead = {key[2:] for key in heard.received(GradientShare)}  # perhaps for steps that an early stop drops
+    assert obtained.keys() <= ahead <= {(step.epoch, step.position) for step in book.steps}
     if len(book.obtained) == len(book.steps):
         _check_steps(heard, {GradientShare}, obtained, GradientShare)
-    assert {key[2:] for key in heard.received(LossShare)} == (
-        {(epoch, 0) for epoch, _ in obtained} if LossShare in due(heard) else set()
-    )
+    _check_places(heard, LossShare, {(epoch, 0) for epoch, _ in obtained})
+
+
+def _check_places(heard: Heard, model: type[Message], places: set[tuple[int, int]]) -> None:
+    """A kind that is due was said at these places, and no other was said at all."""
+    assert {key[2:] for key in heard.received(model)} == (places if model in due(heard) else set())
 
 
 def _outputs(heard: Heard) -> int:
