@@ -24,7 +24,6 @@ from tercet.agents.simulation.exactness import (
     joint_words,
     network_arguments,
     network_words,
-    opened_shares,
     oracle_words,
     training_words,
 )
@@ -44,7 +43,6 @@ __all__ = [
     "joint_words",
     "network_arguments",
     "network_words",
-    "opened_shares",
     "oracle_words",
     "simulate_job",
     "summary",
