@@ -77,15 +77,6 @@ def test_what_is_on_path_comes_first_and_links_are_followed(tmp_path: Path):
     assert find_programs([], path=str(tmp_path)) is None
 
 
-def test_the_owner_may_do_everything(postgres_url: str):
-    """The fixture that other tests use."""
-    ask(postgres_url, "CREATE TABLE of_the_owner AS SELECT 41 + n AS x FROM generate_series(1, 2) AS n")
-    try:
-        assert ask(postgres_url, "SELECT x FROM of_the_owner ORDER BY x") == [(42,), (43,)]
-    finally:
-        ask(postgres_url, "DROP TABLE of_the_owner")
-
-
 def test_a_login_is_real(postgres: Node):
     """The password opens, none or another does not, and is nowhere in what is shown of the server."""
     name, password = postgres.login
