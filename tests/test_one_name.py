@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import tercet
+from tests.test_rooms import PACKAGES, ROOT
 
-ROOT = Path(__file__).parents[1]
-PACKAGES = ("agents", "broker", "mpc", "schemas", "tables")
 LINKS = {name: f"../{name}" for name in (*PACKAGES, "docs")} | {"credit": "../examples/credit"}
 FOLDERS = (*PACKAGES, "tercet", "tests", "benchmarks", "examples")
 PERHAPS = re.compile(rf"\bfrom\s+(?:{'|'.join(PACKAGES)})\b|\bimport\s[^\n]*(?<!\.)\b(?:{'|'.join(PACKAGES)})\b")

@@ -13,9 +13,8 @@ from tercet.agents.cli.app import app
 from tercet.agents.core import error_codes
 from tercet.agents.core.shipped_files import shipped
 from tercet.schemas.files.invalid import Invalid
+from tests.test_rooms import PACKAGES, ROOT
 
-ROOT = Path(__file__).parents[3]
-ROOMS = ("agents", "broker", "mpc", "schemas", "tables")
 CODE = re.compile(r"[a-z]+(\.[a-z-]+)+")
 MAKERS = {"JobProblem": ""}  # what is called with a code first, and what it puts before it
 OF_POLICY = {"_refusal": "policy."}  # beside them, in agents/policy/job.py
@@ -48,7 +47,7 @@ def codes_in(path: Path) -> Iterator[str]:
 
 def used() -> set[str]:
     """Every code of the source."""
-    return {code for room in ROOMS for path in (ROOT / room).rglob("*.py") for code in codes_in(path)}
+    return {code for package in PACKAGES for path in (ROOT / package).rglob("*.py") for code in codes_in(path)}
 
 
 def test_the_document_has_the_codes_of_the_source_and_no_others() -> None:
