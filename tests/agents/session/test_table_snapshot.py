@@ -179,17 +179,6 @@ async def test_a_kept_table_that_was_damaged_is_told_and_read_again(tmp_path: Pa
         assert same_parts(parts(tmp_path, name), undisturbed(JOB).parts)
 
 
-async def test_settings_that_read_something_else_of_the_table_end_the_run(tmp_path: Path) -> None:
-    """What was kept is not what they say."""
-    async with recovering(tmp_path) as stage:
-        name = await stage.begun(JOB)
-        await stage.crash(CARD)
-        fewer = TableSettings(path=tmp_path / "card.csv", id="id", columns=("card-0",), whiten=False)
-        stage.change(CARD, tables={"customers": fewer})
-        await stage.start(CARD)
-        off(await stage.ended(name), "table.changed", CARD)
-
-
 FILE, BASE = {"path": "/one/card.csv"}, {"database": "sqlite:////one/card.db", "query": "SELECT 1"}
 
 
