@@ -10,6 +10,7 @@ from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
+E_ = TypeVar("E_", bound=BaseException)
 T = TypeVar("T")
 
 
@@ -30,7 +31,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def first_error(group: BaseExceptionGroup[E_]) -> E_:
     """Return the first error of a group that is no group itself."""
     inner = group.exceptions[0]
     return first_error(inner) if isinstance(inner, BaseExceptionGroup) else inner

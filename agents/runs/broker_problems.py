@@ -1,13 +1,9 @@
 """Makes the problems of a run out of what the broker reports."""
 
-from typing import TypeVar
-
 from tercet.agents.core.problems import BROKER, JobProblem
 from tercet.broker.interface.base import Blocked, BrokerError, Disconnected, Unroutable
 from tercet.broker.interface.outbox import Undeliverable
 from tercet.schemas.messages.address import parse_address
-
-E_ = TypeVar("E_", bound=BaseException)
 
 
 def broker_problem(error: BrokerError, me: str) -> JobProblem:
@@ -40,9 +36,3 @@ def connection_lost(me: str) -> JobProblem:
     """Make the problem of a broker that does not answer this party."""
     reason = f"{me}'s connection to the broker is lost or stalled, so that it hears from nobody"
     return JobProblem("party.cut-off", me, reason)
-
-
-def first_error(group: BaseExceptionGroup[E_]) -> E_:
-    """Find the first error of a group, however deep."""
-    inner = group.exceptions[0]
-    return first_error(inner) if isinstance(inner, BaseExceptionGroup) else inner

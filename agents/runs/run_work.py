@@ -11,6 +11,7 @@ import structlog
 
 from tercet.agents.attempts.attempt import Attempt, Hooks, Services
 from tercet.agents.core import logs
+from tercet.agents.core.event_loop import first_error
 from tercet.agents.core.problems import DeadlinePassed, JobProblem
 from tercet.agents.core.states import APPROVAL, State
 from tercet.agents.machine import actions, events
@@ -23,7 +24,7 @@ from tercet.agents.policy.job_audit import JobAudit
 from tercet.agents.reports.build import try_write_report
 from tercet.agents.roles.held_out_file import NAME as HELD_OUT
 from tercet.agents.roles.release import hidden_folder, keep_result
-from tercet.agents.runs.broker_problems import broker_blocked, broker_problem, connection_lost, first_error
+from tercet.agents.runs.broker_problems import broker_blocked, broker_problem, connection_lost
 from tercet.agents.runs.queues import JobQueues
 from tercet.agents.session.table_snapshot import SnapshotStore
 from tercet.agents.statistics.result import FILE as STATISTICS
