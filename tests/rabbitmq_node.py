@@ -99,14 +99,10 @@ def free_ports(count: int) -> list[int]:
         return [int(each.getsockname()[1]) for each in sockets]
 
 
-def _hashed(password: str) -> str:
-    salt = secrets.token_bytes(4)
-    return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
-
-
 def _user(name: str, password: str, tags: str) -> dict[str, str]:
-    algorithm = "rabbit_password_hashing_sha256"
-    return {"name": name, "password_hash": _hashed(password), "hashing_algorithm": algorithm, "tags": tags}
+    salt, algorithm = secrets.token_bytes(4), "rabbit_password_hashing_sha256"
+    hashed = base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
+    return {"name": name, "password_hash": hashed, "hashing_algorithm": algorithm, "tags": tags}
 
 
 def _permission(name: str, pattern: str) -> dict[str, str]:

@@ -9,8 +9,7 @@ import secrets
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from tercet.agents.core import logs
@@ -21,11 +20,9 @@ from tests.chaos.scenarios import NOTARY, Scenario, everything
 from tests.rabbitmq_node import Node, private_node
 
 
-@asynccontextmanager
-async def prepared(folder: Path, node: Node) -> AsyncIterator[Fleet]:
+def prepared(folder: Path, node: Node) -> AbstractAsyncContextManager[Fleet]:
     """Three daemons that are up, and their tables, around a RabbitMQ that may be killed."""
-    async with fleet(folder, node, write_tables(folder), NOTARY, EXTRA) as one:
-        yield one
+    return fleet(folder, node, write_tables(folder), NOTARY, EXTRA)
 
 
 def report(result: Result, seed: int) -> str:
