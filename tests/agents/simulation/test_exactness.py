@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from tercet.agents.messaging.inbox import ENVELOPE_BYTES
 from tercet.agents.models import model_part
+from tercet.agents.simulation import exactness
 from tercet.agents.simulation.simulate import bit_exact, data_roles, joint_words, oracle_words
 from tercet.broker.interface.base import Envelope
 from tercet.broker.memory.broker import MemoryBroker
@@ -26,6 +27,7 @@ from tercet.schemas.files.settings import Limits
 from tercet.schemas.messages.codec import encode
 from tercet.schemas.messages.kinds import Released
 from tests import virtual_time
+from tests.agents.networks import parts_of
 from tests.agents.world import HELPER, Sample, contributions, exact, run
 
 # Whoever hears that another is done, which nobody is before all have released, does not wait for the rest to say so.
@@ -119,17 +121,12 @@ def words(sample: Sample, folder: Path, seed: int, **hooks: Any) -> list[np.ndar
     return [*blocks, intercept]
 
 
-def equal(one: Sequence[Any], other: Sequence[Any]) -> bool:
-    """Word for word."""
-    return all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
-
-
 def test_contributions_alone_shape_a_model(tmp_path):
     """Keys and masks are new in each run: equal contributions give equal words, others others."""
     sample = Sample((4, 5), epochs=1, label=1, model="linear", release="shared")
     assert sample.batch < sample.rows
     first, again, other = (words(sample, tmp_path / name, seed) for name, seed in [("a", 1), ("b", 1), ("c", 2)])
-    assert equal(first, again)
+    assert exactness.same(first, again)
     assert not any(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
 
 
@@ -144,7 +141,7 @@ def test_one_partys_contribution_is_enough_for_another_order(tmp_path):
         folder.mkdir()
         simulation = virtual_time.run(run(sample, folder, contribute=source))
         models.append(joint_words(simulation)[0])
-    assert not equal(*models)
+    assert not exactness.same(*models)
 
 
 def test_model_parts_hold_the_oracles_model_and_only_their_owner_may_read_them(tmp_path):
@@ -177,10 +174,7 @@ def test_shared_parts_add_up_and_are_nothing_apart(tmp_path):
     simulation = virtual_time.run(run(sample, tmp_path), threads=True)  # as in life
     assert bit_exact(simulation)
     blocks, _ = joint_words(simulation)
-    for party in sample.parties:
-        folder = simulation.runs[party].model_part
-        assert folder is not None
-        _, arrays = model_part.load(folder)
+    for party, (_, arrays) in parts_of(tmp_path, sample).items():
         opened = {f"opened/{other}" for other in sample.parties if other != party}
         assert set(arrays) == {f"shares/{other}" for other in sample.parties} | {
             "shares/intercept", "weight_mask_seed", *opened
@@ -224,7 +218,7 @@ def test_repeats_delays_and_overtaking_change_nothing(sample, part_bytes, faults
     assert simulation.done, simulation.label_run.failure
     assert mischief.count > 10
     blocks, intercept = joint_words(simulation)
-    assert equal([*blocks, intercept], undisturbed)
+    assert exactness.same([*blocks, intercept], undisturbed)
     assert bit_exact(simulation)
     for one in simulation.runs.values():  # nothing that came twice is kept
         mailbox = one.context.mailbox
