@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from tercet.schemas.core.strict import Strict
 from tercet.tables.core.category_counts import read_texts
 from tercet.tables.core.spelling import spell
-from tercet.tables.core.table import Kind, Table
+from tercet.tables.core.table import Table
 
 MOST_BINS: Final = 1002  # of a column: a thousand levels, rare and missing
 MISSING, RARE, UNSEEN = "missing", "rare", "unseen"
@@ -42,45 +42,6 @@ class BinnedColumn(Strict):
     name: str
     missing: Place | None = None
 
-    @property
-    def raw_kind(self) -> Kind:
-        """Tell what the column is in the table."""
-        raise NotImplementedError
-
-    @property
-    def count(self) -> int:
-        """The number of bins, that of missing values included."""
-        raise NotImplementedError
-
-    @property
-    def has_missing(self) -> bool:
-        """Tell whether missing values have a bin, alone or with others."""
-        return self.missing is not None
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """A text for each bin: interval, level, `rare` or `missing`; joined by " or " if merged."""
-        raise NotImplementedError
-
-    def find_bins(self, table: Table) -> BinIndexes:
-        """Number the bin of each row, (rows,) from 0; `count` where a value is unseen."""
-        raise NotImplementedError
-
-    def merged(self, groups: Sequence[Sequence[int]]) -> Self:
-        """Merge bins: those of `groups[i]` become bin i. Counts of merged bins are sums.
-
-        Raises:
-            ValueError: a bin is in no group or in two, or bins of numbers would not stay in their order.
-        """
-        raise NotImplementedError
-
-    def _check_groups(self, groups: Sequence[Sequence[int]]) -> dict[int, int]:
-        """Map each bin to its group."""
-        found = {bin_: place for place, group in enumerate(groups) for bin_ in group}
-        if sorted(bin_ for group in groups for bin_ in group) != list(range(self.count)) or not all(groups):
-            raise ValueError("each bin is in one group, and no group is empty")
-        return found
-
 
 class NumericBins(BinnedColumn):
     """Divides numbers at cuts.
@@ -101,11 +62,6 @@ class NumericBins(BinnedColumn):
         if self.missing is not None and self.missing > len(self.cuts) + 1:
             raise ValueError("missing values are in one of the bins, or in a bin behind them")
         return self
-
-    @property
-    def raw_kind(self) -> Kind:
-        """Tell what the column is in the table."""
-        return "numeric"
 
     @property
     def intervals(self) -> tuple[tuple[float, float], ...]:
@@ -140,7 +96,7 @@ class NumericBins(BinnedColumn):
         Raises:
             ValueError: a bin is in no group or in two, or bins of numbers would not stay in their order.
         """
-        found = self._check_groups(groups)
+        found = _check_groups(groups, self.count)
         places = [found[bin_] for bin_ in range(len(self.cuts) + 1)]
         if places[0] != 0 or any(above - below not in {0, 1} for below, above in pairwise(places)):
             raise ValueError("bins of numbers are merged with their neighbours, and stay in their order")
@@ -184,16 +140,6 @@ class CategoryBins(BinnedColumn):
         return cls(name=name, levels=tuple(bins), rare=places[0], missing=places[1])
 
     @property
-    def raw_kind(self) -> Kind:
-        """Tell what the column is in the table."""
-        return "categorical"
-
-    @property
-    def has_rare(self) -> bool:
-        """Tell whether rare levels have a bin, alone or with others."""
-        return self.rare is not None
-
-    @property
     def count(self) -> int:
         """The number of bins, those of rare levels and missing values included."""
         return len(self.levels)
@@ -230,7 +176,7 @@ class CategoryBins(BinnedColumn):
         Raises:
             ValueError: a bin is in no group or in two.
         """
-        found = self._check_groups(groups)
+        found = _check_groups(groups, self.count)
         levels = tuple(tuple(level for bin_ in group for level in self.levels[bin_]) for group in groups)
         places = {
             name: None if place is None else found[place]
@@ -261,6 +207,13 @@ def bin_counts(bins: Sequence[NumericBins | CategoryBins], batches: Iterable[Tab
         for place, column in enumerate(bins):
             counts[place][:] += np.bincount(column.find_bins(table), minlength=column.count + 1)
     return counts
+
+
+def _check_groups(groups: Sequence[Sequence[int]], count: int) -> dict[int, int]:
+    """Map each bin, of so many, to its group."""
+    if sorted(bin_ for group in groups for bin_ in group) != list(range(count)) or not all(groups):
+        raise ValueError("each bin is in one group, and no group is empty")
+    return {bin_: place for place, group in enumerate(groups) for bin_ in group}
 
 
 def _join_labels(parts: Sequence[list[str]], count: int, words: dict[str, int | None]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from pydantic import Field
 from tercet.tables.core.category_counts import CategoryCounts, read_texts
 from tercet.tables.core.moments import Floats
 from tercet.tables.core.spelling import spell
-from tercet.tables.core.table import Kind, Table
+from tercet.tables.core.table import Table
 from tercet.tables.encoding.encoded import MISSING, RARE, EncodedColumn, Marks, category_name, part_name
 
 
@@ -36,11 +36,6 @@ class CategoricalColumn(EncodedColumn):
     kind: Literal["categorical"] = "categorical"
     categories: tuple[str, ...]
     rare: int = Field(default=0, ge=0)
-
-    @property
-    def raw_kind(self) -> Kind:
-        """Tell what the column is in the table."""
-        return self.kind
 
     @property
     def levels(self) -> tuple[str, ...]:
@@ -76,7 +71,7 @@ class CategoricalColumn(EncodedColumn):
         return found
 
     def encode(self, table: Table, clip: float, target: Floats) -> None:  # noqa: ARG002
-        """Write a 1 into the column of each row's category; `clip` is for numbers."""
+        """Write a 1 into `target`, which is zeros, for each row's category; `clip` is for numbers."""
         present, position = self._find_places(table)
         rows = np.flatnonzero(position >= 0)
         target[rows, position[rows]] = 1.0

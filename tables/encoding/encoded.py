@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from tercet.schemas.core.strict import Strict
-from tercet.tables.core.moments import Floats
-from tercet.tables.core.table import Kind, Table
+from tercet.tables.core.table import Table
 
 Marks = NDArray[np.bool_]
 
@@ -32,21 +31,6 @@ class EncodedColumn(Strict):
     missing: Annotated[float, Field(ge=0, le=1)] = 0.0
 
     @property
-    def raw_kind(self) -> Kind:
-        """Tell what the column is in the table."""
-        raise NotImplementedError
-
-    @property
-    def names(self) -> list[str]:
-        """A name for each encoded column; no two columns of a table share one."""
-        raise NotImplementedError
-
-    @property
-    def varies(self) -> bool:
-        """Tell whether two training rows differ in it, once encoded."""
-        raise NotImplementedError
-
-    @property
     def warnings(self) -> list[str]:
         """Warnings for the party whose table it is; they name the column."""
         if self.missing <= MUCH:
@@ -54,13 +38,6 @@ class EncodedColumn(Strict):
         if self.missing == 1:
             return [f"column {self.name!r} is missing in every row and adds nothing to the model"]
         return [f"column {self.name!r} is missing in {self.missing:.0%} of the rows"]
-
-    def encode(self, table: Table, clip: float, target: Floats) -> None:
-        """Write the table's column, encoded, over `target`.
-
-        Zeros, float64 (rows, number of names).
-        """
-        raise NotImplementedError
 
     @property
     def levels(self) -> tuple[str, ...]:

@@ -112,7 +112,7 @@ class Encoding(Strict):
     @property
     def kinds(self) -> Mapping[str, Kind]:
         """Columns that a table to encode has, in the order of training, by kind."""
-        return {column.name: column.raw_kind for column in self.columns}
+        return {one.name: one.bins.kind if one.kind == "woe" else one.kind for one in self.columns}
 
     @property
     def spread(self) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from tercet.tables.core.moments import Floats, Moments, standardise
-from tercet.tables.core.table import Kind, Table
+from tercet.tables.core.table import Table
 from tercet.tables.encoding.encoded import MISSING, EncodedColumn, part_name, plain_name
 
 
@@ -27,11 +27,6 @@ class NumericColumn(EncodedColumn):
     kind: Literal["numeric"] = "numeric"
     mean: float
     scale: float = Field(ge=0)
-
-    @property
-    def raw_kind(self) -> Kind:
-        """Tell what the column is in the table."""
-        return self.kind
 
     @property
     def tells_missing(self) -> bool:
@@ -62,7 +57,7 @@ class NumericColumn(EncodedColumn):
         return [*super().warnings, *constant]
 
     def encode(self, table: Table, clip: float, target: Floats) -> None:
-        """Write one column, or two, over `target`."""
+        """Write one column, or two, over `target`: zeros, float64 (rows, number of names)."""
         values = table.numeric[self.name]
         missing = np.isnan(values)
         target[:, 0] = np.where(missing, 0.0, standardise(values, self.mean, self.scale, clip))

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from tercet.tables.binning.bins import CategoryBins, ColumnBins, NumericBins
 from tercet.tables.core.moments import Floats, standardise
 from tercet.tables.core.problem import TableProblem
-from tercet.tables.core.table import Kind, Table
+from tercet.tables.core.table import Table
 from tercet.tables.encoding.encoded import EncodedColumn, Marks, plain_name
 
 UNSEEN_WOE = 0.0  # of a value in no bin: as much evidence for one class as for the other
@@ -60,11 +60,6 @@ class WoeColumn(EncodedColumn):
         return self
 
     @property
-    def raw_kind(self) -> Kind:
-        """Tell what the column is in the table."""
-        return self.bins.raw_kind
-
-    @property
     def names(self) -> list[str]:
         """That of the column."""
         return [plain_name(self.name)]
@@ -86,7 +81,7 @@ class WoeColumn(EncodedColumn):
         return [*super().warnings, *([] if self.varies or self.missing == 1 else [constant])]
 
     def encode(self, table: Table, clip: float, target: Floats) -> None:
-        """Write one column over `target`."""
+        """Write one column over `target`, float64 (rows, 1)."""
         target[:, 0] = self.encoded_bins(clip)[self.bins.find_bins(table)]
 
     def encoded_bins(self, clip: float) -> Floats:
@@ -96,7 +91,7 @@ class WoeColumn(EncodedColumn):
     @property
     def pools_rare(self) -> bool:
         """Tell whether a level that no bin names counts as rare."""
-        return self.bins.kind == "categorical" and self.bins.has_rare
+        return self.bins.kind == "categorical" and self.bins.rare is not None
 
     def look_up(self, table: Table) -> tuple[Marks, Marks]:
         """Tell of each row whether it has a category, and whether a bin names that.

@@ -82,7 +82,7 @@ def test_merged_bins_have_the_rows_of_their_parts(bins, data) -> None:
     assert merged.count == len(groups)
     places = {old: new for new, group in enumerate(groups) for old in group} | {bins.count: merged.count}
     assert merged.find_bins(rows).tolist() == [places[old] for old in bins.find_bins(rows).tolist()]
-    assert merged.has_missing == bins.has_missing
+    assert (merged.missing is None) == (bins.missing is None)
 
 
 @given(bins=any_bins)
