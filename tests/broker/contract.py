@@ -7,12 +7,14 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from typing import TypeVar
 
 import pytest
 
 from tercet.broker.interface.base import (
     Blocked,
     Broker,
+    BrokerError,
     Consumer,
     Delivery,
     Disconnected,
@@ -28,6 +30,8 @@ from tercet.broker.interface.base import (
 PREFETCH = 8
 TOO_LARGE = 16 * 1024 * 1024 + 1
 PATIENCE = 10.0
+
+T = TypeVar("T")
 
 BrokerFactory = Callable[[str], Awaitable[Broker]]
 Shortage = Callable[[], AbstractAsyncContextManager[None]]  # while it lasts the broker is short of memory
@@ -112,8 +116,20 @@ async def refused_for(broker: Broker, place: Place) -> str:
     return broker.blocked
 
 
+async def next_inbox(broker: Broker, place: Place, count: int = 1) -> Inbox:
+    """What the next consumer of the queue gets, once it is so much."""
+    inbox = Inbox()
+    await broker.consume(place.queue.name, inbox, Lane.ONLINE)
+    await inbox.holds(count)
+    return inbox
+
+
 class BrokerContract:
     """The promises. A subclass lives beside the fixture `broker_factory`, which connects a party by name."""
+
+    @pytest.fixture
+    async def broker(self, broker_factory: BrokerFactory) -> Broker:
+        return await broker_factory("card")
 
     @pytest.mark.parametrize("lane", Lane)
     async def test_a_envelope_arrives_as_it_was_sent(self, broker_factory: BrokerFactory, place: Place, lane: Lane):
@@ -130,17 +146,15 @@ class BrokerContract:
         for name in ("body", "kind", "address", "job", "sender", "routing_key", "exchange"):
             assert getattr(received, name) == getattr(sent, name)
 
-    async def test_an_empty_body_arrives(self, broker_factory: BrokerFactory, place: Place):
+    async def test_an_empty_body_arrives(self, broker: Broker, place: Place):
         """Nothing is a message too."""
-        broker = await broker_factory("bank")
         inbox, _ = await open_queue(broker, place)
         await broker.publish(place.envelope(b""), Lane.ONLINE)
         await inbox.holds(1)
         assert inbox.bodies == [b""]
 
-    async def test_one_sender_on_one_lane_is_heard_in_order(self, broker_factory: BrokerFactory, place: Place):
+    async def test_one_sender_on_one_lane_is_heard_in_order(self, broker: Broker, place: Place):
         """Publishes that were started in order, without waiting for confirms, arrive in order."""
-        broker = await broker_factory("bank")
         inbox, _ = await open_queue(broker, place)
         async with asyncio.TaskGroup() as group:
             for number in range(200):
@@ -148,11 +162,8 @@ class BrokerContract:
         await inbox.holds(200)
         assert inbox.bodies == [str(number).encode() for number in range(200)]
 
-    async def test_sending_waits_for_nothing_and_tells_what_became_of_it(
-        self, broker_factory: BrokerFactory, place: Place
-    ):
+    async def test_sending_waits_for_nothing_and_tells_what_became_of_it(self, broker: Broker, place: Place):
         """In order of the calls; an answer that is given up does no harm, and an error is the answer's."""
-        broker = await broker_factory("bank")
         inbox, _ = await open_queue(broker, place)
         answers = [broker.send(place.envelope(number), Lane.ONLINE) for number in range(20)]
         lost = broker.send(place.envelope(routing_key="nobody"), Lane.ONLINE)
@@ -182,10 +193,9 @@ class BrokerContract:
         ],
     )
     async def test_bindings_have_topic_wildcards(
-        self, broker_factory: BrokerFactory, place: Place, pattern: str, key: str, obtained: bool
+        self, broker: Broker, place: Place, pattern: str, key: str, obtained: bool
     ):
         """A star is one word, a hash any number of words."""
-        broker = await broker_factory("bank")
         await broker.declare(Queue(place.queue.name, ((place.exchange, pattern),)))
         if obtained:
             await broker.publish(place.envelope(routing_key=key), Lane.ONLINE)
@@ -194,10 +204,9 @@ class BrokerContract:
                 await broker.publish(place.envelope(routing_key=key), Lane.ONLINE)
 
     async def test_a_queue_bound_twice_gets_a_envelope_once_and_two_queues_get_it_both(
-        self, broker_factory: BrokerFactory, place: Place
+        self, broker: Broker, place: Place
     ):
         """Bindings are a set, queues are copies."""
-        broker = await broker_factory("bank")
         twice = Queue(place.queue.name, ((place.exchange, "#"), (place.exchange, place.key())))
         other = Queue(place.queue.name + ".other", ((place.exchange, "#"),))
         first, second = Inbox(), Inbox()
@@ -209,9 +218,8 @@ class BrokerContract:
         await settled(broker)
         assert len(first.deliveries) == len(second.deliveries) == 1
 
-    async def test_what_no_queue_takes_is_unroutable(self, broker_factory: BrokerFactory, place: Place):
+    async def test_what_no_queue_takes_is_unroutable(self, broker: Broker, place: Place):
         """Publishing tells, be it the exchange or the binding that is missing; the next envelope goes through."""
-        broker = await broker_factory("bank")
         inbox, _ = await open_queue(broker, place)
         with pytest.raises(Unroutable):
             await broker.publish(place.envelope(routing_key="nobody"), Lane.ONLINE)
@@ -220,11 +228,8 @@ class BrokerContract:
         await until_connected(broker, place)
         await inbox.holds(1)
 
-    async def test_each_of_two_unroutable_envelopes_of_one_address_is_told(
-        self, broker_factory: BrokerFactory, place: Place
-    ):
+    async def test_each_of_two_unroutable_envelopes_of_one_address_is_told(self, broker: Broker, place: Place):
         """Two publishes of one address at one time do not swap their answers."""
-        broker = await broker_factory("bank")
         await broker.declare(place.queue)
         envelope = place.envelope(routing_key="nobody")
         answers = await asyncio.gather(
@@ -233,10 +238,9 @@ class BrokerContract:
         assert [type(answer) for answer in answers] == [Unroutable] * 3
 
     async def test_an_oversized_envelope_is_refused_and_its_neighbours_may_be_repeated(
-        self, broker_factory: BrokerFactory, place: Place
+        self, broker: Broker, place: Place
     ):
         """Only the one that is too large is told that it never will go through."""
-        broker = await broker_factory("bank")
         inbox, _ = await open_queue(broker, place)
         sizes = (b"small", bytes(TOO_LARGE), b"smaller")
         publishes = (broker.publish(place.envelope(body), Lane.ONLINE) for body in sizes)
@@ -247,11 +251,8 @@ class BrokerContract:
         await until_connected(broker, place)
         await inbox.holds(1)
 
-    async def test_what_was_not_settled_comes_back_when_its_consumer_ends(
-        self, broker_factory: BrokerFactory, place: Place
-    ):
+    async def test_what_was_not_settled_comes_back_when_its_consumer_ends(self, broker: Broker, place: Place):
         """In order, marked as redelivered, and the settled ones do not."""
-        broker = await broker_factory("card")
         inbox, consumer = await open_queue(broker, place, settle=False)
         for number in range(4):
             await broker.publish(place.envelope(number), Lane.ONLINE)
@@ -259,9 +260,7 @@ class BrokerContract:
         await held[1].ack()
         await held[2].reject()
         await consumer.cancel()
-        again = Inbox()
-        await broker.consume(place.queue.name, again, Lane.ONLINE)
-        await again.holds(2)
+        again = await next_inbox(broker, place, 2)
         await settled(broker)
         assert again.bodies == [b"0", b"3"]
         assert all(each.redelivered for each in again.deliveries)
@@ -275,13 +274,11 @@ class BrokerContract:
         await card.publish(place.envelope(), Lane.ONLINE)
         await inbox.holds(1)
         await card.close()
-        again, _ = await open_queue(await broker_factory("card"), place)
-        (delivery,) = await again.holds(1)
+        (delivery,) = (await next_inbox(await broker_factory("card"), place)).deliveries
         assert delivery.redelivered
 
-    async def test_settling_late_or_twice_does_nothing(self, broker_factory: BrokerFactory, place: Place):
+    async def test_settling_late_or_twice_does_nothing(self, broker: Broker, place: Place):
         """Neither breaks the connection, and a late settling does not stop what comes again."""
-        broker = await broker_factory("card")
         inbox, consumer = await open_queue(broker, place, settle=False)
         for number in range(2):
             await broker.publish(place.envelope(number), Lane.ONLINE)
@@ -291,14 +288,11 @@ class BrokerContract:
         await first.reject()
         await consumer.cancel()
         await second.ack()
-        again = Inbox()
-        await broker.consume(place.queue.name, again, Lane.ONLINE)
-        await again.holds(1)
+        again = await next_inbox(broker, place)
         assert again.bodies == [b"1"]
 
-    async def test_no_more_than_the_prefetch_is_out_at_a_time(self, broker_factory: BrokerFactory, place: Place):
+    async def test_no_more_than_the_prefetch_is_out_at_a_time(self, broker: Broker, place: Place):
         """Each settled delivery makes room for one more."""
-        broker = await broker_factory("card")
         inbox, _ = await open_queue(broker, place, settle=False)
         for number in range(PREFETCH + 3):
             await broker.publish(place.envelope(number), Lane.ONLINE)
@@ -310,11 +304,8 @@ class BrokerContract:
         await settled(broker)
         assert len(inbox.deliveries) == PREFETCH + 1
 
-    async def test_a_handler_is_called_one_delivery_at_a_time_in_order(
-        self, broker_factory: BrokerFactory, place: Place
-    ):
+    async def test_a_handler_is_called_one_delivery_at_a_time_in_order(self, broker: Broker, place: Place):
         """Even when it takes longer for the first than for the others."""
-        broker = await broker_factory("card")
         events: list[tuple[str, bytes]] = []
         done = asyncio.Event()
 
@@ -361,28 +352,23 @@ class BrokerContract:
         (winner,) = (n for n, outcome in enumerate(outcomes) if not isinstance(outcome, BaseException))
         await inboxes[winner].holds(1)
 
-    async def test_consuming_from_nothing_says_so(self, broker_factory: BrokerFactory, place: Place):
+    async def test_consuming_from_nothing_says_so(self, broker: Broker, place: Place):
         """And the connection goes on."""
-        broker = await broker_factory("card")
         with pytest.raises(NoQueue, match=place.queue.name):
             await broker.consume(place.queue.name, Inbox(), Lane.ONLINE)
         await settled(broker)
 
-    async def test_what_expires_in_the_queue_is_not_delivered(self, broker_factory: BrokerFactory, place: Place):
+    async def test_what_expires_in_the_queue_is_not_delivered(self, broker: Broker, place: Place):
         """And does not hold up what is behind it."""
-        broker = await broker_factory("card")
         await broker.declare(place.queue)
         await broker.publish(place.envelope(b"stale", expires=0.001), Lane.ONLINE)
         await asyncio.sleep(0.05)
         await broker.publish(place.envelope(b"fresh", expires=60.0), Lane.ONLINE)
-        inbox = Inbox()
-        await broker.consume(place.queue.name, inbox, Lane.ONLINE)
-        await inbox.holds(1)
+        inbox = await next_inbox(broker, place)
         assert inbox.bodies == [b"fresh"]
 
-    async def test_declaring_again_and_all_at_once_changes_nothing(self, broker_factory: BrokerFactory, place: Place):
+    async def test_declaring_again_and_all_at_once_changes_nothing(self, broker: Broker, place: Place):
         """A party declares the queues of all rounds concurrently, and again after a restart."""
-        broker = await broker_factory("card")
         queues = [Queue(f"{place.queue.name}.{n}", ((place.exchange, f"to.{n}"),)) for n in range(9)]
         async with asyncio.TaskGroup() as group:
             for queue in queues + queues:
@@ -396,11 +382,8 @@ class BrokerContract:
         for queue in queues:
             await broker.delete(queue.name)
 
-    async def test_a_deleted_queue_takes_nothing_and_may_be_deleted_again(
-        self, broker_factory: BrokerFactory, place: Place
-    ):
+    async def test_a_deleted_queue_takes_nothing_and_may_be_deleted_again(self, broker: Broker, place: Place):
         """Its consumer has ended; a queue declared anew under the name is empty."""
-        broker = await broker_factory("card")
         inbox, consumer = await open_queue(broker, place, settle=False)
         await broker.publish(place.envelope(), Lane.ONLINE)
         await inbox.holds(1)
@@ -455,19 +438,21 @@ class BrokerContract:
         go.set()
         await asyncio.wait_for(closing, PATIENCE)
         assert ended == [b"0"]
-        again, _ = await open_queue(await broker_factory("card"), place)
-        await again.holds(1)
+        again = await next_inbox(await broker_factory("card"), place)
         assert again.bodies == [b"1"]
 
-    async def test_a_handler_may_end_its_own_consumer(self, broker_factory: BrokerFactory, place: Place):
-        """It does not wait for itself, and may still settle its delivery."""
-        broker = await broker_factory("card")
+    @pytest.mark.parametrize(("settles", "comes_again"), [(True, [b"1"]), (False, [b"0", b"1"])])
+    async def test_a_handler_may_end_its_own_consumer(
+        self, broker: Broker, place: Place, settles: bool, comes_again: list[bytes]
+    ):
+        """It does not wait for itself, and may still settle its delivery; without a word of it that comes again."""
         ended = asyncio.Event()
         consumers: list[Consumer] = []
 
         async def handler(delivery: Delivery) -> None:
             await consumers[0].cancel()
-            await delivery.ack()
+            if settles:
+                await delivery.ack()
             ended.set()
 
         await broker.declare(place.queue)
@@ -476,36 +461,12 @@ class BrokerContract:
             await broker.publish(place.envelope(number), Lane.ONLINE)
         await asyncio.wait_for(ended.wait(), PATIENCE)
         await consumers[0].cancel()
-        again = Inbox()
-        await broker.consume(place.queue.name, again, Lane.ONLINE)
-        await again.holds(1)
+        again = await next_inbox(broker, place, len(comes_again))
         await settled(broker)
-        assert again.bodies == [b"1"]
+        assert again.bodies == comes_again
 
-    async def test_a_handler_that_ends_its_consumer_unsettled_gets_its_delivery_back(
-        self, broker_factory: BrokerFactory, place: Place
-    ):
-        """Nothing is lost when the handler returns without a word."""
-        broker = await broker_factory("card")
-        ended = asyncio.Event()
-        consumers: list[Consumer] = []
-
-        async def handler(_: Delivery) -> None:
-            await consumers[0].cancel()
-            ended.set()
-
-        await broker.declare(place.queue)
-        consumers.append(await broker.consume(place.queue.name, handler, Lane.ONLINE))
-        await broker.publish(place.envelope(), Lane.ONLINE)
-        await asyncio.wait_for(ended.wait(), PATIENCE)
-        await consumers[0].cancel()
-        again = Inbox()
-        await broker.consume(place.queue.name, again, Lane.ONLINE)
-        await again.holds(1)
-
-    async def test_an_exception_of_a_handler_shows_and_loses_nothing(self, broker_factory: BrokerFactory, place: Place):
+    async def test_an_exception_of_a_handler_shows_and_loses_nothing(self, broker: Broker, place: Place):
         """`failed` tells, the consumer ends, and the delivery comes to the next one."""
-        broker = await broker_factory("card")
 
         async def handler(_: Delivery) -> None:
             raise ZeroDivisionError
@@ -516,9 +477,7 @@ class BrokerContract:
         with pytest.raises(ZeroDivisionError):
             await asyncio.wait_for(asyncio.shield(broker.failed), PATIENCE)
         await consumer.cancel()
-        again = Inbox()
-        await broker.consume(place.queue.name, again, Lane.ONLINE)
-        (delivery,) = await again.holds(1)
+        (delivery,) = (await next_inbox(broker, place)).deliveries
         assert delivery.redelivered
 
     @pytest.mark.parametrize("turns", range(6))
@@ -537,16 +496,11 @@ class BrokerContract:
                 await attempt
         else:
             await (await attempt).cancel()
-        again = Inbox()
-        await other.consume(place.queue.name, again, Lane.ONLINE)
-        await again.holds(1)
+        await next_inbox(other, place)
 
     @pytest.mark.parametrize("turns", range(5))
-    async def test_a_publish_that_is_cancelled_does_no_harm(
-        self, broker_factory: BrokerFactory, place: Place, turns: int
-    ):
+    async def test_a_publish_that_is_cancelled_does_no_harm(self, broker: Broker, place: Place, turns: int):
         """The envelope may or may not arrive, once; the next one of the same address does."""
-        broker = await broker_factory("bank")
         inbox, _ = await open_queue(broker, place)
         envelope = place.envelope(b"hit")
         attempt = asyncio.create_task(broker.publish(envelope, Lane.ONLINE))
@@ -561,11 +515,8 @@ class BrokerContract:
         assert inbox.bodies in ([b"hit", b"last"], [b"hit", b"hit", b"last"])
 
     @pytest.mark.parametrize("turns", range(5))
-    async def test_a_cancel_that_is_cancelled_still_gives_back(
-        self, broker_factory: BrokerFactory, place: Place, turns: int
-    ):
+    async def test_a_cancel_that_is_cancelled_still_gives_back(self, broker: Broker, place: Place, turns: int):
         """The consumer has ended or can be ended again; what it held comes back."""
-        broker = await broker_factory("card")
         inbox, consumer = await open_queue(broker, place, settle=False)
         await broker.publish(place.envelope(), Lane.ONLINE)
         await inbox.holds(1)
@@ -575,9 +526,7 @@ class BrokerContract:
         attempt.cancel()
         await asyncio.wait([attempt])
         await consumer.cancel()
-        again = Inbox()
-        await broker.consume(place.queue.name, again, Lane.ONLINE)
-        await again.holds(1)
+        await next_inbox(broker, place)
 
     async def test_a_broker_that_is_short_takes_nothing_until_it_is_well_again(
         self, broker_factory: BrokerFactory, place: Place, shortage: Shortage
@@ -604,9 +553,8 @@ class BrokerContract:
         assert b"meanwhile" not in inbox.bodies
         await card.delete(f"{place.queue.name}.another")
 
-    async def test_after_closing_everything_says_that_it_is_closed(self, broker_factory: BrokerFactory, place: Place):
+    async def test_after_closing_everything_says_that_it_is_closed(self, broker: Broker, place: Place):
         """Closing again is nothing; using it is an error that a sender would retry elsewhere."""
-        broker = await broker_factory("bank")
         await broker.close()
         await broker.close()
         with pytest.raises(Disconnected):
@@ -620,9 +568,14 @@ class BrokerContract:
 
 async def until_connected(broker: Broker, place: Place) -> None:
     """Publish until it goes through, as an outbox would: a refused publish may cost the channel it was on."""
+    await until_done(lambda: broker.publish(place.envelope(), Lane.ONLINE), Disconnected)
+
+
+async def until_done(attempt: Callable[[], Awaitable[T]], error: type[BrokerError]) -> T:
+    """Try again as long as this error comes of it."""
     async with asyncio.timeout(PATIENCE):
         while True:
             try:
-                return await broker.publish(place.envelope(), Lane.ONLINE)
-            except Disconnected:
+                return await attempt()
+            except error:
                 await asyncio.sleep(0.01)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tercet.broker.interface.base import Broker, Disconnected, Envelope, Lane, Refused, Unroutable
 from tercet.broker.memory.broker import MemoryBroker
 from tercet.broker.memory.memory_queue import Delay, Drop, Duplicate, Fault, Faults, Reorder, matches
-from tests.broker.contract import PREFETCH, BrokerContract, BrokerFactory, Inbox, Place, Shortage, settled
+from tests.broker.contract import PREFETCH, BrokerContract, BrokerFactory, Place, Shortage, open_queue, settled
 from tests.broker.contract import place as place  # a fixture
 
 
@@ -52,13 +52,6 @@ class TestMemoryBrokerKeepsThePromises(BrokerContract):
 # The hooks
 
 
-async def listening(memory_broker: MemoryBroker, place: Place) -> Inbox:
-    card, inbox = memory_broker.connect("card"), Inbox()
-    await card.declare(place.queue)
-    await card.consume(place.queue.name, inbox, Lane.ONLINE)
-    return inbox
-
-
 async def send(memory_broker: MemoryBroker, place: Place, count: int) -> None:
     bank = memory_broker.connect("bank")
     for number in range(count):
@@ -83,7 +76,7 @@ def befalls(second: Fault) -> Faults:
 async def test_a_fault_befalls_the_envelope_it_is_meant_for(place: Place, fault: Fault, arrived: list[bytes]):
     """All others arrive as they would have."""
     memory_broker = MemoryBroker(faults=befalls(fault))
-    inbox = await listening(memory_broker, place)
+    inbox, _ = await open_queue(memory_broker.connect("card"), place)
     await send(memory_broker, place, 4)
     await inbox.holds(len(arrived))
     assert inbox.bodies == arrived
@@ -92,7 +85,7 @@ async def test_a_fault_befalls_the_envelope_it_is_meant_for(place: Place, fault:
 async def test_a_reordered_envelope_that_nobody_overtakes_arrives_after_all(place: Place):
     """The last message of a run is late, not lost."""
     memory_broker = MemoryBroker(faults=befalls(Reorder()))
-    inbox = await listening(memory_broker, place)
+    inbox, _ = await open_queue(memory_broker.connect("card"), place)
     await send(memory_broker, place, 2)
     await inbox.holds(2)
 
@@ -102,7 +95,7 @@ async def test_a_envelope_overtakes_what_waits(place: Place):
     memory_broker = MemoryBroker(faults=befalls(Reorder()))
     await memory_broker.connect("card").declare(place.queue)
     await send(memory_broker, place, 3)
-    inbox = await listening(memory_broker, place)
+    inbox, _ = await open_queue(memory_broker.connect("card"), place)
     await inbox.holds(3)
     assert inbox.bodies == [b"1", b"0", b"2"]
 
@@ -110,10 +103,9 @@ async def test_a_envelope_overtakes_what_waits(place: Place):
 async def test_a_held_party_is_silent_and_deaf_until_it_is_released(place: Place):
     """What it sends is confirmed and waits; what is sent to it waits; then all of it goes through, in order."""
     memory_broker, back = MemoryBroker(), Place()
-    inbox = await listening(memory_broker, place)
-    bank, answers = memory_broker.connect("bank"), Inbox()
-    await bank.declare(back.queue)
-    await bank.consume(back.queue.name, answers, Lane.ONLINE)
+    inbox, _ = await open_queue(memory_broker.connect("card"), place)
+    bank = memory_broker.connect("bank")
+    answers, _ = await open_queue(bank, back)
     card = memory_broker.connect("card")
     with memory_broker.hold("card"):
         await send(memory_broker, place, 2)
@@ -128,10 +120,9 @@ async def test_a_held_party_is_silent_and_deaf_until_it_is_released(place: Place
 
 async def test_a_cut_connection_loses_nothing(place: Place):
     """Publishing raises, what was unsettled comes again, consumers come back by themselves."""
-    memory_broker, inbox = MemoryBroker(), Inbox(settle=False)
+    memory_broker = MemoryBroker()
     card = memory_broker.connect("card")
-    await card.declare(place.queue)
-    await card.consume(place.queue.name, inbox, Lane.ONLINE)
+    inbox, _ = await open_queue(card, place, settle=False)
     await send(memory_broker, place, 2)
     await inbox.holds(2)
     await inbox.deliveries[0].ack()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import aio_pika
@@ -24,7 +25,7 @@ from tercet.broker.interface.base import (
 )
 from tercet.broker.interface.outbox import Outbox
 from tercet.broker.rabbitmq.broker import RabbitBroker
-from tests.broker.contract import PATIENCE, Inbox, Place, settled, until_connected
+from tests.broker.contract import PATIENCE, Inbox, Place, next_inbox, open_queue, settled, until_connected, until_done
 from tests.broker.contract import place as place  # a fixture
 from tests.broker.proxy import Proxy, proxied
 from tests.rabbitmq_node import Node, free_ports
@@ -72,20 +73,11 @@ async def test_after_a_cut_consumers_go_on_and_unsettled_deliveries_come_again(
     assert inboxes[1].deliveries[1].redelivered
     await unsettled.ack()
     for n, inbox in enumerate(inboxes):
-        await until_occupied(whole, place, f"to.{n}")
+        attempt = partial(whole.publish, place.envelope(routing_key=f"to.{n}"), Lane.ONLINE)
+        await until_done(attempt, Unroutable)
         await inbox.holds(3 if n == 1 else 1)
     for queue in queues:
         await broken.delete(queue.name)
-
-
-async def until_occupied(broker: RabbitBroker, place: Place, key: str) -> None:
-    """Publish until somebody takes it: a private queue is away for a moment."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            try:
-                return await broker.publish(place.envelope(routing_key=key), Lane.ONLINE)
-            except Unroutable:
-                await asyncio.sleep(0.01)
 
 
 async def test_a_handler_outlives_the_connection(broken: RabbitBroker, whole: RabbitBroker, proxy: Proxy, place: Place):
@@ -182,9 +174,7 @@ async def test_a_stalled_connection_is_given_up_by_heartbeat(
     broken: RabbitBroker, whole: RabbitBroker, proxy: Proxy, place: Place
 ):
     """The waiting publish is told, as a lost connection and not as a cancellation."""
-    inbox = Inbox()
-    await broken.declare(place.queue)
-    await broken.consume(place.queue.name, inbox, Lane.ONLINE)
+    inbox, _ = await open_queue(broken, place)
     proxy.stall()
     publishing = asyncio.create_task(broken.publish(place.envelope(), Lane.ONLINE))
     await asyncio.wait([publishing], timeout=20.0)
@@ -197,9 +187,7 @@ async def test_a_stalled_connection_is_given_up_by_heartbeat(
 
 async def test_an_outbox_loses_nothing_over_cuts(broken: RabbitBroker, whole: RabbitBroker, proxy: Proxy, place: Place):
     """Two hundred envelopes, three cuts: all arrive, some perhaps twice."""
-    inbox = Inbox()
-    await whole.declare(place.queue)
-    await whole.consume(place.queue.name, inbox, Lane.ONLINE)
+    inbox, _ = await open_queue(whole, place)
     await broken.declare_exchange(place.exchange)
     outbox = Outbox(broken, max_bytes=500_000)
     for number in range(200):
@@ -225,13 +213,8 @@ async def test_a_queue_that_is_taken_while_we_are_away_is_taken_back_later(
         await broken.declare(queue)
         await broken.consume(queue.name, handler, Lane.ONLINE)
     proxy.cut(refuse=True)
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            try:
-                usurper = await whole.consume(place.queue.name, Inbox(settle=False), Lane.ONLINE)
-                break
-            except Occupied:
-                await asyncio.sleep(0.01)
+    attempt = partial(whole.consume, place.queue.name, Inbox(settle=False), Lane.ONLINE)
+    usurper = await until_done(attempt, Occupied)
     proxy.refusing = False
     await whole.publish(place.envelope(routing_key="beside"), Lane.ONLINE)
     await neighbour.holds(1)
@@ -243,13 +226,11 @@ async def test_a_queue_that_is_taken_while_we_are_away_is_taken_back_later(
 
 async def test_a_queue_that_an_operator_deletes_is_declared_anew(whole: RabbitBroker, amqp_url: str, place: Place):
     """Its consumer goes on."""
-    inbox = Inbox()
-    await whole.declare(place.queue)
-    await whole.consume(place.queue.name, inbox, Lane.ONLINE)
+    inbox, _ = await open_queue(whole, place)
     operator = await RabbitBroker.connect(amqp_url, name="operator")
     await operator.delete(place.queue.name)
     await operator.close()
-    await until_occupied(whole, place, place.key())
+    await until_done(partial(whole.publish, place.envelope(), Lane.ONLINE), Unroutable)
     await inbox.holds(1)
 
 
@@ -257,8 +238,7 @@ async def test_closing_while_the_broker_is_away_does_not_hang(amqp_url: str, pro
     """There is nobody to say goodbye to."""
     url = URL(amqp_url).with_host("127.0.0.1").with_port(proxy.port)
     broker = await RabbitBroker.connect(str(url), name="card")
-    await broker.declare(place.queue)
-    await broker.consume(place.queue.name, Inbox(), Lane.ONLINE)
+    await open_queue(broker, place)
     proxy.cut(refuse=True)
     with pytest.raises(Disconnected):
         await until_disconnected(broker, place)
@@ -417,9 +397,7 @@ async def test_a_broker_that_is_killed_keeps_what_is_persistent_and_consumers_co
     await asyncio.to_thread(rabbitmq.start)
     await outbox.drain(60.0)
     await inbox.holds(1)
-    stored = Inbox()
-    await broker.consume(standing.queue.name, stored, Lane.ONLINE)
-    await stored.holds(1)
+    stored = await next_inbox(broker, standing)
     assert (inbox.bodies, stored.bodies) == ([b"bridged"], [b"persistent"])
     await outbox.close()
     await broker.close()

@@ -14,7 +14,7 @@ from pamqp.commands import Basic
 from tercet.broker.interface.base import Lane
 from tercet.broker.rabbitmq import tolerant
 from tercet.broker.rabbitmq.broker import RabbitBroker
-from tests.broker.contract import Inbox, Place, settled
+from tests.broker.contract import Inbox, Place, open_queue, settled
 from tests.broker.contract import place as place  # a fixture
 
 FLAGS = Basic.Properties.flags
@@ -92,9 +92,7 @@ async def test_a_strange_property_arrives_once_and_breaks_no_connection(
     name, value = PROPERTIES[case]
     properties = Raw()
     properties.raw = struct.pack(">H", FLAGS[name]) + value
-    inbox = Inbox()
-    await card.declare(place.queue)
-    await card.consume(place.queue.name, inbox, Lane.ONLINE)
+    inbox, _ = await open_queue(card, place)
     await publish_raw(amqp_url, place, properties, place.key())
     await inbox.holds(1)
     await card.publish(place.envelope(), Lane.ONLINE)
@@ -140,9 +138,7 @@ def test_any_time_is_read(value: int):
 
 async def test_what_is_usual_is_read_as_before(card: RabbitBroker, place: Place):
     """Texts of all languages among it."""
-    inbox = Inbox()
-    await card.declare(place.queue)
-    await card.consume(place.queue.name, inbox, Lane.ONLINE)
+    inbox, _ = await open_queue(card, place)
     await card.publish(place.envelope(kind="größer", address="名前"), Lane.ONLINE)
     async with asyncio.timeout(10):
         (delivery,) = await inbox.holds(1)

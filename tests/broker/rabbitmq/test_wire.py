@@ -19,7 +19,7 @@ from tercet.broker.interface.base import Disconnected, Lane
 from tercet.broker.rabbitmq import frames
 from tercet.broker.rabbitmq.broker import RabbitBroker
 from tercet.broker.rabbitmq.wire import LIVE_SECONDS, Wire
-from tests.broker.contract import Place
+from tests.broker.contract import Place, open_queue
 from tests.broker.contract import place as place  # a fixture
 
 OURS, OTHER = 3, 4  # channels
@@ -215,15 +215,8 @@ async def test_no_message_comes_through_aiormq(amqp_url: str, place: Place, monk
         assert hasattr(aiormq.Channel, name)
         monkeypatch.setattr(aiormq.Channel, name, never)
     broker = await RabbitBroker.connect(amqp_url, name="bank")
-    arrived = asyncio.Event()
-
-    async def handler(delivery: Any) -> None:
-        await delivery.ack()
-        arrived.set()
-
-    await broker.declare(place.queue)
-    await broker.consume(place.queue.name, handler, Lane.ONLINE)
+    inbox, _ = await open_queue(broker, place)
     await broker.publish(place.envelope(), Lane.ONLINE)
-    await asyncio.wait_for(arrived.wait(), 10)
+    await inbox.holds(1)
     await broker.delete(place.queue.name)
     await broker.close()
