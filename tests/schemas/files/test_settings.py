@@ -93,11 +93,7 @@ def test_what_is_not_written_has_a_default(tmp_path: Path) -> None:
         ("[deadlines]", "[limits]\nlook_ahead = 0\n[deadlines]", "limits.look_ahead"),
         ("[deadlines]", "[limits]\npart_bytes = 16777216\n[deadlines]", "limits.part_bytes"),
         ("[tables.delays]", "[tables.Delays]", "tables.Delays: a name has small letters, digits and hyphens"),
-        (
-            'state = "/var',
-            'stat = "/var',
-            "above the first [section]; did you mean `state`?",
-        ),
+        ('state = "/var', 'stat = "/var', "above the first [section]; did you mean `state`?"),
         ("step = 30", "min_rows = 9", "unknown field `min_rows` under [deadlines]; it belongs under [limits]"),
         ("step = 30", 'role = "data"', "unknown field `role` under [deadlines]; it belongs at the top"),
         ("step = 30", "query = 'select 1'", "it belongs under [tables.NAME]"),

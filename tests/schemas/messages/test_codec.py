@@ -139,14 +139,8 @@ def test_a_missing_or_unknown_field_is_refused(message: Message, data: st.DataOb
         (b"\xd6\xff\x00\x00\x00\x00", "not msgpack"),
         (b"\x91\xc7\x00\x05", "not msgpack"),
         (b"\xdd\x00\x00\x10\x01" + bytes(4097), "not msgpack"),
-        (
-            msgpack.packb([BODY_VERSION - 1, "accept", "accept", {"version": 1}]),
-            f"schema version {BODY_VERSION - 1}",
-        ),
-        (
-            msgpack.packb([BODY_VERSION + 1, "accept", "accept", {"version": 1}]),
-            f"schema version {BODY_VERSION + 1}",
-        ),
+        (msgpack.packb([BODY_VERSION - 1, "accept", "accept", {"version": 1}]), f"schema version {BODY_VERSION - 1}"),
+        (msgpack.packb([BODY_VERSION + 1, "accept", "accept", {"version": 1}]), f"schema version {BODY_VERSION + 1}"),
         (envelope("accept", "another", {}), "no known kind"),
         (envelope("pseudonyms", "pseudonyms", {"pseudonyms": bytes(17), "last": True}), "field 'pseudonyms'"),
         (envelope("blinded ids", "blinded", {"elements": bytes(16), "last": True}), "field 'elements'"),
