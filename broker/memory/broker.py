@@ -55,7 +55,6 @@ class MemoryBroker:
         tap: sees every envelope that a sender hands over, as the broker's operator would.
         confirm: awaited between taking an envelope and confirming it.
         prefetch: unsettled deliveries that one consumer may hold.
-        max_body: bytes; a larger body is refused.
         may_write: (party, exchange) -> whether the party may publish there.
     """
 
@@ -66,14 +65,12 @@ class MemoryBroker:
         tap: Tap = lambda _envelope: None,
         confirm: Confirm = confirm_at_once,
         prefetch: int = 64,
-        max_body: int = MAX_BODY_BYTES,
         may_write: Callable[[str, str], bool] = allow_any_write,
     ) -> None:
         self.faults = faults
         self.tap = tap
         self.confirm = confirm
         self.prefetch = prefetch
-        self.max_body = max_body
         self.may_write = may_write
         self.exchanges: set[str] = set()
         self.queues: dict[str, MemoryQueue] = {}
@@ -124,8 +121,8 @@ class MemoryBroker:
         """Take an envelope from a party: routes it, or raises what `Broker.publish` does."""
         if not self.may_write(party, envelope.exchange):
             raise Refused(f"{party} may not write to the exchange {envelope.exchange}")
-        if len(envelope.body) > self.max_body:
-            raise Refused(f"{envelope.address}: {len(envelope.body)} bytes are more than the broker's {self.max_body}")
+        if len(envelope.body) > MAX_BODY_BYTES:
+            raise Refused(f"{envelope.address}: {len(envelope.body)} bytes are more than the broker's {MAX_BODY_BYTES}")
         queues = self._route(envelope)
         if not queues:
             raise Unroutable(f"no queue takes {envelope.routing_key} from {envelope.exchange}")
@@ -298,7 +295,7 @@ class MemoryConnection:
     @property
     def is_up(self) -> bool:
         """Tell whether deliveries come through: not cut, not closed, not held."""
-        return not (self._disconnected or self._closed or self.broker.is_held(self.party))
+        return self.connected and not self.broker.is_held(self.party)
 
     def report(self, _envelope: Envelope, error: BaseException) -> None:
         """Let `failed` show what a handler let out."""
@@ -322,7 +319,7 @@ class MemoryConnection:
             queue.pump()
 
     def _check(self) -> None:
-        if self._disconnected or self._closed:
+        if not self.connected:
             raise Disconnected(f"{self.party} has no connection to the in-process broker")
 
     async def declare(self, queue: Queue) -> None:

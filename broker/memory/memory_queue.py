@@ -45,7 +45,6 @@ class Reorder:
 
 Fault = Drop | Duplicate | Delay | Reorder
 Faults = Callable[[Envelope, str], Sequence[Fault]]  # (envelope, queue name) -> what befalls it on its way in
-Tap = Callable[[Envelope], None]  # sees every envelope that a sender hands over
 
 
 def no_faults(_envelope: Envelope, _queue: str) -> Sequence[Fault]:

@@ -9,7 +9,6 @@ question marks, a strange table as empty, a strange time as the beginning of all
 """
 
 import struct
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -21,8 +20,6 @@ from tercet.schemas.core.visible import escape_invisible
 MAX_TABLE_BYTES: Final = 16 * 1024  # what RabbitMQ says of itself takes 1 KiB; pamqp's time grows with the square
 _NEVER: Final = datetime.fromtimestamp(0, UTC)
 _WRONG: Final = (ValueError, OverflowError, RecursionError, OSError, IndexError, struct.error, TypeError)
-
-Read = Callable[[bytes], tuple[int, Any]]
 
 
 def read_text(value: bytes) -> tuple[int, str]:

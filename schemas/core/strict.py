@@ -7,10 +7,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
-NAME_PATTERN = r"[a-z0-9][a-z0-9-]{0,31}"
-JOB_ID_PATTERN = r"[a-z0-9][a-z0-9-]{0,47}"
-
-RESERVED = frozenset({"broker", "from", "intercept"})  # words that stand beside parties' names somewhere
+from tercet.schemas.core.names import JOB_ID_PATTERN, NAME_PATTERN
 
 Name = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$")]
 """A party, a job or a table: part of queue names and routing keys, hence no dots, blanks or capitals."""

@@ -11,12 +11,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tercet.schemas.core.strict import JobId, Name, Sentence, Strict
-from tercet.schemas.messages.message import Code, Digest, Hashes, Message
+from tercet.schemas.messages.message import Code, Digest, Hashes, Message, Version
 from tercet.schemas.messages.tensor import RingTensor
 
 MOST_SERVED = 100  # rows in one request
 
-Version = Annotated[int, Field(ge=0, lt=2**16)]
 ReleaseName = Annotated[str, Field(max_length=64)]
 Purpose = Annotated[str, Field(max_length=200)]
 

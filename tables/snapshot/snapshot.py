@@ -260,28 +260,17 @@ def describe(snapshot: Snapshot) -> list[dict[str, Any]]:
     categories. Each entry has all keys, None where one does not apply.
     """
     chosen = snapshot.chosen
-    rows = [_entry(chosen.id, "id", declared=True, distinct=snapshot.rows)]
+    unsaid: dict[str, Any] = {"missing": 0, "mean": None, "distinct": None}
+    rows = [{"column": chosen.id, "kind": "id", "declared": True, **unsaid, "distinct": snapshot.rows}]
     if snapshot.label is not None:
         said = {"distinct": len(snapshot.classes)} if snapshot.classes else {"mean": float(snapshot.label.mean())}
-        rows.append(_entry(str(chosen.label), "label", declared=True, **said))
+        rows.append({"column": chosen.label, "kind": "label", "declared": True, **unsaid} | said)
     for one in snapshot.columns:
         values = snapshot.table[one.name]
         found = {"mean": pc.mean(values).as_py()} if one.kind == "numeric" else {"distinct": _distinct(values)}
-        rows.append(_entry(one.name, one.kind, declared=one.declared, missing=values.null_count, **found))
+        entry = {"column": one.name, "kind": one.kind, "declared": one.declared, **unsaid}
+        rows.append(entry | {"missing": values.null_count, **found})
     return rows
-
-
-def _entry(
-    column: str, kind: str, *, declared: bool, missing: int = 0, mean: float | None = None, distinct: int | None = None
-) -> dict[str, Any]:
-    return {
-        "column": column,
-        "kind": kind,
-        "declared": declared,
-        "missing": missing,
-        "mean": mean,
-        "distinct": distinct,
-    }
 
 
 def _distinct(values: pa.ChunkedArray) -> int | None:
