@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -104,10 +104,6 @@ async def fed(data: bytes, cuts: Sequence[int]) -> tuple[list[Any], bytes]:
     return hearer.heard, await wire.read()
 
 
-def in_loop(test: Callable[[], Any]) -> None:
-    asyncio.run(test())
-
-
 @given(st.lists(pieces, max_size=8), st.lists(st.integers(0, 2000), max_size=9))
 def test_what_is_ours_is_taken_out_however_it_is_cut(several: list[Piece], cuts: list[int]) -> None:
     """And all else is handed on, byte for byte and in order."""
@@ -117,7 +113,7 @@ def test_what_is_ours_is_taken_out_however_it_is_cut(several: list[Piece], cuts:
         assert heard == [what for _, each in several for what in each]
         assert left == b"".join(frame for sent, each in several if not each for frame in sent)
 
-    in_loop(example)
+    asyncio.run(example())
 
 
 @given(st.lists(st.integers(0, 99), max_size=5))
@@ -133,7 +129,7 @@ def test_a_closed_channel_is_told_and_its_number_may_be_anothers(cuts: list[int]
         heard, left = await fed(b"".join(plain(Channel.CloseOk(), OURS) + after), cuts)
         assert heard == []
 
-    in_loop(example)
+    asyncio.run(example())
 
 
 WITHOUT_END = plain(Basic.Ack(1, False), OURS)[0][:-1] + b"x"
