@@ -1,6 +1,6 @@
 """Any valid message of each kind, for Hypothesis."""
 
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 from hypothesis import strategies as st
@@ -9,71 +9,8 @@ from hypothesis.extra import numpy as npst
 from tercet.schemas.core.names import JOB_ID_PATTERN, NAME_PATTERN
 from tercet.schemas.core.strict import Strict
 from tercet.schemas.files.job import Evaluation, ModelKind, Network, PredictionJob, Training, TrainingJob
-from tercet.schemas.messages.kinds import (
-    Accept,
-    AlignedRows,
-    Approvers,
-    BinCounts,
-    BlindedIds,
-    Cancel,
-    CheckCommitment,
-    CheckOpening,
-    Checkpoints,
-    ColumnEncoding,
-    ColumnNames,
-    Decide,
-    EpochDecision,
-    Failure,
-    GoOn,
-    Handshake,
-    HeldCheckpoint,
-    HeldOutRows,
-    Inquiry,
-    Job,
-    JobStatus,
-    LabelUnit,
-    MaskedLabels,
-    Member,
-    Message,
-    ModelCommitments,
-    OrderCommitment,
-    OrderConfirmation,
-    OrderContribution,
-    Outcome,
-    PartnerAnswer,
-    PartyStatus,
-    Ping,
-    Pong,
-    Presence,
-    Progress,
-    Prune,
-    Pseudonyms,
-    Query,
-    Ready,
-    Received,
-    Released,
-    Resumption,
-    RowMaskKey,
-    ScoreBound,
-    ScoreOpening,
-    ScoreQuery,
-    ScoreRefusal,
-    ScoreReply,
-    ScoreRequest,
-    ScoringTerms,
-    SentRowDigests,
-    Sizes,
-    SplitKey,
-    SpreadShare,
-    Start,
-    Status,
-    StepsDone,
-    Submit,
-    Terms,
-    Transcript,
-    TwiceBlindedIds,
-    WeightMaskSeed,
-)
+from tercet.schemas.messages import kinds
+from tercet.schemas.messages.kinds import Message
 
 
 def build(model: type[Strict]) -> None:
@@ -174,16 +111,23 @@ def descriptions(draw: st.DrawFn) -> TrainingJob:
     )
 
 
-members = st.builds(Member, name=names, role=st.sampled_from(["data", "helper"]), key=st.text(max_size=256))
+members = st.builds(kinds.Member, name=names, role=st.sampled_from(["data", "helper"]), key=st.text(max_size=256))
 failures = st.builds(
-    Failure, code=codes, stage=stages, culprit=names, reason=sentences, verdict=st.booleans()
+    kinds.Failure, code=codes, stage=stages, culprit=names, reason=sentences, verdict=st.booleans()
 )  # fmt: skip
 party_statuses = st.builds(
-    PartyStatus, party=names, state=stages, stage=stages, epoch=counts, step=counts, waits_for=party_lists, heard=finite
+    kinds.PartyStatus,
+    party=names,
+    state=stages,
+    stage=stages,
+    epoch=counts,
+    step=counts,
+    waits_for=party_lists,
+    heard=finite,
 )
-held = st.builds(HeldCheckpoint, lineage=digests, steps=counts, over=st.booleans())
+held = st.builds(kinds.HeldCheckpoint, lineage=digests, steps=counts, over=st.booleans())
 scoring_terms = st.builds(
-    ScoringTerms,
+    kinds.ScoringTerms,
     model=st.text(max_size=32),
     release=st.sampled_from(["owners", "shared", "label"]),
     fx=st.integers(1, 32),
@@ -197,7 +141,7 @@ hashes = st.integers(0, 4).flatmap(lambda n: st.binary(min_size=16 * n, max_size
 elements = st.integers(0, 4).flatmap(lambda n: st.binary(min_size=32 * n, max_size=32 * n))
 releases = st.text(max_size=20)
 partner_answers = st.builds(
-    PartnerAnswer,
+    kinds.PartnerAnswer,
     party=names,
     answered=st.booleans(),
     lowest=versions,
@@ -209,7 +153,7 @@ partner_answers = st.builds(
     why=st.text(max_size=20),
 )
 job_statuses = st.builds(
-    JobStatus,
+    kinds.JobStatus,
     job=job_ids,
     kind=stages,
     state=stages,
@@ -224,142 +168,148 @@ job_statuses = st.builds(
     failure=st.none() | failures,
 )
 
+FIELDS: dict[type[Message], dict[str, st.SearchStrategy[Any]]] = {
+    kinds.Job: {
+        "id": job_ids,
+        "run": digests,
+        "description": descriptions() | predictions(),
+        "members": st.lists(members, max_size=4).map(tuple),
+        "submitter": names,
+        "issued": counts,
+        "expires": counts,
+        "signature": st.just(b"") | signatures,
+    },
+    kinds.Approvers: {"parties": party_lists},
+    kinds.Start: {"attempt": counts, "version": versions},
+    kinds.Sizes: {
+        "rows": counts,
+        "held_out": counts,
+        "columns": counts,
+        "outputs": outputs,
+        "model": st.none() | digests,
+    },
+    kinds.Terms: {
+        "rows": counts,
+        "held_out": counts,
+        "columns": st.lists(counts, max_size=4).map(tuple),
+        "outputs": outputs,
+        "plan": digests,
+        "scoring": st.none() | scoring_terms,
+    },
+    kinds.Progress: {
+        "state": st.text(max_size=32),
+        "epoch": counts,
+        "step": counts,
+        "steps": counts,
+        "stage": stages,
+        "waits_for": st.lists(names, max_size=17).map(tuple),
+        "interval": st.floats(0.001, 3600),
+        "overdue": st.none() | st.text(max_size=32),
+        "checkpoint": counts,
+        "helper": names,
+        "lost": st.booleans(),
+    },
+    kinds.Checkpoints: {"held": st.lists(held, max_size=4).map(tuple)},
+    kinds.GoOn: {"begin": st.none() | held, "kept": counts},
+    kinds.Inquiry: {"id": job_ids, "run": digests},
+    kinds.Outcome: {"state": st.text(max_size=32), "failure": st.none() | failures},
+    kinds.Resumption: {"id": job_ids, "run": digests, "issued": counts},
+    kinds.ScoreBound: {"exponent": exponents},
+    kinds.ModelCommitments: {"exponent": exponents, "seeds": st.lists(digests, max_size=3).map(tuple)},
+    kinds.WeightMaskSeed: {"secret": digests},
+    kinds.Cancel: {"by": st.none() | names},
+    kinds.Handshake: {"key": digests, "signature": signatures},
+    kinds.Transcript: {"signature": signatures},
+    kinds.OrderCommitment: {"commitment": digests},
+    kinds.OrderContribution: {"secret": digests},
+    kinds.OrderConfirmation: {"confirmation": digests},
+    kinds.SplitKey: {"agreed": st.booleans(), "proof": digests},
+    kinds.Pseudonyms: {"pseudonyms": hashes, "last": st.booleans()},
+    kinds.Presence: {"bits": st.binary(max_size=20)},
+    kinds.BlindedIds: {"elements": elements, "last": st.booleans()},
+    kinds.TwiceBlindedIds: {"hashes": hashes},
+    kinds.HeldOutRows: {"bits": st.binary(max_size=20)},
+    kinds.AlignedRows: {"rows": counts, "ids": digests},
+    kinds.ColumnEncoding: {"encoding": st.binary(max_size=40)},
+    kinds.BinCounts: {
+        "bins": st.lists(st.integers(1, 1002), max_size=5).map(tuple),
+        "numeric": st.lists(st.integers(0, 9), max_size=3).map(tuple),
+        "classes": st.integers(0, 1000),
+    },
+    kinds.ColumnNames: {"names": st.binary(max_size=40)},
+    kinds.LabelUnit: {"exponent": st.integers(-2000, 2000)},
+    kinds.CheckCommitment: {"commitment": digests},
+    kinds.CheckOpening: {"salt": digests},
+    kinds.EpochDecision: {"best": st.booleans(), "go_on": st.booleans()},
+    kinds.RowMaskKey: {"secret": digests},
+    kinds.SentRowDigests: {"digests": st.lists(digests, max_size=3).map(tuple)},
+    kinds.StepsDone: {"done": counts},
+    kinds.SpreadShare: {"words": words, "opened": digests},
+    kinds.ScoreOpening: {"words": words, "checkpoint": st.booleans()},
+    kinds.MaskedLabels: {"words": words, "checkpoint": st.booleans()},
+    kinds.Submit: {"description": descriptions() | predictions()},
+    kinds.Query: {
+        "job": st.none() | job_ids,
+        "cancel": st.booleans(),
+        "partners": st.booleans(),
+        "reveals": st.booleans(),
+    },
+    kinds.Prune: {
+        "days": st.floats(0, 1e6),
+        "models": st.booleans(),
+        "remove": st.booleans(),
+        "who": st.text(max_size=20),
+    },
+    kinds.Decide: {"job": job_ids, "approve": st.booleans(), "who": st.text(max_size=20), "why": st.text(max_size=20)},
+    kinds.Status: {
+        "jobs": st.lists(job_statuses, max_size=2).map(tuple),
+        "partners": st.lists(partner_answers, max_size=2).map(tuple),
+        "reveals": st.lists(sentences, max_size=2).map(tuple),
+        "problem": st.none() | sentences,
+    },
+    kinds.Ping: {"lowest": versions, "highest": versions, "release": releases},
+    kinds.Pong: {
+        "lowest": versions,
+        "highest": versions,
+        "release": releases,
+        "role": st.sampled_from(["data", "helper"]),
+        "time": st.floats(0, 2**39),
+    },
+    kinds.ScoreRequest: {
+        "model": job_ids,
+        "digest": st.binary(min_size=32, max_size=32),
+        "purpose": st.text(max_size=20),
+        "issued": st.floats(0, 2**39),
+        "rows": st.integers(0, 3).flatmap(lambda rows: st.binary(min_size=16 * rows, max_size=16 * rows)),
+    },
+    kinds.ScoreRefusal: {"code": codes, "culprit": names, "reason": sentences},
+    kinds.ScoreQuery: {
+        "model": job_ids,
+        "table": names,
+        "purpose": st.text(max_size=20),
+        "who": st.text(max_size=20),
+        "ids": st.lists(st.text(max_size=20), max_size=3).map(tuple),
+    },
+    kinds.ScoreReply: {
+        "link": st.just("logistic"),
+        "known": st.binary(max_size=3),
+        "scores": st.binary(max_size=24),
+        "failure": st.none() | failures,
+    },
+}
+"""What messages are made of that hold more than words; a field that is not named has its default."""
+
 EACH: dict[type[Message], st.SearchStrategy[Message]] = {
-    Job: st.builds(
-        Job,
-        id=job_ids,
-        run=digests,
-        description=descriptions() | predictions(),
-        members=st.lists(members, max_size=4).map(tuple),
-        submitter=names,
-        issued=counts,
-        expires=counts,
-        signature=st.just(b"") | signatures,
-    ),
-    Received: st.tuples(versions, versions, st.booleans()).map(
-        lambda one: Received(lowest=min(one[:2]), highest=max(one[:2]), asks=one[2])
-    ),
-    Approvers: st.builds(Approvers, parties=party_lists),
-    Accept: st.just(Accept()),
-    Ready: st.just(Ready()),
-    Start: st.builds(Start, attempt=counts, version=versions),
-    Sizes: st.builds(Sizes, rows=counts, held_out=counts, columns=counts, outputs=outputs, model=st.none() | digests),
-    Terms: st.builds(
-        Terms,
-        rows=counts,
-        held_out=counts,
-        columns=st.lists(counts, max_size=4).map(tuple),
-        outputs=outputs,
-        plan=digests,
-        scoring=st.none() | scoring_terms,
-    ),
-    Progress: st.builds(
-        Progress,
-        state=st.text(max_size=32),
-        epoch=counts,
-        step=counts,
-        steps=counts,
-        stage=stages,
-        waits_for=st.lists(names, max_size=17).map(tuple),
-        interval=st.floats(0.001, 3600),
-        overdue=st.none() | st.text(max_size=32),
-        checkpoint=counts,
-        helper=names,
-        lost=st.booleans(),
-    ),
-    Checkpoints: st.builds(Checkpoints, held=st.lists(held, max_size=4).map(tuple)),
-    GoOn: st.builds(GoOn, begin=st.none() | held, kept=counts),
-    Inquiry: st.builds(Inquiry, id=job_ids, run=digests),
-    Outcome: st.builds(Outcome, state=st.text(max_size=32), failure=st.none() | failures),
-    Resumption: st.builds(Resumption, id=job_ids, run=digests, issued=counts),
-    Released: st.just(Released()),
-    ScoreBound: st.builds(ScoreBound, exponent=exponents),
-    ModelCommitments: st.builds(ModelCommitments, exponent=exponents, seeds=st.lists(digests, max_size=3).map(tuple)),
-    WeightMaskSeed: st.builds(WeightMaskSeed, secret=digests),
-    Failure: failures,
-    Cancel: st.builds(Cancel, by=st.none() | names),
-    Handshake: st.builds(Handshake, key=digests, signature=signatures),
-    Transcript: st.builds(Transcript, signature=signatures),
-    OrderCommitment: st.builds(OrderCommitment, commitment=digests),
-    OrderContribution: st.builds(OrderContribution, secret=digests),
-    OrderConfirmation: st.builds(OrderConfirmation, confirmation=digests),
-    SplitKey: st.builds(SplitKey, agreed=st.booleans(), proof=digests),
-    Pseudonyms: st.builds(Pseudonyms, pseudonyms=hashes, last=st.booleans()),
-    Presence: st.builds(Presence, bits=st.binary(max_size=20)),
-    BlindedIds: st.builds(BlindedIds, elements=elements, last=st.booleans()),
-    TwiceBlindedIds: st.builds(TwiceBlindedIds, hashes=hashes),
-    HeldOutRows: st.builds(HeldOutRows, bits=st.binary(max_size=20)),
-    AlignedRows: st.builds(AlignedRows, rows=counts, ids=digests),
-    ColumnEncoding: st.builds(ColumnEncoding, encoding=st.binary(max_size=40)),
-    BinCounts: st.builds(
-        BinCounts,
-        bins=st.lists(st.integers(1, 1002), max_size=5).map(tuple),
-        numeric=st.lists(st.integers(0, 9), max_size=3).map(tuple),
-        classes=st.integers(0, 1000),
-    ),
-    ColumnNames: st.builds(ColumnNames, names=st.binary(max_size=40)),
-    LabelUnit: st.builds(LabelUnit, exponent=st.integers(-2000, 2000)),
-    CheckCommitment: st.builds(CheckCommitment, commitment=digests),
-    CheckOpening: st.builds(CheckOpening, salt=digests),
-    EpochDecision: st.builds(EpochDecision, best=st.booleans(), go_on=st.booleans()),
-    RowMaskKey: st.builds(RowMaskKey, secret=digests),
-    SentRowDigests: st.builds(SentRowDigests, digests=st.lists(digests, max_size=3).map(tuple)),
-    StepsDone: st.builds(StepsDone, done=counts),
-    SpreadShare: st.builds(SpreadShare, words=words, opened=digests),
-    ScoreOpening: st.builds(ScoreOpening, words=words, checkpoint=st.booleans()),
-    MaskedLabels: st.builds(MaskedLabels, words=words, checkpoint=st.booleans()),
+    **{model: st.builds(model, **fields) for model, fields in FIELDS.items()},
+    **{model: st.builds(model) for model in Message.__subclasses__() if not model.model_fields},
     **{
         model: st.builds(model, words=words)
         for model in Message.__subclasses__()
         if model.model_fields.keys() == {"words"}
     },
-    Submit: st.builds(Submit, description=descriptions() | predictions()),
-    Query: st.builds(
-        Query, job=st.none() | job_ids, cancel=st.booleans(), partners=st.booleans(), reveals=st.booleans()
+    kinds.Received: st.tuples(versions, versions, st.booleans()).map(
+        lambda one: kinds.Received(lowest=min(one[:2]), highest=max(one[:2]), asks=one[2])
     ),
-    Prune: st.builds(
-        Prune, days=st.floats(0, 1e6), models=st.booleans(), remove=st.booleans(), who=st.text(max_size=20)
-    ),
-    Decide: st.builds(Decide, job=job_ids, approve=st.booleans(), who=st.text(max_size=20), why=st.text(max_size=20)),
-    Status: st.builds(
-        Status,
-        jobs=st.lists(job_statuses, max_size=2).map(tuple),
-        partners=st.lists(partner_answers, max_size=2).map(tuple),
-        reveals=st.lists(sentences, max_size=2).map(tuple),
-        problem=st.none() | sentences,
-    ),
-    Ping: st.builds(Ping, lowest=versions, highest=versions, release=releases),
-    Pong: st.builds(
-        Pong,
-        lowest=versions,
-        highest=versions,
-        release=releases,
-        role=st.sampled_from(["data", "helper"]),
-        time=st.floats(0, 2**39),
-    ),
-    ScoreRequest: st.builds(
-        ScoreRequest,
-        model=job_ids,
-        digest=st.binary(min_size=32, max_size=32),
-        purpose=st.text(max_size=20),
-        issued=st.floats(0, 2**39),
-        rows=st.integers(0, 3).flatmap(lambda rows: st.binary(min_size=16 * rows, max_size=16 * rows)),
-    ),
-    ScoreRefusal: st.builds(ScoreRefusal, code=codes, culprit=names, reason=sentences),
-    ScoreQuery: st.builds(
-        ScoreQuery,
-        model=job_ids,
-        table=names,
-        purpose=st.text(max_size=20),
-        who=st.text(max_size=20),
-        ids=st.lists(st.text(max_size=20), max_size=3).map(tuple),
-    ),
-    ScoreReply: st.builds(
-        ScoreReply,
-        link=st.just("logistic"),
-        known=st.binary(max_size=3),
-        scores=st.binary(max_size=24),
-        failure=st.none() | failures,
-    ),
+    kinds.Failure: failures,
 }
 messages = st.one_of(*EACH.values())
