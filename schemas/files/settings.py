@@ -49,13 +49,9 @@ class BrokerSettings(TomlModel):
         return url
 
     @model_validator(mode="after")
-    def _certificate_has_its_key(self) -> Self:
+    def _certificates_fit(self) -> Self:
         if (self.certificate is None) != (self.key is None):
             raise ValueError("certificate and key go together")
-        return self
-
-    @model_validator(mode="after")
-    def _certificates_need_tls(self) -> Self:
         if not self.url.startswith("amqps:") and (self.ca, self.certificate) != (None, None):
             raise ValueError("ca, certificate and key need TLS: write amqps:// in url, or leave them out")
         return self
@@ -145,13 +141,9 @@ class TableSettings(TablePolicy):
         return str(positive) if isinstance(positive, int) else positive
 
     @model_validator(mode="after")
-    def _positive_is_a_labels(self) -> Self:
+    def _words_go_together(self) -> Self:
         if self.positive is not None and self.label is None:
             raise ValueError("positive names a class of the label; write label too")
-        return self
-
-    @model_validator(mode="after")
-    def _one_choice(self) -> Self:
         if self.columns is not None and self.exclude:
             raise ValueError("write columns for the ones to use, or exclude for the others; one of them")
         return self
@@ -227,24 +219,16 @@ class Deadlines(TomlModel):
     serve: float = Field(default=2, gt=0, le=4)
 
     @model_validator(mode="after")
-    def _silence_shows_first(self) -> Self:
+    def _each_outlasts_what_comes_before(self) -> Self:
         # A party counts as silent after four missed heartbeats, and the helper's step deadline is half of `step`.
         shortest = min(self.accept, self.handshake, self.alignment, self.fit, self.step / 2, self.release)
         if shortest < 5 * self.heartbeat:
             raise ValueError(
                 "accept, handshake, alignment, fit and release last at least 5 heartbeats, step at least 10"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _start_outlasts_what_comes_before(self) -> Self:
         # The label party says `start` when everybody has accepted and is ready, one wait after the other.
         if self.start < self.accept + self.ready:
             raise ValueError("start lasts at least as long as accept and ready together")
-        return self
-
-    @model_validator(mode="after")
-    def _terms_outlast_what_comes_before(self) -> Self:
         # The helper may wait for them from the moment that its part in the alignment is done.
         if self.terms < self.alignment + self.fit:
             raise ValueError("terms lasts at least as long as alignment and fit together")
