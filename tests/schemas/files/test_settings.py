@@ -175,16 +175,8 @@ def test_a_helper_without_tables_is_fine(tmp_path: Path) -> None:
     assert settings.tables == {}
 
 
-def test_the_default_deadlines_let_silence_show_first() -> None:
-    """Even with the helper's half of a step."""
-    defaults = Deadlines()
-    assert min(defaults.accept, defaults.step / 2, defaults.handshake) > 4 * defaults.heartbeat
-
-
-def test_whoever_waits_for_start_waits_as_long_as_the_label_party_may_for_all_the_others() -> None:
-    """It waits for the slowest to accept, then for the slowest to be ready."""
-    defaults = Deadlines()
-    assert defaults.start >= defaults.accept + defaults.ready
+def test_deadlines_may_just_last_as_long_as_what_comes_before() -> None:
+    """By default they do, or there would be none."""
     assert Deadlines(accept=30, ready=600, start=630).start == 630
 
 

@@ -57,14 +57,6 @@ def test_a_missing_number_is_the_mean_and_told_apart_if_some_were_missing_in_tra
     assert encoding.apply(later).tolist() == [[0, 1, 0], [0.5, 0, 0]]
 
 
-def test_a_missing_category_is_one_of_its_own_if_it_was_there_in_training():
-    """Else it is all zeros, and never one of the rare."""
-    encoding = fit(table(categorical={"k": ["a", None, "a"], "l": ["a", "b", "a"]}), rare=2)
-    assert encoding.names == ["k=a", "k=missing", "l=a", "l=rare"]
-    later = table(categorical={"k": ["a", None, "z"], "l": ["b", None, "z"]})
-    assert encoding.apply(later).tolist() == [[1, 0, 0, 1], [0, 1, 0, 0], [0, 0, 0, 1]]
-
-
 @given(st.lists(TEXT | st.none(), min_size=1, max_size=30), st.integers(0, 5), st.lists(TEXT | st.none(), max_size=9))
 def test_a_row_has_its_category_or_is_missing_or_rare_or_nothing(training, rare, later):
     """By the counts of the training rows alone."""
