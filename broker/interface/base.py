@@ -230,12 +230,6 @@ class Broker(Protocol):
             Disconnected: try again.
         """
 
-    async def declare_exchange(self, name: str) -> None:
-        """Make sure that a durable topic exchange of this name exists.
-
-        Idempotent; raises as `declare` does.
-        """
-
     async def delete(self, queue_name: str) -> None:
         """Remove a queue and what is in it; our own consumer of it ends first.
 

@@ -72,7 +72,6 @@ class MemoryBroker:
         self.confirm = confirm
         self.prefetch = prefetch
         self.may_write = may_write
-        self.exchanges: set[str] = set()
         self.queues: dict[str, MemoryQueue] = {}
         self.bindings: dict[str, set[tuple[str, str]]] = {}  # by exchange: (pattern, queue name)
         self.dead_letters: deque[tuple[str, DeadLetter]] = deque(maxlen=MAX_DEAD_LETTERS)  # with who refused
@@ -142,7 +141,7 @@ class MemoryBroker:
         return [self.queues[name] for name in names]
 
     def declare(self, queue: Queue, owner: "MemoryConnection") -> None:
-        """Create what is missing of a queue, its exchanges and bindings."""
+        """Create what is missing of a queue and its bindings."""
         existing = self.queues.get(queue.name)
         if existing is None:
             self.queues[queue.name] = MemoryQueue(
@@ -153,7 +152,6 @@ class MemoryBroker:
         elif existing.owner is not (owner if queue.private else None):
             raise Occupied(f"the queue {queue.name} belongs to another connection, or is private to one")
         for exchange, pattern in queue.bindings:
-            self.exchanges.add(exchange)
             self.bindings.setdefault(exchange, set()).add((pattern, queue.name))
 
     def dead_letter(self, party: str, envelope: Envelope, why: str) -> None:
@@ -326,12 +324,6 @@ class MemoryConnection:
         """See `Broker.declare`."""
         self._check()
         self.broker.declare(queue, self)
-        await asyncio.sleep(0)
-
-    async def declare_exchange(self, name: str) -> None:
-        """See `Broker.declare_exchange`."""
-        self._check()
-        self.broker.exchanges.add(name)
         await asyncio.sleep(0)
 
     async def delete(self, queue_name: str) -> None:

@@ -158,7 +158,10 @@ class RabbitBroker:
         return await self.ask(f"declaring the queue {queue.name}", lambda channel: _declare_queue(channel, queue))
 
     async def declare_exchange(self, name: str) -> None:
-        """See `Broker.declare_exchange`."""
+        """Make sure that a durable topic exchange of this name exists.
+
+        Idempotent; raises as `declare` does.
+        """
         self._check()
         try:
             await self._on_own_channel(

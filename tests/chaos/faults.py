@@ -91,10 +91,6 @@ class FaultyBroker:
         """See `Broker.declare`."""
         await self._inner.declare(queue)
 
-    async def declare_exchange(self, name: str) -> None:
-        """See `Broker.declare_exchange`."""
-        await self._inner.declare_exchange(name)
-
     async def delete(self, queue_name: str) -> None:
         """See `Broker.delete`."""
         await self._inner.delete(queue_name)

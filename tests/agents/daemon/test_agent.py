@@ -394,9 +394,6 @@ class Interrupting:
         await self._count()
         await self._inner.delete(queue_name)
 
-    async def declare_exchange(self, name: str) -> None:
-        await self._inner.declare_exchange(name)
-
     async def close(self) -> None:
         await self._inner.close()
 
