@@ -61,21 +61,25 @@ class _Answer:
 
     unit = "row"
 
-    def __init__(self, interrupt: Interrupt) -> None:
+    def __init__(
+        self, connection: Any, query: str, interrupt: Interrupt, *before: str, options: dict[str, str] | None = None
+    ) -> None:
+        """Ask on a connection, after the statements `before`; close it where that fails."""
         self._open = ExitStack()
-        self._interrupt = interrupt
-        self.schema: pa.Schema = pa.schema([])
-
-    def _ask(self, connection: Any, query: str, *before: str, options: dict[str, str] | None = None) -> None:
-        self._open.enter_context(connection)
-        cursor = self._open.enter_context(connection.cursor())
-        self._open.enter_context(self._interrupt.ending_with(partial(_cancel, cursor)))
-        for statement in before:
-            cursor.execute(statement)
-        cursor.adbc_statement.set_options(**(options or {}))
-        cursor.execute(query)
-        self._reader = cursor.fetch_record_batch()
-        self.schema = _plain_schema(self._reader.schema)
+        try:
+            with _explained([]):
+                self._open.enter_context(connection)
+                cursor = self._open.enter_context(connection.cursor())
+                self._open.enter_context(interrupt.ending_with(partial(_cancel, cursor)))
+                for statement in before:
+                    cursor.execute(statement)
+                cursor.adbc_statement.set_options(**(options or {}))
+                cursor.execute(query)
+                self._reader = cursor.fetch_record_batch()
+                self.schema: pa.Schema = _plain_schema(self._reader.schema)
+        except BaseException:
+            self.close()
+            raise
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Read these columns of the answer, once."""
@@ -101,21 +105,15 @@ class SqliteSource(_Answer):
     """Reads the answer of a SQLite file, opened read-only."""
 
     def __init__(self, url: str, query: str, interrupt: Interrupt) -> None:
-        super().__init__(interrupt)
-        connection = _open_sqlite(url)
-        with _closed_on_failure(self), _explained([]):
-            self._ask(connection, query, options={"adbc.sqlite.query.batch_rows": str(SQLITE_WINDOW)})
+        options = {"adbc.sqlite.query.batch_rows": str(SQLITE_WINDOW)}
+        super().__init__(_open_sqlite(url), query, interrupt, options=options)
 
 
 class PostgresSource(_Answer):
     """Reads the answer of a PostgreSQL server, in a transaction that can't write."""
 
     def __init__(self, url: str, query: str, login: tuple[str, str] | None, interrupt: Interrupt) -> None:
-        super().__init__(interrupt)
-        with _closed_on_failure(self):
-            connection = _open_postgresql(url, login)
-            with _explained([]):
-                self._ask(connection, query, READ_ONLY)
+        super().__init__(_open_postgresql(url, login), query, interrupt, READ_ONLY)
 
 
 def sqlite_schema(url: str, query: str) -> pa.Schema | None:
@@ -203,15 +201,6 @@ def _not_connected(url: str, text: str) -> UnusableError:
         "check that the server runs and is reachable, that the database exists, and that the login is allowed there",
         "can't be read",
     )
-
-
-@contextmanager
-def _closed_on_failure(source: _Answer) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        source.close()
-        raise
 
 
 @contextmanager
