@@ -103,11 +103,12 @@ class ChosenColumns:
 def choose_columns(
     schema: pa.Schema,
     settings: TableSettings,
+    faults: TableFaults,
     *,
     with_label: bool,
-    label_kind: Kind | None = "numeric",
+    label_kind: Kind | None,
     expected: Mapping[str, Kind] | None = None,
-) -> ChosenColumns:
+) -> ChosenColumns | None:
     """Choose the columns to read: those of the settings, or the `expected` ones.
 
     A model was trained on the expected ones.
@@ -115,28 +116,8 @@ def choose_columns(
     The label is never a feature, and may be missing where it is not asked for; a table of a label alone has no
     features. A model wants the label as a number or as a class; where no model is known yet, None, its type decides.
 
-    Raises:
-        UnusableError: the table and the settings do not fit together, or a column holds what can't be used.
-    """
-    faults = TableFaults()
-    chosen = choose_usable(schema, settings, faults, with_label=with_label, label_kind=label_kind, expected=expected)
-    faults.refuse()
-    assert chosen is not None
-    return chosen
-
-
-def choose_usable(
-    schema: pa.Schema,
-    settings: TableSettings,
-    faults: TableFaults,
-    *,
-    with_label: bool,
-    label_kind: Kind | None,
-    expected: Mapping[str, Kind] | None = None,
-) -> ChosenColumns | None:
-    """Choose as `choose_columns` does, but add what can't be used to `faults`.
-
-    Returns None if no row can be read.
+    Adds to `faults` where table and settings do not fit together, or a column holds what can't be used. Returns None
+    if no row can be read.
     """
     with faults.gather():
         _check_names(schema)

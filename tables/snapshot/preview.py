@@ -17,7 +17,7 @@ from tercet.tables.core.table import Kind, Table
 from tercet.tables.encoding.encoding import Encoding
 from tercet.tables.encoding.entropy import SAMPLE, RecordBits, record_bits
 from tercet.tables.encoding.woe import NO_WOE, WoeByColumn
-from tercet.tables.snapshot.columns import ChosenColumns, choose_usable
+from tercet.tables.snapshot.columns import ChosenColumns, choose_columns
 from tercet.tables.snapshot.recorder import Recorder
 from tercet.tables.sources.source import Source, open_source, query_schema
 
@@ -67,7 +67,7 @@ def check_query(
         schema, faults = query_schema(settings, login), TableFaults()
         if schema is None:
             return
-        chosen = choose_usable(
+        chosen = choose_columns(
             schema, settings, faults, with_label=with_label, label_kind=label_kind, expected=expected
         )
         if chosen is not None:
@@ -95,7 +95,7 @@ def preview_table(
     """
     with problems_of(name, str(settings.path)), closing(open_source(settings)) as source:
         faults, target, first = TableFaults(), io.BytesIO(), FirstRows(source)
-        chosen = choose_usable(
+        chosen = choose_columns(
             source.schema, settings, faults, with_label=with_label, label_kind=label_kind, expected=expected
         )
         if chosen is None:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from tercet.schemas.files.job import canonical_digest
 from tercet.schemas.files.settings import TableSettings
 from tercet.tables.core.interrupt import Interrupt
-from tercet.tables.core.problem import problems_of
+from tercet.tables.core.problem import TableFaults, problems_of
 from tercet.tables.core.table import Kind, Numbers, Table
 from tercet.tables.snapshot.columns import ChosenColumns, FeatureColumn, choose_columns
 from tercet.tables.snapshot.recorder import Recorder
@@ -52,14 +52,12 @@ def take_snapshot(
 ) -> "Snapshot":
     """Read the table `name` of the settings once, check it, and keep the used columns.
 
-    They are kept in `folder`.
-
     Takes memory for ids and label and one batch; on the disk 8 bytes for each number and its length for each text.
 
     Args:
         name: of the table.
         settings: what it is and which columns to use.
-        folder: of the party's own; made if it is not there, for its owner only.
+        folder: where they are kept, of the party's own; made if it is not there, for its owner only.
         with_label: whether to read the label, which otherwise may be missing.
         label_kind: what the model takes it for, a number or a class; None where its type is to say so.
         login: user name and password of a database.
@@ -73,9 +71,12 @@ def take_snapshot(
     """
     place = settings.database or str(settings.path)
     with problems_of(name, place), closing(open_source(settings, login, interrupt)) as source:
+        faults = TableFaults()
         chosen = choose_columns(
-            source.schema, settings, with_label=with_label, label_kind=label_kind, expected=expected
+            source.schema, settings, faults, with_label=with_label, label_kind=label_kind, expected=expected
         )
+        faults.refuse()
+        assert chosen is not None  # else something was wrong
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, path = tempfile.mkstemp(prefix="table-", suffix=".arrow", dir=folder)  # made with mode 0600
         try:
