@@ -7,7 +7,7 @@ It never looks into a body, never seals one again (the same ciphertext goes out 
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import chain, repeat
 from typing import Final
@@ -262,7 +262,7 @@ class Outbox:
         `reason` is what the broker has said to the first attempt.
         """
         said = reason is not None
-        for pause in self._all_pauses():
+        for pause in chain(self._pauses, repeat(self._pauses[-1])):
             if said:
                 await self._sleep(max(0.0, min(pause, post.until - self._clock())))
             left = post.until - self._clock()
@@ -281,9 +281,6 @@ class Outbox:
             else:
                 self.answered = self._clock()
                 return
-
-    def _all_pauses(self) -> Iterator[float]:
-        return chain(self._pauses, repeat(self._pauses[-1]))
 
     def _give_up(self, post: _Post, failure: Undeliverable) -> None:
         if post.required:

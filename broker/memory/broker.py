@@ -94,7 +94,11 @@ class MemoryBroker:
         try:
             yield
         finally:
-            self._release(party)
+            for envelope in self._held.pop(party, []):
+                for queue in self._route(envelope):
+                    queue.arrive(envelope, ())
+            for queue in self.queues.values():
+                queue.pump()
 
     @contextmanager
     def shortage(self, why: str = "low on memory") -> Iterator[None]:
@@ -108,13 +112,6 @@ class MemoryBroker:
     def is_held(self, party: str) -> bool:
         """Tell whether `hold` is in force for this party."""
         return party in self._held
-
-    def _release(self, party: str) -> None:
-        for envelope in self._held.pop(party, []):
-            for queue in self._route(envelope):
-                queue.arrive(envelope, ())
-        for each in self.queues.values():
-            each.pump()
 
     def accept(self, envelope: Envelope, party: str) -> None:
         """Take an envelope from a party: routes it, or raises what `Broker.publish` does."""

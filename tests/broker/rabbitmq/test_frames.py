@@ -96,10 +96,6 @@ def test_a_confirm_is_read(tag: int, many: bool) -> None:
         assert frames.read_answer(payload(frame), 4) == (tag, many)
 
 
-def header_of(size: int, **properties: Any) -> bytes:
-    return payload(ContentHeader(0, size, Basic.Properties(**properties)))
-
-
 FOREIGN = {
     "content_type": short_texts,
     "content_encoding": short_texts,
@@ -117,7 +113,7 @@ OWN = dict.fromkeys(("correlation_id", "message_id", "message_type", "app_id"), 
 @given(st.fixed_dictionaries({}, optional=FOREIGN | OWN), st.integers(0, frames.MOST_BYTES))
 def test_properties_are_found_among_others(properties: dict[str, Any], size: int) -> None:
     """A partner may set any of them, and leave ours out."""
-    header = header_of(size, **properties)
+    header = payload(ContentHeader(0, size, Basic.Properties(**properties)))
     assert frames.body_size(header) == size
     wanted = [properties.get(name) or "" for name in ("correlation_id", "message_id", "message_type", "app_id")]
     assert list(frames.read_properties(header)) == wanted

@@ -67,19 +67,11 @@ def test_only_the_receiver_opens_and_only_from_the_sender_under_the_same_address
 
 def test_a_receiver_cannot_pass_a_message_on_as_if_it_were_meant_for_another() -> None:
     """The receiver's key is signed with it."""
-    opened = b"a job"
-    signature_and_body = _inside(BANK.seal(opened, CARD.public, b"address"))
-    passed_on = _seal_raw(signature_and_body, MALLORY, b"address")
+    sealed = BANK.seal(b"a job", CARD.public, b"address")
+    signature_and_body = _SUITE.decrypt(sealed, CARD._sealing, info=b"address")
+    passed_on = _SUITE.encrypt(signature_and_body, MALLORY.public.sealing, info=b"address")
     with pytest.raises(Forged):
         MALLORY.open(passed_on, BANK.public, b"address")
-
-
-def _inside(sealed: bytes) -> bytes:
-    return _SUITE.decrypt(sealed, CARD._sealing, info=b"address")
-
-
-def _seal_raw(plaintext: bytes, receiver: Identity, associated: bytes) -> bytes:
-    return _SUITE.encrypt(plaintext, receiver.public.sealing, info=associated)
 
 
 def test_the_same_message_sealed_twice_looks_different() -> None:
