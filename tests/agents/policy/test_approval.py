@@ -1,6 +1,8 @@
 """A job may wait for a person: everybody waits and knows for whom, and the answer counts for the whole run."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from tercet.agents.core.states import APPROVAL
 from tercet.agents.jobs.approvals import summarize_revelations
 from tercet.agents.policy.audit_log import entries
 from tercet.broker.sealing.identity import Identity
-from tercet.schemas.files.job import Evaluation
+from tercet.schemas.files.job import Evaluation, TrainingJob
 from tercet.schemas.files.policy import PolicySettings
 from tercet.schemas.files.recovery import Recovery
 from tercet.schemas.messages.kinds import Approvers, Decide, Status
@@ -40,6 +42,21 @@ async def waiting(stage: Scene, job_id: str, *parties: str) -> None:
     await stage.until(lambda: all(approval(stage, party, job_id) == APPROVAL for party in parties))
 
 
+@asynccontextmanager
+async def asked(
+    folder: Path, *parties: str, description: TrainingJob | None = None, submitter: str = BANK, **asks: Any
+) -> AsyncIterator[tuple[Scene, str]]:
+    """A job that waits for persons of these parties, but for its submitter's; at the end it is cancelled."""
+    async with scene(three(folder), folder) as stage:
+        asking(stage, *parties, **asks)
+        await stage.start()
+        job_id = stage.submit(description or job(), submitter)
+        await waiting(stage, job_id, *({*parties} - {submitter}))
+        yield stage, job_id
+        stage.agents[BANK].cancel(job_id)
+        await stage.ended(job_id)
+
+
 def approval(stage: Scene, party: str, job_id: str) -> str:
     """What a party says of its operator's word on a job; nothing while it does not know the job."""
     found = stage.agents[party].status(job_id)
@@ -59,11 +76,7 @@ def events(folder: Path, party: str) -> list[str]:
 
 async def test_everybody_waits_for_a_person_and_goes_on_when_there_is_a_yes(tmp_path: Path) -> None:
     """Longer than any other deadline; every party tells for whom, and no table is read meanwhile."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        asking(stage, CARD)
-        await stage.start()
-        job_id = stage.submit(job())
-        await waiting(stage, job_id, CARD)
+    async with asked(tmp_path, CARD) as (stage, job_id):
         await asyncio.sleep(PASSED)
         for party in PARTIES:
             (found,) = stage.agents[party].status(job_id)
@@ -83,11 +96,7 @@ async def test_everybody_waits_for_a_person_and_goes_on_when_there_is_a_yes(tmp_
 
 async def test_what_a_person_is_shown_says_what_to_do(tmp_path: Path) -> None:
     """At the party that asks, and at the others for whom they wait."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        asking(stage, CARD)
-        await stage.start()
-        job_id = stage.submit(job())
-        await waiting(stage, job_id, CARD)
+    async with asked(tmp_path, CARD) as (stage, job_id):
         await stage.until(lambda: stage.agents[BANK].status(job_id)[0].waits_for == (CARD,))
         paper = Paper(width=200, record=True, file=StringIO())
         for party in (CARD, BANK):
@@ -95,17 +104,11 @@ async def test_what_a_person_is_shown_says_what_to_do(tmp_path: Path) -> None:
         text = paper.export_text()
         assert f"tercet job approve {job_id}" in text
         assert "asks its operator for approval" in text
-        stage.agents[BANK].cancel(job_id)
-        await stage.ended(job_id)
 
 
 async def test_all_parties_may_ask_and_each_answer_counts(tmp_path: Path) -> None:
     """Whoever submits a job has said yes to it; the helper may ask too."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        asking(stage, *PARTIES)
-        await stage.start()
-        job_id = stage.submit(job(), CARD)
-        await waiting(stage, job_id, BANK, NOTARY)
+    async with asked(tmp_path, *PARTIES, submitter=CARD) as (stage, job_id):
         assert approval(stage, CARD, job_id) == ""
         for party in (NOTARY, BANK):
             await decide(stage, party, job_id)
@@ -116,11 +119,7 @@ async def test_all_parties_may_ask_and_each_answer_counts(tmp_path: Path) -> Non
 async def test_a_refusal_ends_the_job_everywhere_with_its_reason(tmp_path: Path, party: str) -> None:
     """Nothing was read or sent."""
     submitter = CARD if party == BANK else BANK
-    async with scene(three(tmp_path), tmp_path) as stage:
-        asking(stage, party)
-        await stage.start()
-        job_id = stage.submit(job(), submitter)
-        await waiting(stage, job_id, party)
+    async with asked(tmp_path, party, submitter=submitter) as (stage, job_id):
         await decide(stage, party, job_id, approve=False, why="not in this quarter")
         reason = off(await stage.ended(job_id), "policy.refused", party)
         assert "not in this quarter" in reason
@@ -131,11 +130,7 @@ async def test_a_refusal_ends_the_job_everywhere_with_its_reason(tmp_path: Path,
 @pytest.mark.parametrize("party", [CARD, NOTARY])
 async def test_a_job_that_waits_can_be_cancelled_at_every_party(tmp_path: Path, party: str) -> None:
     """Where a person is asked, and where not."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        asking(stage, CARD)
-        await stage.start()
-        job_id = stage.submit(job())
-        await waiting(stage, job_id, CARD)
+    async with asked(tmp_path, CARD) as (stage, job_id):
         stage.agents[party].jobs.cancel(job_id, "anna")
         ended = await stage.ended(job_id)
         assert {(found.state, found.cancelled_by, found.release) for found in ended.values()} == {
@@ -163,11 +158,7 @@ async def test_a_job_that_nobody_approves_ends_with_that_reason(tmp_path: Path, 
 
 async def test_an_approval_counts_for_later_attempts_of_the_run(tmp_path: Path) -> None:
     """The agent is killed while a person is asked, who is asked again, and while the job trains: nobody is then."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        asking(stage, CARD, step=20, release=20)
-        await stage.start()
-        job_id = stage.submit(job(epochs=6))
-        await waiting(stage, job_id, CARD)
+    async with asked(tmp_path, CARD, step=20, release=20, description=job(epochs=6)) as (stage, job_id):
         await stage.crash(CARD)
         await stage.start(CARD)
         await waiting(stage, job_id, CARD)
@@ -176,18 +167,14 @@ async def test_an_approval_counts_for_later_attempts_of_the_run(tmp_path: Path) 
         await stage.crash(CARD)
         await stage.start(CARD)
         assert {found.state for found in (await stage.ended(job_id, seconds=30)).values()} == {"done"}
-        asked = [entry.event for entry in entries((tmp_path / CARD / "audit.log").read_bytes())]
-        assert asked.count("approved") == 1
-        assert asked.count("begun") >= 2
+        audited = events(tmp_path, CARD)
+        assert audited.count("approved") == 1
+        assert audited.count("begun") >= 2
 
 
 async def test_a_decision_on_a_job_that_does_not_wait_is_refused(tmp_path: Path) -> None:
     """It was approved already, has ended, is not known, or nobody is asked."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        asking(stage, CARD)
-        await stage.start()
-        job_id = stage.submit(job(epochs=1000))
-        await waiting(stage, job_id, CARD)
+    async with asked(tmp_path, CARD, description=job(epochs=1000)) as (stage, job_id):
         assert "does not wait" in ((await decide(stage, BANK, job_id)).problem or "")
         await decide(stage, CARD, job_id)
         assert "was approved already" in ((await decide(stage, CARD, job_id, approve=False)).problem or "")
@@ -199,11 +186,7 @@ async def test_a_decision_on_a_job_that_does_not_wait_is_refused(tmp_path: Path)
 
 async def test_approving_what_was_refused_says_so(tmp_path: Path) -> None:
     """At once, while the job still ends, and afterwards; and that it may be submitted again."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        asking(stage, CARD)
-        await stage.start()
-        job_id = stage.submit(job())
-        await waiting(stage, job_id, CARD)
+    async with asked(tmp_path, CARD) as (stage, job_id):
         await decide(stage, CARD, job_id, approve=False, why="not in this quarter")
         assert "was refused already" in ((await decide(stage, CARD, job_id)).problem or "")
         ended = await stage.ended(job_id)
@@ -216,11 +199,7 @@ async def test_approving_what_was_refused_says_so(tmp_path: Path) -> None:
 
 async def test_nobody_but_the_partys_own_console_decides(tmp_path: Path) -> None:
     """Not the submitter, not another partner, and nobody without the party's key who says that he is its console."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        asking(stage, CARD)
-        await stage.start()
-        job_id = stage.submit(job())
-        await waiting(stage, job_id, CARD)
+    async with asked(tmp_path, CARD) as (stage, job_id):
         yes = Decide(job=job_id, approve=True, who="mallory")
         for sender in (BANK, NOTARY):
             own = stage.parties[sender][1]
@@ -229,25 +208,18 @@ async def test_nobody_but_the_partys_own_console_decides(tmp_path: Path) -> None
         stage.memory_broker.accept(request(yes, Identity.generate(), stage, CARD, CARD), CARD)
         await asyncio.sleep(0.05)
         assert approval(stage, CARD, job_id) == APPROVAL
-        stage.agents[CARD].cancel(job_id)
-        await stage.ended(job_id)
     assert "approved" not in events(tmp_path, CARD)
 
 
 async def test_a_console_is_told_what_a_job_tells_whom(tmp_path: Path) -> None:
     """If it asks for that, of any job that is known."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        asking(stage, CARD)
-        await stage.start()
-        job_id = stage.submit(job(evaluation=Evaluation(holdout=0.25), purpose="credit scoring"))
-        await waiting(stage, job_id, CARD)
+    description = job(evaluation=Evaluation(holdout=0.25), purpose="credit scoring")
+    async with asked(tmp_path, CARD, description=description) as (stage, job_id):
         async with stage.console(CARD) as console:
             assert (await console.query(job_id)).reveals == ()
             reported = "\n".join((await console.reveals(job_id)).reveals)
         assert "credit scoring" in reported
         assert "bank learns the scores of held-out rows, 25% of all, once (protection: noise of each" in reported
-        stage.agents[BANK].cancel(job_id)
-        await stage.ended(job_id)
 
 
 def test_a_summary_tells_each_role_what_the_protocol_tells_it() -> None:
@@ -267,11 +239,7 @@ def test_a_summary_tells_each_role_what_the_protocol_tells_it() -> None:
 
 async def test_nobody_but_the_label_party_says_whom_all_wait_for(tmp_path: Path) -> None:
     """Who asks is told to all by the label party, once, and by nobody else."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        asking(stage, CARD)
-        await stage.start()
-        job_id = stage.submit(job())
-        await waiting(stage, job_id, CARD)
+    async with asked(tmp_path, CARD) as (stage, job_id):
         await decide(stage, CARD, job_id)
         await stage.ended(job_id)
         assert {envelope.sender for envelope in stage.said(Approvers.kind)} == {BANK}
@@ -285,11 +253,7 @@ async def say(stage: Scene, job_id: str, who: str, *, approve: bool = True) -> s
 
 async def test_two_persons_must_approve_where_the_policy_says_so(tmp_path: Path) -> None:
     """Nothing happens after the first, who does not count twice, not after a restart either."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        asking(stage, CARD, approvals=2)
-        await stage.start()
-        job_id = stage.submit(job())
-        await waiting(stage, job_id, CARD)
+    async with asked(tmp_path, CARD, approvals=2) as (stage, job_id):
         assert await say(stage, job_id, "ada") == ""
         for restarted in (False, True):
             if restarted:
@@ -315,11 +279,7 @@ async def test_two_persons_must_approve_where_the_policy_says_so(tmp_path: Path)
 
 async def test_one_person_refuses_a_job_that_takes_two(tmp_path: Path) -> None:
     """Though another has approved it."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        asking(stage, CARD, approvals=2)
-        await stage.start()
-        job_id = stage.submit(job())
-        await waiting(stage, job_id, CARD)
+    async with asked(tmp_path, CARD, approvals=2) as (stage, job_id):
         await say(stage, job_id, "ada")
         assert await say(stage, job_id, "bob", approve=False) == ""
         off(await stage.ended(job_id), "policy.refused", CARD)
@@ -329,11 +289,7 @@ async def test_one_person_refuses_a_job_that_takes_two(tmp_path: Path) -> None:
 @pytest.mark.parametrize("users", [("ada", "bob"), ("bob",)])
 async def test_a_restarted_agent_knows_who_approved_on_the_page(tmp_path: Path, users: tuple[str, ...]) -> None:
     """So that whoever is gone by then does not count."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        asking(stage, CARD, approvals=2)
-        await stage.start()
-        job_id = stage.submit(job())
-        await waiting(stage, job_id, CARD)
+    async with asked(tmp_path, CARD, approvals=2) as (stage, job_id):
         await stage.agents[CARD].answer(Decide(job=job_id, approve=True, who="ada"), on_page=True)
         await stage.crash(CARD)
         await stage.start(CARD)
@@ -342,17 +298,11 @@ async def test_a_restarted_agent_knows_who_approved_on_the_page(tmp_path: Path, 
         await stage.agents[CARD].answer(Decide(job=job_id, approve=True, who="bob"), on_page=True)
         (found,) = stage.agents[CARD].status(job_id)
         assert found.approval == ("ada and bob" if "ada" in users else APPROVAL)
-        stage.agents[CARD].cancel(job_id)
-        await stage.ended(job_id)
 
 
 async def test_an_approval_does_not_outlive_a_refusal(tmp_path: Path) -> None:
     """The submitter can have the run taken up again, and then all persons are asked anew."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        asking(stage, CARD, approvals=2)
-        await stage.start()
-        job_id = stage.submit(job())
-        await waiting(stage, job_id, CARD)
+    async with asked(tmp_path, CARD, approvals=2) as (stage, job_id):
         await say(stage, job_id, "ada")
         await say(stage, job_id, "bob", approve=False)
         recorded = stage.agents[CARD].jobs.records.find(job_id)
@@ -366,17 +316,11 @@ async def test_an_approval_does_not_outlive_a_refusal(tmp_path: Path) -> None:
         await asyncio.sleep(PASSED)
         assert stage.agents[CARD].status(job_id)[0].approvals == ("carol",)
         nothing_left(stage)
-        stage.agents[CARD].cancel(job_id)
-        await stage.ended(job_id)
 
 
 async def test_whoever_has_the_key_is_not_two_persons(tmp_path: Path) -> None:
     """A console at the broker says itself whose it is."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        asking(stage, CARD, approvals=2)
-        await stage.start()
-        job_id = stage.submit(job())
-        await waiting(stage, job_id, CARD)
+    async with asked(tmp_path, CARD, approvals=2) as (stage, job_id):
         assert "nobody knows who you are" in ((await decide(stage, CARD, job_id)).problem or "")
         assert stage.agents[CARD].status(job_id)[0].approvals == ()
         assert (await decide(stage, CARD, job_id, approve=False)).problem is None
