@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from tercet.agents.policy.known_job import Case, together
+from tercet.schemas.files.job import StatisticsJob, TrainingJob
 from tercet.schemas.files.statistics import CLASSES
 
 ALWAYS, ALIGNMENT, TRAINING, SCORING, RELEASE = "always", "alignment", "training", "scoring", "release"  # when
@@ -18,6 +19,8 @@ _SIGNED = "noise ±1/4 or more, secret order"
 _CLASSES = "noise ±1/2 or more, secret order, of classes too"
 _PARTNERS = "noise of each partner's own"
 _LASTING = "noise of each partner's own, lasting"
+_BUDGETS = "noise; partners' budgets"
+_BATCH = "what protects a batch"
 _PSEUDONYMS = "pseudonyms, new in each run"
 _ONE_NUMBER = "a mean over 32 rows or more"
 _ALL_ROWS = "a mean over all rows"
@@ -50,9 +53,23 @@ def _helpers_that_see(case: Case) -> Sequence[str]:
     return () if case.trains_blind else case.job.helpers
 
 
-def _counts_amounts(case: Case) -> bool:
-    return case.counts(lambda job: not job.counts_classes)
+def _shows_scores(case: Case) -> bool:
+    return case.trains_shown
 
+
+def _trains(condition: Callable[[TrainingJob], bool]) -> Callable[[Case], bool]:
+    """Choose trainings for which the condition holds."""
+    return lambda case: case.asks(condition)
+
+
+def _counts(condition: Callable[[StatisticsJob], bool]) -> Callable[[Case], bool]:
+    """Choose statistics for which the condition holds."""
+    return lambda case: case.counts(condition)
+
+
+_scores_rows = _trains(lambda job: job.scorings > 0)
+_opens_to_owners = _trains(lambda job: job.release == "owners")
+_counts_amounts = _counts(lambda job: not job.counts_classes)
 
 WHO: Mapping[str, Callable[[Case], Sequence[str]]] = {  # the parties of a job that a row's `who` stands for
     "every party": lambda case: (together(case.job.everybody),),
@@ -72,12 +89,7 @@ SERVED = Group(
     (
         Disclosure("label party", SERVING, "the score of each row that it asks for", _LASTING),
         Disclosure("label party", SERVING, "of each whether all partners have it and may score it"),
-        Disclosure(
-            "label party",
-            SERVING,
-            "of a changed row each partner's change",
-            "rescoring = false; noise",
-        ),
+        Disclosure("label party", SERVING, "of a changed row each partner's change", "rescoring = false; noise"),
         Disclosure("partners", SERVING, "which of their own rows are asked for, and when"),
         Disclosure("partners", SERVING, "hashes of other ids that are asked for", "a key of the two parties"),
         Disclosure("broker", SERVING, "when the label party asks, and the size of what it asks"),
@@ -138,25 +150,19 @@ DISCLOSURES: tuple[Group, ...] = (
             Disclosure("helper", TRAINING, "in which order rows are used, by number", "no id or value with a number"),
             Disclosure("helper", TRAINING, "how many steps are done"),
             Disclosure("data parties", TRAINING, "the root mean square of an epoch's last scores", _SOME_ROWS),
-            Disclosure(
-                "data parties",
-                TRAINING,
-                "and that of each hidden layer",
-                _SOME_ROWS,
-                lambda case: case.hidden,
-            ),
+            Disclosure("data parties", TRAINING, "and that of each hidden layer", _SOME_ROWS, lambda case: case.hidden),
             Disclosure(
                 "data parties",
                 TRAINING,
                 "of gamma that of the scores less log(label / mean label)",
                 _ALL_ROWS,
-                lambda case: case.asks(lambda job: job.model == "gamma"),
+                _trains(lambda job: job.model == "gamma"),
             ),
         ),
     ),
     Group(
         '`helper_sees = "scores"`',
-        lambda case: case.trains_shown,
+        _shows_scores,
         (
             Disclosure("helper", TRAINING, "how training converges"),
             Disclosure("data parties", TRAINING, "four times the largest size of a score, up to the next power of two"),
@@ -169,7 +175,7 @@ DISCLOSURES: tuple[Group, ...] = (
     ),
     Group(
         '`rate = "auto"`, no hidden layer',
-        lambda case: case.asks(lambda job: job.training.rate == "auto" and job.network is None),
+        _trains(lambda job: job.training.rate == "auto" and job.network is None),
         (Disclosure("every party", ALIGNMENT, "how many columns a table has that is not whitened"),),
     ),
     Group(
@@ -211,7 +217,7 @@ DISCLOSURES: tuple[Group, ...] = (
     ),
     Group(
         '`model` or `output` is `"one-vs-rest"`',
-        lambda case: case.asks(lambda job: job.link == "one-vs-rest"),
+        _trains(lambda job: job.link == "one-vs-rest"),
         (Disclosure("every party", ALIGNMENT, "how many classes there are"),),
     ),
     Group(
@@ -230,76 +236,48 @@ DISCLOSURES: tuple[Group, ...] = (
     ),
     Group(
         "`[evaluation] holdout` and `metrics`",
-        lambda case: case.asks(lambda job: job.scorings > 0),
+        _scores_rows,
         (
             Disclosure("label party", TRAINING, "the scores of held-out rows, {times}", _PARTNERS),
-            Disclosure(
-                "helper",
-                TRAINING,
-                "of held-out rows what it sees of a batch",
-                "what protects a batch",
-                lambda case: case.trains_shown,
-            ),
+            Disclosure("helper", TRAINING, "of held-out rows what it sees of a batch", _BATCH, _shows_scores),
         ),
     ),
     Group(
         "`[evaluation] folds`",
-        lambda case: case.asks(lambda job: job.evaluation.folds > 0),
+        _trains(lambda job: job.evaluation.folds > 0),
         (
             Disclosure("label party", TRAINING, "so of each row a score by a model of other rows", _PARTNERS),
-            Disclosure(
-                "helper",
-                TRAINING,
-                "that of each training, one more than folds",
-                "what protects a batch",
-                lambda case: case.trains_shown,
-            ),
+            Disclosure("helper", TRAINING, "that of each training, one more than folds", _BATCH, _shows_scores),
         ),
     ),
     Group(
         "`start`",
-        lambda case: case.asks(lambda job: job.start is not None),
+        _trains(lambda job: job.start is not None),
         (
             Disclosure("every party", ALIGNMENT, "bits, scale and score bound of the model to start at"),
-            Disclosure(
-                "helper",
-                TRAINING,
-                "of the first batches scores by that model",
-                "what protects a batch",
-                lambda case: case.trains_shown,
-            ),
-            Disclosure(
-                "label party",
-                TRAINING,
-                "scores by a model near another one",
-                "noise; partners' budgets",
-                lambda case: case.asks(lambda job: job.scorings > 0),
-            ),
+            Disclosure("helper", TRAINING, "of the first batches scores by that model", _BATCH, _shows_scores),
+            Disclosure("label party", TRAINING, "scores by a model near another one", _BUDGETS, _scores_rows),
             Disclosure(
                 "data party",
                 RELEASE,
                 "of its own columns how these rows changed weights",
                 "budget of models",
-                lambda case: case.asks(lambda job: job.release == "owners"),
+                _opens_to_owners,
             ),
             Disclosure(
-                "data party",
-                RELEASE,
-                "so nearly its weights at the start, if they were shared",
-                where=lambda case: case.asks(lambda job: job.release == "owners"),
+                "data party", RELEASE, "so nearly its weights at the start, if they were shared", where=_opens_to_owners
             ),
             Disclosure(
                 "label party",
                 RELEASE,
                 "so nearly all weights at the start, and how they changed",
-                "",
-                lambda case: case.asks(lambda job: job.release == "label"),
+                where=_trains(lambda job: job.release == "label"),
             ),
         ),
     ),
     Group(
         "`[evaluation] held_out_scores`",
-        lambda case: case.asks(lambda job: job.evaluation.held_out_scores),
+        _trains(lambda job: job.evaluation.held_out_scores),
         (Disclosure("label party", RELEASE, "scores of held-out rows with ids, as a file", _PARTNERS),),
     ),
     Group(
@@ -307,13 +285,7 @@ DISCLOSURES: tuple[Group, ...] = (
         lambda case: case.holds_out(lambda evaluation: evaluation.split is not None),
         (
             Disclosure("data parties", ALIGNMENT, "whether each has the key of the split"),
-            Disclosure(
-                "label party",
-                TRAINING,
-                "scores of the same rows in other jobs too",
-                "noise; partners' budgets",
-                lambda case: case.asks(lambda job: job.scorings > 0),
-            ),
+            Disclosure("label party", TRAINING, "scores of the same rows in other jobs too", _BUDGETS, _scores_rows),
         ),
     ),
     Group(
@@ -323,7 +295,7 @@ DISCLOSURES: tuple[Group, ...] = (
     ),
     Group(
         "`offset` or `exposure`",
-        lambda case: case.asks(lambda job: job.offset_of(job.label) is not None),
+        _trains(lambda job: job.offset_of(job.label) is not None),
         (
             Disclosure("nobody", TRAINING, "what {label} adds to a score, beside {label} itself"),
             Disclosure("data parties", TRAINING, "scores with it in the root mean square above", _SOME_ROWS),
@@ -332,7 +304,7 @@ DISCLOSURES: tuple[Group, ...] = (
     ),
     Group(
         "`[training] weights` or `class_weights`",
-        lambda case: case.asks(lambda job: job.training.weighs),
+        _trains(lambda job: job.training.weighs),
         (
             Disclosure("nobody", TRAINING, "how often a row counts, beside {label} itself"),
             Disclosure("label party", RELEASE, "a model of few rows, if it chooses these by weights", _OWN_BOUND),
@@ -341,32 +313,28 @@ DISCLOSURES: tuple[Group, ...] = (
                 TRAINING,
                 "scores with log(weight) in that root mean square",
                 _SOME_ROWS,
-                lambda case: case.asks(lambda job: job.link == "poisson"),
+                _trains(lambda job: job.link == "poisson"),
             ),
             Disclosure(
                 "every party",
                 ALWAYS,
                 "names and weights of the label's classes",
-                where=lambda case: case.asks(lambda job: isinstance(job.training.class_weights, tuple)),
+                where=_trains(lambda job: isinstance(job.training.class_weights, tuple)),
             ),
         ),
     ),
     Group(
         "`[evaluation] loss`",
-        lambda case: case.asks(lambda job: job.evaluation.loss),
+        _trains(lambda job: job.evaluation.loss),
         (Disclosure("label party", TRAINING, "the mean training loss of each epoch", _ONE_NUMBER),),
     ),
     Group(
         "`[evaluation] held_out_loss`",
-        lambda case: case.asks(lambda job: job.evaluation.held_out_loss),
+        _trains(lambda job: job.evaluation.held_out_loss),
         (
             Disclosure("label party", TRAINING, "the mean held-out loss after each epoch", _ONE_NUMBER),
             Disclosure(
-                "helper",
-                TRAINING,
-                "after each epoch of held-out rows what it sees of a batch",
-                "what protects a batch",
-                lambda case: case.trains_shown,
+                "helper", TRAINING, "after each epoch of held-out rows what it sees of a batch", _BATCH, _shows_scores
             ),
         ),
     ),
@@ -381,13 +349,13 @@ DISCLOSURES: tuple[Group, ...] = (
                 "partners",
                 TRAINING,
                 "by it about the mean count of a Poisson model",
-                where=lambda case: case.asks(lambda job: job.link == "poisson"),
+                where=_trains(lambda job: job.link == "poisson"),
             ),
         ),
     ),
     Group(
         "`[early_stopping]`",
-        lambda case: case.asks(lambda job: job.early_stopping is not None),
+        _trains(lambda job: job.early_stopping is not None),
         (Disclosure("every party", TRAINING, "whether an epoch's model is the best so far, and whether to go on"),),
     ),
     Group(
@@ -397,7 +365,7 @@ DISCLOSURES: tuple[Group, ...] = (
     ),
     Group(
         '`release = "owners"`',
-        lambda case: case.asks(lambda job: job.release == "owners"),
+        _opens_to_owners,
         (
             Disclosure("data party", RELEASE, "the weights of its own columns"),
             Disclosure("label party", RELEASE, "the intercept", where=lambda case: not case.hidden),
@@ -405,8 +373,7 @@ DISCLOSURES: tuple[Group, ...] = (
                 "label party",
                 RELEASE,
                 "of a network all biases, and layers above the first",
-                "",
-                lambda case: case.hidden,
+                where=lambda case: case.hidden,
             ),
             Disclosure("partners", RELEASE, "all weights there are{bare}", "", lambda case: bool(case.rankers)),
             Disclosure(
@@ -419,12 +386,12 @@ DISCLOSURES: tuple[Group, ...] = (
     ),
     Group(
         '`release = "shared"`',
-        lambda case: case.asks(lambda job: job.release == "shared"),
+        _trains(lambda job: job.release == "shared"),
         (Disclosure("nobody", RELEASE, "a weight"),),
     ),
     Group(
         '`release = "label"`',
-        lambda case: case.asks(lambda job: job.release == "label"),
+        _trains(lambda job: job.release == "label"),
         (
             Disclosure("label party", RELEASE, "all weights"),
             Disclosure("label party", RELEASE, "names, categories, means and deviations of others' columns"),
@@ -432,7 +399,7 @@ DISCLOSURES: tuple[Group, ...] = (
                 "label party",
                 RELEASE,
                 "the bins of others' columns, and the weight of evidence of each",
-                where=lambda case: case.asks(lambda job: job.encoding.woe is not None),
+                where=_trains(lambda job: job.encoding.woe is not None),
             ),
             Disclosure("label party", RELEASE, "the covariance of others' columns whose table says whiten = true"),
         ),
@@ -465,13 +432,13 @@ DISCLOSURES: tuple[Group, ...] = (
                 "every party",
                 ALIGNMENT,
                 "which columns of each party are numeric, by their places",
-                where=lambda case: case.counts(lambda job: job.statistics.correlations != "none"),
+                where=_counts(lambda job: job.statistics.correlations != "none"),
             ),
             Disclosure(
                 "every party",
                 ALIGNMENT,
                 "how many classes the label has",
-                where=lambda case: case.counts(lambda job: job.model in CLASSES),
+                where=_counts(lambda job: job.model in CLASSES),
             ),
             Disclosure("label party", RELEASE, "rows and label of each partner's bins", _CELLS),
             Disclosure("label party", RELEASE, "how many bins of each partner's column are too small", "secret order"),
@@ -483,7 +450,7 @@ DISCLOSURES: tuple[Group, ...] = (
     ),
     Group(
         "statistics of classes",
-        lambda case: case.counts(lambda job: job.counts_classes),
+        _counts(lambda job: job.counts_classes),
         (
             Disclosure("label party", RELEASE, "by these their IV, KS and Gini", _CELLS),
             Disclosure("partners", RELEASE, "which of its own bins have fewer than {least} of a class"),
@@ -496,25 +463,16 @@ DISCLOSURES: tuple[Group, ...] = (
         (
             Disclosure("label party", RELEASE, "by these what part of the label they explain", _OWN_CELLS),
             Disclosure(
-                "label party",
-                RELEASE,
-                "by a label that is 0 but in few rows, their bins",
-                "partners' settings",
+                "label party", RELEASE, "by a label that is 0 but in few rows, their bins", "partners' settings"
             ),
         ),
     ),
     Group(
         "statistics with `woe`",
-        lambda case: case.counts(lambda job: job.statistics.woe),
+        _counts(lambda job: job.statistics.woe),
         (
             Disclosure("partners", RELEASE, "label by bin of its own columns", _OWN_CELLS),
-            Disclosure(
-                "partners",
-                RELEASE,
-                "by these WOE and IV",
-                _OWN_CELLS,
-                lambda case: case.counts(lambda job: job.counts_classes),
-            ),
+            Disclosure("partners", RELEASE, "by these WOE and IV", _OWN_CELLS, _counts(lambda job: job.counts_classes)),
             Disclosure("partners", RELEASE, "the label's unit, of a count or an amount", where=_counts_amounts),
             Disclosure(
                 "partners",
@@ -527,7 +485,7 @@ DISCLOSURES: tuple[Group, ...] = (
     ),
     Group(
         'statistics with `correlations = "pairs"`',
-        lambda case: case.counts(lambda job: job.statistics.correlations == "pairs"),
+        _counts(lambda job: job.statistics.correlations == "pairs"),
         (
             Disclosure("data parties", RELEASE, "correlations of its own numeric columns with each other party's"),
             Disclosure("data parties", RELEASE, "by a column that is 0 but in few rows others' values there"),
@@ -535,7 +493,7 @@ DISCLOSURES: tuple[Group, ...] = (
     ),
     Group(
         'statistics with `correlations = "label"`',
-        lambda case: case.counts(lambda job: job.statistics.correlations == "label"),
+        _counts(lambda job: job.statistics.correlations == "label"),
         (
             Disclosure("label party", RELEASE, "correlations of all numeric columns, and VIF of each"),
             Disclosure("label party", RELEASE, "by a column that is 0 but in few rows others' values there"),
