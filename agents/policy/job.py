@@ -19,13 +19,15 @@ _METRICS: Final = ("none", "end", "epoch")  # each allows those before it
 
 def job_refusals(job: Job, settings: Settings) -> list[JobProblem]:
     """List all refusals of a job by the settings, each with the party that can mend it."""
-    description = job.description
+    description, helps = job.description, settings.party in job.description.helpers
+    if isinstance(description, TrainingJob):
+        checks = _EVERYBODYS if helps else _EVERYBODYS + _DATA_PARTYS
+        return [problem for check in checks for problem in collect_problem(check, job, description, settings)]
+    if helps:
+        return []
     if isinstance(description, PredictionJob):
         return collect_problem(_check_prediction, description, settings)
-    if isinstance(description, StatisticsJob):
-        return [problem for check in _STATISTICS for problem in collect_problem(check, job, description, settings)]
-    checks = _EVERYBODYS if settings.party in description.helpers else _EVERYBODYS + _DATA_PARTYS
-    return [problem for check in checks for problem in collect_problem(check, job, description, settings)]
+    return [problem for check in _STATISTICS for problem in collect_problem(check, job, description, settings)]
 
 
 def accepts_exposure(job: Job, settings: Settings) -> bool:
@@ -90,11 +92,8 @@ def _check_metrics(job: Job, description: TrainingJob, settings: Settings) -> No
     allowed = settings.policy.metrics
     if _METRICS.index(asked) > _METRICS.index(allowed):
         what = f'lets no held-out rows be scored as the job asks ([policy] metrics = "{allowed}")'
-        raise _refusal("metrics", job, settings, what, _fewer_metrics(allowed))
-
-
-def _fewer_metrics(allowed: str) -> str:
-    return f'use metrics = "{allowed}", and to stop early on = "held_out_loss", which tells no score'
+        mend = f'use metrics = "{allowed}", and to stop early on = "held_out_loss", which tells no score'
+        raise _refusal("metrics", job, settings, what, mend)
 
 
 def _check_scorings(job: Job, description: TrainingJob, settings: Settings) -> None:
@@ -152,8 +151,6 @@ def _check_narrow(job: Job, description: TrainingJob, settings: Settings) -> Non
 
 def _check_prediction(description: PredictionJob, settings: Settings) -> None:
     me, label = settings.party, description.label
-    if me in description.helpers:
-        return
     _check_model_is_blind(description, settings)
     if me == label:
         return
@@ -188,8 +185,6 @@ def _check_model_is_blind(description: PredictionJob, settings: Settings) -> Non
 
 def _check_statistics(job: Job, description: StatisticsJob, settings: Settings) -> None:
     me, asked = settings.party, description.statistics
-    if me in description.helpers:
-        return
     if settings.policy.statistics == "none":
         what = f'takes part in no statistics ([policy] statistics = "none" at {me})'
         mend = f"leave {me} out" if me != description.label else "train without statistics"
@@ -202,8 +197,7 @@ def _check_statistics(job: Job, description: StatisticsJob, settings: Settings) 
 
 def _check_amounts(_: Job, description: StatisticsJob, settings: Settings) -> None:
     me = settings.party
-    partner = me in description.data_parties and me != description.label
-    if partner and not description.counts_classes and not settings.policy.statistics_of_amounts:
+    if me != description.label and not description.counts_classes and not settings.policy.statistics_of_amounts:
         raise JobProblem(
             "policy.statistics",
             me,
@@ -215,7 +209,7 @@ def _check_amounts(_: Job, description: StatisticsJob, settings: Settings) -> No
 
 def _check_correlations(job: Job, description: StatisticsJob, settings: Settings) -> None:
     me, asked, allowed = settings.party, description.statistics.correlations, settings.policy.correlations
-    if me not in description.helpers and _CORRELATIONS.index(asked) > _CORRELATIONS.index(allowed):
+    if _CORRELATIONS.index(asked) > _CORRELATIONS.index(allowed):
         what = f'lets no correlations be told as the job asks ([policy] correlations = "{allowed}" at {me})'
         mend, writes = f'use correlations = "{allowed}"', f'correlations = "{asked}" under [policy]'
         raise _refusal("correlations", job, settings, what, mend, writes)
@@ -223,7 +217,7 @@ def _check_correlations(job: Job, description: StatisticsJob, settings: Settings
 
 def _check_cells(job: Job, description: StatisticsJob, settings: Settings) -> None:
     me, least = settings.party, settings.limits.min_cell
-    if me not in description.helpers and description.statistics.least < least:
+    if description.statistics.least < least:
         what = f"lets nothing be told of a bin of fewer than {least} ([limits] min_cell at {me})"
         writes = f"min_cell = {description.statistics.least} under [limits]"
         raise _refusal("cells", job, settings, what, f"use least = {least} or more", writes)
