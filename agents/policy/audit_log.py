@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from tercet.broker.sealing.identity import Forged, Identity, PublicIdentity, parse_public
 from tercet.schemas.files.invalid import Invalid
-from tercet.tables.core.durable import append_whole
+from tercet.tables.core.durable import append_durably
 
 GENESIS: Final = "0" * 64
 FIELDS: Final = frozenset({"seq", "time", "event", "job", "run", "fields", "previous", "hash"})
@@ -189,7 +189,8 @@ class AuditLog:
         content |= {"fields": fields or {}, "previous": self._last}
         signature = self._identity.sign(_statement(content)).hex() if event in SIGNED else ""
         entry = Entry(**content, hash=_hash(content, signature), signature=signature)
-        self._write(entry.line())
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        append_durably(self.path, entry.line())
         self._seq, self._last = entry.seq, entry.hash
         return entry
 
@@ -203,11 +204,3 @@ class AuditLog:
         with self.path.open("r+b") as file:
             file.truncate(size)
             os.fsync(file.fileno())
-
-    def _write(self, line: bytes) -> None:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        try:
-            append_whole(descriptor, line)
-        finally:
-            os.close(descriptor)
