@@ -39,6 +39,11 @@ class BudgetEntry(NamedTuple):
         return None if self.bound is None else max(0.0, self.bound - self.spent)
 
 
+def spending_of(job: Job, me: str, amounts: dict[str, float]) -> Spending:
+    """Make a job's spending of a party's table."""
+    return Spending(job.id, job.run.hex(), job.description.table_of(me), job.description.label, amounts)
+
+
 class Budget:
     """Counts what one agent's jobs told; without a file, as in tests, counts are not stored."""
 
@@ -86,10 +91,7 @@ class Budget:
         if settings.party in description.helpers:
             return
         for amounts in exposures(description, settings, terms).values():
-            whole = Spending(
-                job.id, job.run.hex(), description.table_of(settings.party), description.label, dict(amounts)
-            )
-            self.check_spending(whole, settings, record_bits)
+            self.check_spending(spending_of(job, settings.party, amounts), settings, record_bits)
 
     def check_spending(self, asked: Spending, settings: Settings, record_bits: float | None = None) -> None:
         """Check that the settings allow what a run would tell in all, without counting it.
@@ -97,12 +99,10 @@ class Budget:
         Raises:
             JobProblem: as `check`.
         """
-        place = asked.table, asked.label
-        own = self._runs.get(place, {}).get(asked.run, {})
         for count in COUNTS:
-            amount, had = asked.counts.get(count.name, 0), own.get(count.name, 0)
+            amount, had = asked.counts.get(count.name, 0), self.spent(asked, count.name)
             bound = _bound(count, settings.tables[asked.table], record_bits, own=settings.party == asked.label)
-            before = self._total(place, count.name) - had
+            before = self._total((asked.table, asked.label), count.name) - had
             if bound is not None and amount > had and before + amount > bound + ROUNDING:
                 raise _budget_problem(asked, settings, count, before, bound)
 
@@ -116,8 +116,7 @@ class Budget:
         Raises:
             OSError: the disk cannot be written; nothing is counted.
         """
-        had = self._runs.get((asked.table, asked.label), {}).get(asked.run, {})
-        more = {name: amount for name, amount in asked.counts.items() if amount > had.get(name, 0)}
+        more = {name: amount for name, amount in asked.counts.items() if amount > self.spent(asked, name)}
         if more:
             self._spend(asked._replace(counts=more))
 
@@ -180,19 +179,16 @@ def audited_spendings(entries: Iterable[Entry]) -> Iterator[Spending]:
 
 
 def _counts_of_earlier_release(entry: Entry) -> dict[str, float]:
-    fields, stage = entry.fields, entry.fields.get("stage")
-    scorings = int(fields.get("scorings", 0))
-    scored = {"scorings": scorings, "bits": scorings * SCORE_BITS}
-    match stage:
-        case str() if stage == ALIGNMENT:
-            return {"alignments": 1}
-        case str() if stage == TRAINING:
-            return {"models": 1, **scored, "scored_rows": scorings * int(fields.get("held_out", 0))}
-        case str() if stage == SCORING:
-            return {"predictions": 1, "scorings": 1, "bits": SCORE_BITS, "scored_rows": int(fields.get("rows", 0))}
-        case str() if stage == RELEASE:
-            return {"releases": int(bool(fields.get("released")))}
-    return {}
+    fields = entry.fields
+    scorings, held_out, rows = (int(fields.get(name, 0)) for name in ("scorings", "held_out", "rows"))
+    scored = {"scorings": scorings, "bits": scorings * SCORE_BITS, "scored_rows": scorings * held_out}
+    by_stage: dict[str, dict[str, float]] = {
+        ALIGNMENT: {"alignments": 1},
+        TRAINING: {"models": 1, **scored},
+        SCORING: {"predictions": 1, "scorings": 1, "bits": SCORE_BITS, "scored_rows": rows},
+        RELEASE: {"releases": int(bool(fields.get("released")))},
+    }
+    return by_stage.get(str(fields.get("stage")), {})
 
 
 def _bound(count: ExposureCount, table: TableSettings, record_bits: float | None, *, own: bool) -> float | None:

@@ -4,7 +4,6 @@ It reads the job's description, and its terms if they are known; it reads no tab
 """
 
 import math
-from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from tercet.agents.policy.disclosure_table import ALIGNMENT, RELEASE, SCORING, TRAINING
@@ -20,8 +19,6 @@ SCORE_RANGE: Final = 8.0  # nearly all scores lie within it
 SCORE_BITS: Final = 19.0  # of a score without noise: rounded to 16 fractional bits within that range
 
 LEAST_BLIND_NOISE: Final = 2.0 ** -(SCORE_DIGITS + 1)
-
-Amounts = Mapping[str, float]  # by the name of a count; a count that is missing is 0
 
 
 class ExposureCount(NamedTuple):

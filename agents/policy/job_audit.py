@@ -10,8 +10,8 @@ from typing import Any
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.core.states import TERMINAL
 from tercet.agents.policy.audit_log import AuditLog
-from tercet.agents.policy.budget import Budget
-from tercet.agents.policy.budget_file import FILE, Spending
+from tercet.agents.policy.budget import Budget, spending_of
+from tercet.agents.policy.budget_file import FILE
 from tercet.agents.policy.disclosures import revelations
 from tercet.agents.policy.exposure import exposures
 from tercet.agents.policy.job import accepts_exposure
@@ -111,8 +111,7 @@ class JobAudit:
         job, settings = self._job, self._settings
         self._budget.check(job, settings, terms, self.record_bits)
         amounts = exposures(job.description, settings, terms).get(stage, {})
-        place = job.description.table_of(settings.party), job.description.label
-        asked = Spending(job.id, job.run.hex(), *place, dict(amounts))
+        asked = spending_of(job, settings.party, amounts)
         if "statistics" in amounts:
             # Another attempt may count other labels: after its sums the label party has no check.
             earlier = self._budget.spent(asked, "statistics")
