@@ -3,30 +3,19 @@
 Of a file it reads the first rows, of a query the columns alone. Nothing of it leaves, and nothing is kept.
 """
 
-from collections.abc import Mapping
-
 from tercet.agents.access.table import database_login
+from tercet.agents.alignment.own_table import Reading
 from tercet.agents.alignment.own_woe import job_table, own_woe
 from tercet.agents.alignment.table_problems import unusable_login, unusable_table
 from tercet.agents.session.context import JobContext
 from tercet.broker.sealing.key_problem import KeyProblem
 from tercet.schemas.files.invalid import Invalid
 from tercet.tables.core.problem import TableProblem
-from tercet.tables.core.table import Kind
 from tercet.tables.snapshot.preview import PreviewResult, check_query, preview_table
 
 
-def look_at_table(
-    context: JobContext,
-    *,
-    with_label: bool,
-    label_kind: Kind,
-    expected: Mapping[str, Kind] | None,
-    beside: tuple[str, ...] = (),
-) -> PreviewResult | None:
+def look_at_table(context: JobContext, reading: Reading) -> PreviewResult | None:
     """Look at this party's table as the job would read it.
-
-    The other arguments are those of `take_snapshot`.
 
     Returns:
         What a file's first rows say; None of a query, whose columns can be used.
@@ -34,14 +23,13 @@ def look_at_table(
     Raises:
         JobProblem: the table cannot be used, as far as that shows it.
     """
-    name, settings, woe = context.description.table_of(context.me), job_table(context, beside), own_woe(context)
+    name, settings, woe = context.description.table_of(context.me), job_table(context, reading.beside), own_woe(context)
+    with_label, kind, expected = reading.with_label, reading.label_kind, reading.expected
     try:
         if settings.path is not None:
-            return preview_table(
-                name, settings, with_label=with_label, label_kind=label_kind, expected=expected, woe=woe
-            )
+            return preview_table(name, settings, with_label=with_label, label_kind=kind, expected=expected, woe=woe)
         login = database_login(settings)
-        check_query(name, settings, login, with_label=with_label, label_kind=label_kind, expected=expected)
+        check_query(name, settings, login, with_label=with_label, label_kind=kind, expected=expected)
     except (Invalid, KeyProblem) as problem:
         raise unusable_login(context, problem) from None
     except TableProblem as problem:

@@ -20,11 +20,10 @@ from tercet.agents.protocol.shares import AnyShares, share_arrays
 from tercet.agents.protocol.weight_openings import ModelOpenings, open_model, receive_commitments
 from tercet.agents.roles.applied_part import scoring_terms
 from tercet.agents.roles.continued_part import ContinuedPart, read_continued
-from tercet.agents.roles.exposure_profile import label_kind
+from tercet.agents.roles.exposure_profile import check_label_classes, label_kind
 from tercet.agents.roles.fitted_table import FittedTable, fit_table, measure_sizes
 from tercet.agents.roles.folds import Folds
 from tercet.agents.roles.held_out_file import write_held_out
-from tercet.agents.roles.own_labels import check_label_classes
 from tercet.agents.roles.release import hidden_folder, open_model_parts, save_part, write_hidden
 from tercet.agents.roles.terms import agree_on_plan
 from tercet.agents.scoring.narrowing import narrow_shares
@@ -103,7 +102,7 @@ class DataPartyRole:
         expected = None if self._start is None else self._start.part.encoding.kinds
         reading = Reading(context.is_label_party, label_kind(self._job), expected, own_ids=filed)
         own = await read_table(context, reading)
-        check_label_classes(context, self._job.link, own.table)
+        check_label_classes(context, own.table.classes, own.table.chosen.positive, own.table.name)
         return own
 
     async def align(self, own: OwnTable) -> AlignedTable:

@@ -8,9 +8,9 @@ are known.
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 from tercet.agents.alignment.first_rows import look_at_table
+from tercet.agents.alignment.own_table import Reading
 from tercet.agents.alignment.table_problems import unfit_label
 from tercet.agents.core.problems import JobProblem, collect_problem
 from tercet.agents.policy.job import accepts_exposure
@@ -56,10 +56,8 @@ async def own_profile(context: JobContext) -> tuple[Profile | None, list[JobProb
         start, unfit = await context.compute(continued_manifest, context, job)
     if not context.is_label_party and not context.audit.may_judge(job.columns_of(context.me)):
         return None, unfit
-    kind, expected = label_kind(job), None if start is None else start.encoding.kinds
-    read, problems = await context.compute(
-        partial(_look, context, with_label=context.is_label_party, label_kind=kind, expected=expected)
-    )
+    reading = Reading(context.is_label_party, label_kind(job), None if start is None else start.encoding.kinds)
+    read, problems = await context.compute(_look, context, reading)
     problems = [*unfit, *problems]
     if context.attempt > 1:  # rows that the run began with may be kept, whatever the table is now
         problems = []
@@ -89,34 +87,25 @@ def _prediction_problems(context: JobContext, job: PredictionJob) -> list[JobPro
         return [problem]
     problems = collect_problem(check_parties, context, job, part)
     problems += collect_problem(check_numbers, context, has_numbers=part.encoding.has_numbers)
-    return problems + _look(context, expected=part.encoding.kinds, beside=part.columns_beside)[1]
+    return problems + _look(context, Reading(expected=part.encoding.kinds, beside=part.columns_beside))[1]
 
 
-def _look(
-    context: JobContext,
-    *,
-    with_label: bool = False,
-    label_kind: Kind = "numeric",
-    expected: Mapping[str, Kind] | None = None,
-    beside: tuple[str, ...] = (),
-) -> tuple[PreviewResult | None, list[JobProblem]]:
+def _look(context: JobContext, reading: Reading) -> tuple[PreviewResult | None, list[JobProblem]]:
     name = context.description.table_of(context.me)
     try:
-        read = look_at_table(context, with_label=with_label, label_kind=label_kind, expected=expected, beside=beside)
+        read = look_at_table(context, reading)
     except JobProblem as problem:
         return None, [problem]
-    if read is None:
-        return None, []
-    return read, [
-        *collect_problem(_check_rows, context, read.rows),
-        *collect_problem(_check_classes, context, name, read),
-    ]
+    if read is None or read.rows is None:
+        return read, []
+    classes = collect_problem(check_label_classes, context, read.classes, read.positive, name)
+    return read, collect_problem(_check_rows, context, read.rows) + classes
 
 
-def _check_rows(context: JobContext, rows: int | None) -> None:
+def _check_rows(context: JobContext, rows: int) -> None:
     limit = "min_scored_rows" if isinstance(context.description, PredictionJob) else "min_rows"
     least, me = getattr(context.settings.limits, limit), context.me
-    if rows is not None and rows < least:
+    if rows < least:
         raise JobProblem(
             "alignment.few",
             me,
@@ -126,13 +115,16 @@ def _check_rows(context: JobContext, rows: int | None) -> None:
         )
 
 
-def _check_classes(context: JobContext, name: str, read: PreviewResult) -> None:
+def check_label_classes(context: JobContext, classes: tuple[str, ...], positive: str | None, table: str) -> None:
+    """Check labels of two classes as soon as the table is read.
+
+    Raises:
+        JobProblem: the label party's table has other classes; this party is named.
+    """
     job = context.description
-    if isinstance(job, PredictionJob) or not context.is_label_party:
-        return
-    if job.link == TWO_CLASSES and read.rows is not None:
+    if not isinstance(job, PredictionJob) and job.link == TWO_CLASSES and context.is_label_party:
         try:
-            check_two_classes(read.classes, read.positive, name)
+            check_two_classes(classes, positive, table)
         except UnfitLabel as problem:
             raise unfit_label(context, job.link, problem) from None
 

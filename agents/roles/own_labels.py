@@ -26,11 +26,10 @@ from tercet.mpc.functions.row_labels import RowLabels
 from tercet.mpc.plan.plan import Plan
 from tercet.schemas.files.job import TrainingJob
 from tercet.tables.core.problem import problems_of
-from tercet.tables.encoding.label import Classes, LabelScaling, UnfitLabel
+from tercet.tables.encoding.label import Classes, LabelScaling
 from tercet.tables.encoding.offset import Offset
-from tercet.tables.encoding.two_classes import check_two_classes, two_classes
+from tercet.tables.encoding.two_classes import two_classes
 from tercet.tables.snapshot.leakage import leakage_warnings
-from tercet.tables.snapshot.snapshot import Snapshot
 
 SCALINGS = {  # by link; other labels are taken as they are
     "linear": LabelScaling.fit,
@@ -141,19 +140,6 @@ class OwnLabels:
             return scores
         scores = scores.reshape(len(scores))
         return scores if self.scaling is None else self.scaling.restore(scores)
-
-
-def check_label_classes(context: JobContext, link: str, table: Snapshot) -> None:
-    """Check labels of two classes as soon as the table is read.
-
-    Raises:
-        JobProblem: the label party's table has other classes; this party is named.
-    """
-    if context.is_label_party and link == TWO_CLASSES:
-        try:
-            check_two_classes(table.classes, table.chosen.positive, table.name)
-        except UnfitLabel as problem:
-            raise unfit_label(context, link, problem) from None
 
 
 def fit_labels(

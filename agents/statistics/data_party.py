@@ -11,8 +11,7 @@ from tercet.agents.alignment.own_table import OwnTable, Reading, disk_problem, r
 from tercet.agents.alignment.row_counts import check_split
 from tercet.agents.alignment.table_problems import unfit_label
 from tercet.agents.core.states import State
-from tercet.agents.roles.exposure_profile import label_kind
-from tercet.agents.roles.own_labels import check_label_classes
+from tercet.agents.roles.exposure_profile import check_label_classes, label_kind
 from tercet.agents.roles.release import hidden_folder, write_hidden
 from tercet.agents.session.agreed import Session
 from tercet.agents.session.context import JobContext
@@ -68,7 +67,7 @@ class StatisticsRole:
         """
         context = self._context
         own = await read_table(context, Reading(context.is_label_party, label_kind(self._job)))
-        check_label_classes(context, self._job.link, own.table)
+        check_label_classes(context, own.table.classes, own.table.chosen.positive, own.table.name)
         return own
 
     async def align(self, own: OwnTable) -> AlignedTable:
