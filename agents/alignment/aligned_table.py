@@ -168,9 +168,7 @@ class AlignedTable:
         self.context.files.callback(store.close)
         for batch in self.table.batches(wanted):
             store.append(encode_features(encoding.apply(batch), norm, fx))
-        place = np.empty(len(self.rows), np.int64)  # in the store, which has the rows in the table's order
-        place[np.argsort(self.rows)] = np.arange(len(self.rows))
-        words = store.select(place)
+        words = store.select(table_places(self.rows))
         if self.context.fold is None:
             self.table.close()
         return words
@@ -184,6 +182,13 @@ class AlignedTable:
     def record_bits(self, encoding: Encoding, chosen: Marks) -> RecordBits:
         """Measure the entropy of the chosen common rows as they are encoded."""
         return record_bits(encoding, sample_rows(self.table.batches(self.mark_rows(chosen)), int(chosen.sum())))
+
+
+def table_places(rows: RowNumbers) -> RowNumbers:
+    """Return the place of each row, (rows,), among these rows in the table's order."""
+    places = np.empty(len(rows), np.int64)
+    places[np.argsort(rows)] = np.arange(len(rows))
+    return places
 
 
 def _unconfirmed(context: AgreedContext, party: str) -> JobProblem:

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from tercet.agents.alignment.aligned_table import AlignedTable
 from tercet.agents.alignment.own_woe import own_woe
 from tercet.agents.alignment.row_counts import check_split
-from tercet.agents.alignment.table_problems import unfit_label
-from tercet.agents.core.problems import JobProblem
+from tercet.agents.alignment.table_problems import unfit_label, unusable_table
 from tercet.agents.models.population import BinCounts, count_columns
 from tercet.agents.roles.applied_part import compare_table
 from tercet.agents.roles.continued_part import ContinuedPart
@@ -75,7 +74,7 @@ async def fit_table(
     except (UnfitLabel, LabelProblem) as problem:
         raise unfit_label(context, job.link, problem) from None
     except TableProblem as problem:
-        raise JobProblem("table.unusable", context.me, f"at {context.me} {problem.public}", str(problem)) from None
+        raise unusable_table(context, problem) from None
     if job.scorings:
         check_numbers(context, has_numbers=fitted.encoding.has_numbers)
     if fitted.labels is not None:

@@ -6,13 +6,11 @@ Nothing of it leaves from here; the role gives bins and numbers to the protocol.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tercet.agents.alignment.aligned_table import AlignedTable, Marks
-from tercet.agents.core.problems import JobProblem
+from tercet.agents.alignment.aligned_table import AlignedTable, Marks, table_places
+from tercet.agents.alignment.table_problems import unusable_table
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.fixed import encode
-from tercet.mpc.arithmetic.ring import Signed
 from tercet.schemas.files.job import StatisticsJob
 from tercet.schemas.messages.kinds import MOST_BINNED, BinCounts
 from tercet.tables.binning.bins import BinIndexes, CategoryBins, NumericBins, bin_indexes
@@ -83,23 +81,13 @@ class OwnColumns:
         """
         if not self.standards:
             return None
-        chosen, places = ~self.held_out, self._places()
+        chosen = ~self.held_out
+        places = table_places(self.own.rows[chosen])
         store = FeatureStore.create(context.work_folder, "numbers", len(places), len(self.standards))
         context.files.callback(store.close)
         for batch in self.own.table.batches(self.own.mark_rows(chosen)):
             store.append(encode(np.column_stack([one.apply(batch) for one in self.standards]), fx))
         return store.select(places)
-
-    def _places(self) -> Signed:
-        return table_places(self.own, ~self.held_out)
-
-
-def table_places(own: AlignedTable, chosen: NDArray[np.bool_]) -> Signed:
-    """Return for each chosen common row its place among them in the table's order, (rows,)."""
-    rows = own.rows[chosen]
-    places = np.empty(len(rows), np.int64)
-    places[np.argsort(rows)] = np.arange(len(rows))
-    return places
 
 
 async def bin_columns(context: JobContext, job: StatisticsJob, own: AlignedTable, held_out: Marks) -> OwnColumns:
@@ -111,7 +99,7 @@ async def bin_columns(context: JobContext, job: StatisticsJob, own: AlignedTable
     try:
         return await context.compute(_bin_columns, context, job, own, held_out)
     except TableProblem as problem:
-        raise JobProblem("table.unusable", context.me, f"at {context.me} {problem.public}", str(problem)) from None
+        raise unusable_table(context, problem) from None
 
 
 def _bin_columns(context: JobContext, job: StatisticsJob, own: AlignedTable, held_out: Marks) -> OwnColumns:
@@ -133,7 +121,7 @@ def _bin_columns(context: JobContext, job: StatisticsJob, own: AlignedTable, hel
         own=own,
         held_out=held_out,
         bins=bins,
-        indexes=found[table_places(own, ~held_out)],
+        indexes=found[table_places(own.rows[~held_out])],
         standards=_standards(own, counted, bins) if asked.correlations != "none" else (),
     )
 

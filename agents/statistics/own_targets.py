@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tercet.agents.alignment.aligned_table import AlignedTable, Marks
-from tercet.agents.alignment.table_problems import unfit_label
-from tercet.agents.core.problems import JobProblem
+from tercet.agents.alignment.table_problems import unfit_label, unusable_table
 from tercet.agents.roles.own_labels import SCALINGS
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.fixed import Floats
@@ -54,7 +53,7 @@ def fit_targets(context: JobContext, job: StatisticsJob, own: AlignedTable, held
     except UnfitLabel as problem:
         raise unfit_label(context, job.model, problem) from None
     except TableProblem as problem:
-        raise JobProblem("table.unusable", context.me, f"at {context.me} {problem.public}", str(problem)) from None
+        raise unusable_table(context, problem) from None
 
 
 def _fit_targets(context: JobContext, job: StatisticsJob, own: AlignedTable, raw: Floats) -> OwnTargets:
