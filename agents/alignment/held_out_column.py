@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tercet.agents.alignment.matching import malformed_message
 from tercet.agents.alignment.table_problems import unusable_table
-from tercet.agents.core.problems import JobProblem
 from tercet.agents.session.context import JobContext
 from tercet.schemas.messages.kinds import HeldOutRows
 from tercet.tables.core.problem import TableProblem, problems_of
@@ -55,11 +55,6 @@ async def _receive(context: JobContext, rows: int) -> Flags:
         bits = np.frombuffer(letters[label].bits, np.uint8)
         flags = np.unpackbits(bits).view(np.bool_)
         if len(bits) != -(-count // 8) or flags[count:].any():
-            raise JobProblem(
-                "message.malformed",
-                label,
-                f"{label} sent {context.me} a message that is not valid ({HeldOutRows.kind}): not a bit for each row; "
-                f"do both agents run the same version?",
-            )
+            raise malformed_message(context, label, HeldOutRows, "not a bit for each row")
         marks[start : start + count] = flags[:count]
     return marks

@@ -103,11 +103,11 @@ async def _merged(context: JobContext, merger: Merger, wanted: ChunkRequest) -> 
     party, step = wanted
     received = await context.mailbox.receive(Pseudonyms, [party], context.deadline("alignment"), step=step)
     if not _full(len(received[party].pseudonyms) // HASH.itemsize, CHUNK, last=received[party].last):
-        raise _malformed_message(context, party, Pseudonyms, "a chunk of another size")
+        raise malformed_message(context, party, Pseudonyms, "a chunk of another size")
     try:
         return await context.compute(merger.add_chunk, received[party].pseudonyms, last=received[party].last)
     except Disordered as problem:
-        raise _malformed_message(context, party, Pseudonyms, str(problem)) from None
+        raise malformed_message(context, party, Pseudonyms, str(problem)) from None
 
 
 # --- through the helper
@@ -145,7 +145,7 @@ async def _presence(context: JobContext, number: int, count: int) -> Flags:
     try:
         return unpack_flags(answer.bits, count)
     except ValueError as problem:
-        raise _malformed_message(context, helper, Presence, str(problem)) from None
+        raise malformed_message(context, helper, Presence, str(problem)) from None
 
 
 # --- between two data parties alone
@@ -196,9 +196,8 @@ class _Exchange:
         try:
             return await self._context.compute(common_rows, mine, theirs)
         except Repeated:  # not by this party: its ids differ, and so do their elements
-            raise _malformed_message(
-                self._context, self._partner, BlindedIds, "the same element or hash twice"
-            ) from None
+            what = "the same element or hash twice"
+            raise malformed_message(self._context, self._partner, BlindedIds, what) from None
 
     async def _offer(self, rows: RowNumbers, number: int, *, last: bool) -> None:
         blinded = await self._spread(self._blind, [rows[at : at + PIECE] for at in range(0, len(rows), PIECE)])
@@ -214,12 +213,12 @@ class _Exchange:
         chunk = (await mail.receive(BlindedIds, [partner], self._deadline, step=number))[partner]
         elements, width = chunk.elements, PIECE * ELEMENT_BYTES
         if not _full(len(elements) // ELEMENT_BYTES, ELEMENTS, last=chunk.last):
-            raise _malformed_message(self._context, partner, BlindedIds, "a chunk of another size")
+            raise malformed_message(self._context, partner, BlindedIds, "a chunk of another size")
         pieces = [elements[at : at + width] for at in range(0, len(elements), width)]
         try:
             hashes = await self._spread(self._blinding.blind_again, pieces)
         except InvalidElement as problem:
-            raise _malformed_message(self._context, partner, BlindedIds, str(problem)) from None
+            raise malformed_message(self._context, partner, BlindedIds, str(problem)) from None
         await mail.send(TwiceBlindedIds(hashes=hashes), [partner], self._deadline, step=number)
         return hashes, not chunk.last
 
@@ -228,7 +227,7 @@ class _Exchange:
         answer = await self._context.mailbox.receive(TwiceBlindedIds, [partner], self._deadline, step=number)
         hashes = as_hashes(answer[partner].hashes)
         if len(hashes) != count:
-            raise _malformed_message(self._context, partner, TwiceBlindedIds, "not one hash for each element")
+            raise malformed_message(self._context, partner, TwiceBlindedIds, "not one hash for each element")
         return hashes
 
     async def _spread(self, function: Callable[[T], bytes], pieces: list[T]) -> bytes:
@@ -291,7 +290,8 @@ def _differs(context: JobContext, party: str, theirs: int, mine: int) -> JobProb
     )
 
 
-def _malformed_message(context: JobContext, party: str, model: type[Message], what: str) -> JobProblem:
+def malformed_message(context: JobContext, party: str, model: type[Message], what: str) -> JobProblem:
+    """Blame a party for a message that does not keep to the protocol."""
     return JobProblem(
         "message.malformed",
         party,
