@@ -50,14 +50,6 @@ def read_row_weights(
     return weights
 
 
-def counting_rows(weights: Floats) -> float:
-    """Count the rows that a model of rows so weighed, (rows,), is one of.
-
-    They are (sum w)^2 / sum w^2, which is all of them where all weights are the same.
-    """
-    return float(weights.sum() ** 2 / np.square(weights).sum())
-
-
 def _balanced(classes: Floats, trained_on: NDArray[np.bool_]) -> Floats:
     """Weigh rows so that all classes of training rows count as much."""
     _, places = np.unique(classes, return_inverse=True)
@@ -91,8 +83,11 @@ def _check(weights: Floats, table: str) -> None:
 
 
 def _check_many(weights: Floats, least: int, table: str) -> None:
-    """Check that weights do not choose fewer rows than this party trains on."""
-    counting = counting_rows(weights)
+    """Check that weights do not choose fewer rows than this party trains on.
+
+    Rows so weighed are (sum w)^2 / sum w^2, which is all of them where all weights are the same.
+    """
+    counting = float(weights.sum() ** 2 / np.square(weights).sum())
     if counting < least:
         raise UnfitLabel(
             f"by their weights the rows of table {table!r} that are trained on count for {int(counting):,}, "

@@ -9,7 +9,7 @@ from tercet.agents.policy.job import job_refusals
 from tercet.agents.policy.table import table_refusals
 from tercet.broker.sealing.identity import Identity
 from tercet.schemas.files.settings import Settings
-from tercet.schemas.messages.kinds import Job, Member
+from tercet.schemas.messages.kinds import Job
 
 
 def check_policy(job: Job, settings: Settings, identity: Identity, budget: Budget | None = None) -> None:
@@ -68,17 +68,14 @@ def _check_members(job: Job, settings: Settings) -> None:
 
 def _check_keys(job: Job, settings: Settings, identity: Identity) -> None:
     for member in job.members:
-        if member.key != _pinned(member, settings, identity):
+        own = member.name == settings.party
+        if member.key != (str(identity.public) if own else settings.partners[member.name].key):
             raise JobProblem(
                 "policy.key",
                 job.submitter,
                 f"{job.submitter} and {settings.party} hold different keys of {member.name}: compare both settings "
                 f"with what `tercet keygen` printed at {member.name}",
             )
-
-
-def _pinned(member: Member, settings: Settings, identity: Identity) -> str:
-    return str(identity.public) if member.name == settings.party else settings.partners[member.name].key
 
 
 def _check_role(job: Job, settings: Settings) -> None:

@@ -142,7 +142,7 @@ class PredictionRole:
         agreed = await agree_on_scoring(context, self._job, session, sizes, scoring)
         columns = await context.compute(_compare_columns, context, part, own)
         words, batch = None, PART // agreed.terms.outputs
-        if _needs_helper(part):
+        if part.helped:
             words = await own.encode(part.encoding, part.norm, agreed.numbers.fx)
             batch = scoring_batch(agreed.numbers)
         if once is not None:
@@ -209,11 +209,6 @@ async def _measure_sizes(context: JobContext, part: ModelPart, own: AlignedTable
     bits = await context.compute(own.record_bits, part.encoding, np.ones(len(own.rows), np.bool_))
     context.audit.bound_score_bits(bits.record)
     return Sizes(rows=len(own.rows), held_out=0, columns=len(part.columns), outputs=part.outputs, model=part.digest)
-
-
-def _needs_helper(part: ModelPart) -> bool:
-    """Tell whether the helper scores; a network's partial sums would reveal too much."""
-    return part.release != "owners" or part.network is not None
 
 
 def _own_offset(context: JobContext, matched: MatchedPart) -> Floats | None:

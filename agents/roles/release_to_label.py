@@ -5,6 +5,7 @@ Whether a data party agrees to this was asked of its settings before the job beg
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 from pydantic import ValidationError
 
@@ -121,20 +122,14 @@ def _entries(text: bytes) -> int:
 
 def _read_encoding(context: TrainingContext, party: str, message: ColumnEncoding) -> Encoding:
     """Parse a partner's encoding, and check its columns against the announced number."""
-    if _entries(message.encoding) > MOST_ENTRIES:
-        raise _bad_encoding(context, party)
-    try:
-        encoding = Encoding.model_validate_json(message.encoding)
-    except ValidationError:
-        raise _bad_encoding(context, party) from None
     columns = context.plan.columns[context.number(party)]
-    if not len(set(encoding.names)) == len(encoding.names) == columns or len(encoding.kinds) != len(encoding.columns):
-        raise _bad_encoding(context, party)
-    return encoding
-
-
-def _bad_encoding(context: JobContext, party: str) -> JobProblem:
-    return JobProblem(
+    if _entries(message.encoding) <= MOST_ENTRIES:
+        with suppress(ValidationError):
+            encoding = Encoding.model_validate_json(message.encoding)
+            names, kinds = encoding.names, encoding.kinds
+            if len(set(names)) == len(names) == columns and len(kinds) == len(encoding.columns):
+                return encoding
+    raise JobProblem(
         "message.malformed",
         party,
         f"{party} sent {context.me} no encoding of the columns that it brought to the training; do both agents run the "
