@@ -1,6 +1,7 @@
 """A model part is hidden until every party has released, and what is not to be kept leaves nothing."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,20 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def fill_disk(
+    patch: pytest.MonkeyPatch, module: Any, function: str, when: Callable[[Path], bool] = lambda _: True
+) -> None:
+    """From now on a function that writes to a path fails where that is so."""
+    real = getattr(module, function)
+
+    def full(path: Path, *rest: Any) -> Any:
+        if when(path):
+            raise OSError(28, "No space left on device")
+        return real(path, *rest)
+
+    patch.setattr(module, function, full)
+
+
 def test_a_part_that_is_kept_moves_to_the_jobs_own_name(tmp_path: Path) -> None:
     """Whole, and nothing of the hidden folder stays."""
     place = move_into_place(written(tmp_path / BANK, "1"))
@@ -47,11 +62,7 @@ def test_a_part_of_an_earlier_run_makes_way_when_the_new_one_is_kept_and_not_bef
 def test_a_part_that_cannot_be_moved_stays_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And whoever asked is told."""
     hidden = written(tmp_path / BANK, "1")
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "rename", full)
+    fill_disk(monkeypatch, Path, "rename")
     with pytest.raises(OSError, match="No space"):
         move_into_place(hidden)
     assert names(hidden.parent) == [hidden.name]
@@ -99,14 +110,7 @@ async def test_a_disk_that_fills_up_while_a_part_is_saved_is_given_its_room_back
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Half a part is of no use to anybody."""
-    real = model_part._write
-
-    def full(path: Path, content: bytes) -> None:
-        if path.name == model_part.MANIFEST and BANK in path.parts:
-            raise OSError(28, "No space left on device")
-        real(path, content)
-
-    monkeypatch.setattr(model_part, "_write", full)
+    fill_disk(monkeypatch, model_part, "_write", lambda path: path.name == model_part.MANIFEST and BANK in path.parts)
     async with scene(three(tmp_path), tmp_path) as stage:
         ended = await stage.run(job())
         off(ended, "disk.write", BANK)
@@ -140,14 +144,7 @@ async def test_a_part_that_cannot_be_moved_fails_the_job_at_its_party(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The others are done; this one says why it is not, and its agent lives on."""
-    real = Path.rename
-
-    def full(path: Path, target: Path) -> Path:
-        if CARD in path.parts:
-            raise OSError(28, "No space left on device")
-        return real(path, target)
-
-    monkeypatch.setattr(Path, "rename", full)
+    fill_disk(monkeypatch, Path, "rename", lambda path: CARD in path.parts)
     async with scene(three(tmp_path), tmp_path) as stage:
         ended = await stage.run(job())
         assert (ended[BANK].state, ended[CARD].state) == ("done", "failed")
