@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.special import expit, log_expit
@@ -33,7 +33,6 @@ from tercet.schemas.files.job import METRICS
 
 SCORES = st.floats(-50, 50, allow_subnormal=False)
 COARSE = st.integers(-3, 3).map(float)  # with many ties
-UNHURRIED = settings(deadline=None)  # the first curves of a process take long on a busy machine
 OF_ONE_CLASS = {"accuracy", "log_loss", "calibration_error"}
 
 
@@ -81,7 +80,6 @@ def random_rows(count, seed=7):
     return (random.random(count) < probabilities(scores)) - 0.5, scores
 
 
-@UNHURRIED
 @given(rows=classified())
 def test_a_classifier_has_exactly_the_metrics_that_jobs_may_name(rows):
     """In the order in which they are listed there, and finite."""
@@ -90,7 +88,6 @@ def test_a_classifier_has_exactly_the_metrics_that_jobs_may_name(rows):
     assert all(math.isfinite(value) for value in found.values())
 
 
-@UNHURRIED
 @given(rows=regressed())
 def test_a_regression_has_exactly_the_metrics_that_jobs_may_name(rows):
     """But no r2 where all labels are the same, and perhaps none where they differ by nothing to speak of."""
@@ -100,7 +97,6 @@ def test_a_regression_has_exactly_the_metrics_that_jobs_may_name(rows):
     assert all(math.isfinite(value) for value in found.values())
 
 
-@UNHURRIED
 @given(rows=chosen(), link=st.sampled_from(["softmax", "one-vs-rest"]))
 def test_a_choice_has_exactly_the_metrics_that_jobs_may_name_and_they_are_scikit_learns(rows, link):
     """Of any classes that have rows; no auc where there is only one."""
@@ -122,7 +118,6 @@ def test_a_choice_has_exactly_the_metrics_that_jobs_may_name_and_they_are_scikit
         assert found["auc"] == pytest.approx(np.mean(each))
 
 
-@UNHURRIED
 @given(rows=chosen())
 def test_a_confusion_counts_every_row_by_class_and_by_prediction(rows):
     """And the predicted class is as probable as it is calibrated to be."""
@@ -151,7 +146,6 @@ def test_chances_of_one_against_the_rest_are_defined_where_no_class_is_likely():
 
 
 @pytest.mark.parametrize(("link", "power"), [("poisson", 1), ("gamma", 2), ("tweedie", 1.3)])
-@UNHURRIED
 @given(data=st.data())
 def test_deviances_and_errors_of_expected_labels_are_scikit_learns(link, power, data):
     """The metrics that jobs may name, but no d2 where all labels are the same."""
@@ -180,40 +174,24 @@ def test_expected_labels_however_far_out_have_finite_metrics_and_curves(link, lo
     assert draws.residuals.counts.sum() == 2
 
 
-@UNHURRIED
 @given(rows=classified())
-def test_auc_is_the_share_of_pairs_in_the_right_order(rows):
-    """Ties count half."""
+def test_auc_ks_and_average_precision_are_their_definitions(rows):
+    """Pairs in the right order, the widest gap of the classes, and each precision by the recall it adds, all tried."""
     labels, scores = rows
-    gaps = scores[labels > 0][:, None] - scores[labels < 0]
-    assert metrics("logistic", *rows)["auc"] == pytest.approx(np.mean((gaps > 0) + (gaps == 0) / 2))
-
-
-@UNHURRIED
-@given(rows=classified())
-def test_ks_is_the_widest_gap_between_the_classes_at_any_threshold(rows):
-    """Which brute force tries all."""
-    labels, scores = rows
-    positive, negative = scores[labels > 0], scores[labels < 0]
+    found, positive, negative = metrics("logistic", *rows), scores[labels > 0], scores[labels < 0]
+    gaps = positive[:, None] - negative
+    assert found["auc"] == pytest.approx(np.mean((gaps > 0) + (gaps == 0) / 2))  # ties count half
     widest = max(abs(np.mean(positive >= at) - np.mean(negative >= at)) for at in scores)
-    assert metrics("logistic", *rows)["ks"] == pytest.approx(widest)
-
-
-@UNHURRIED
-@given(rows=classified())
-def test_average_precision_weighs_each_precision_with_the_recall_it_adds(rows):
-    """From the highest threshold to the lowest."""
-    labels, scores = rows
-    positive, total, before = labels > 0, 0.0, 0.0
+    assert found["ks"] == pytest.approx(widest)
+    total, before = 0.0, 0.0
     for threshold in sorted(set(scores), reverse=True):
-        selected = scores >= threshold
-        recall = (selected & positive).sum() / positive.sum()
-        total += (recall - before) * (selected & positive).sum() / selected.sum()
+        right = np.count_nonzero(positive >= threshold)
+        recall = right / len(positive)
+        total += (recall - before) * right / np.count_nonzero(scores >= threshold)
         before = recall
-    assert metrics("logistic", *rows)["average_precision"] == pytest.approx(total)
+    assert found["average_precision"] == pytest.approx(total)
 
 
-@UNHURRIED
 @given(rows=classified(st.floats(-20, 20)))
 def test_log_loss_and_accuracy_are_those_of_the_probabilities(rows):
     """Scores above 0 predict the positive class."""
@@ -221,9 +199,7 @@ def test_log_loss_and_accuracy_are_those_of_the_probabilities(rows):
     right = [1 / (1 + math.exp(-score * (1 if label > 0 else -1))) for label, score in zip(labels, scores, strict=True)]
     found = metrics("logistic", *rows)
     assert found["log_loss"] == pytest.approx(-np.mean(np.log(right)))
-    assert found["accuracy"] == pytest.approx(
-        np.mean([(s > 0) == (y > 0) for y, s in zip(labels, scores, strict=True)])
-    )
+    assert found["accuracy"] == pytest.approx(np.mean((scores > 0) == (labels > 0)))
 
 
 def test_a_certain_mistake_costs_what_it_should():
@@ -245,12 +221,10 @@ def test_the_calibration_error_is_the_one_by_hand():
 def test_a_model_that_says_the_prevalence_of_every_row_is_calibrated():
     """However the positive rows lie among the equal scores."""
     labels = np.r_[np.full(30, 0.5), np.full(70, -0.5)]
-    assert metrics("logistic", labels, np.full(100, math.log(3 / 7)))["calibration_error"] == pytest.approx(
-        0, abs=1e-12
-    )
+    found = metrics("logistic", labels, np.full(100, math.log(3 / 7)))
+    assert found["calibration_error"] == pytest.approx(0, abs=1e-12)
 
 
-@UNHURRIED
 @given(rows=classified(), data=st.data())
 def test_no_metric_and_no_curve_depends_on_the_order_of_the_rows(rows, data):
     """Even where scores are tied."""
@@ -262,7 +236,6 @@ def test_no_metric_and_no_curve_depends_on_the_order_of_the_rows(rows, data):
         np.testing.assert_allclose(getattr(here, name), getattr(there, name), atol=1e-12)
 
 
-@UNHURRIED
 @given(rows=regressed(least=2))
 def test_the_metrics_of_a_regression_are_their_definitions(rows):
     """In the units of the label."""
@@ -308,21 +281,13 @@ def test_one_row_of_a_regression_has_errors_and_no_r2():
     assert metrics("linear", np.array([3.0]), np.array([1.0])) == {"rmse": 2.0, "mae": 2.0}
 
 
-@UNHURRIED
 @given(rows=classified())
-def test_roc_and_gain_rise_from_corner_to_corner(rows):
-    """And stay within the unit square."""
+def test_roc_and_gain_rise_from_corner_to_corner_and_recall_from_0_to_1(rows):
+    """Within the unit square; whoever selects all rows is right as often as there are positive ones."""
     found: Any = curves("logistic", *rows)
     for curve in (found.roc, found.gain):
         assert (np.diff(curve, axis=0) >= -1e-12).all()
         np.testing.assert_allclose(curve[[0, -1]], [[0, 0], [1, 1]])
-
-
-@UNHURRIED
-@given(rows=classified())
-def test_recall_rises_from_0_to_1_and_ends_at_the_prevalence(rows):
-    """Whoever selects all rows is right as often as there are positive ones."""
-    found: Any = curves("logistic", *rows)
     recall, precision = found.precision_recall.T
     assert (np.diff(recall) >= 0).all()
     assert (recall[0], recall[-1]) == (0, 1)
@@ -330,7 +295,6 @@ def test_recall_rises_from_0_to_1_and_ends_at_the_prevalence(rows):
     assert precision[-1] == pytest.approx(found.prevalence)
 
 
-@UNHURRIED
 @given(rows=classified())
 def test_deciles_hold_all_rows_equally(rows):
     """The weighted mean of their shares is the prevalence, and the lift is measured against it."""
@@ -360,7 +324,6 @@ def test_a_large_table_gives_small_curves_with_their_ends_and_their_shape():
     np.testing.assert_allclose(found.roc[:, 1] * positives, np.rint(found.roc[:, 1] * positives), atol=1e-6)
 
 
-@UNHURRIED
 @given(rows=regressed())
 def test_a_regression_is_compared_by_decile_and_every_residual_is_counted(rows):
     """Residuals are actual minus predicted."""
@@ -375,7 +338,6 @@ def test_a_regression_is_compared_by_decile_and_every_residual_is_counted(rows):
         np.testing.assert_allclose(found.residuals.edges[[0, -1]], extremes)
 
 
-@UNHURRIED
 @given(scores=st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1))
 def test_probabilities_never_overflow(scores):
     """And lie between 0 and 1."""
