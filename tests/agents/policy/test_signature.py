@@ -160,19 +160,6 @@ async def test_a_flood_of_unsigned_jobs_does_not_fill_the_log(tmp_path: Path) ->
         assert 0 < len(refused) <= BURST + 1
 
 
-async def test_a_submitter_whose_clock_is_wrong_is_told_by_those_who_refuse(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Everywhere the job fails with that reason."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        await stage.start()
-        own = stage.agents[BANK].jobs.announcer
-        overdue = sign(own.make_announcement(job()), stage.parties[BANK][1], time.time() - 2 * VALID_SECONDS)
-        monkeypatch.setattr(own, "make_announcement", lambda _: overdue)
-        ended = await stage.ended(stage.submit(job()), BANK)
-        assert "compare the clocks" in off(ended, "job.expired", BANK)
-
-
 class SlowQueues(Scene):
     """At the bank's broker it takes a while until a queue of a job is there, as over a slow line."""
 
@@ -189,17 +176,20 @@ class SlowQueues(Scene):
         return connection
 
 
-async def test_a_refusal_that_is_quicker_than_the_submitters_queues_is_told_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("make", "wrong", "words"), [(Scene, -2, "compare the clocks"), (SlowQueues, 2, "was issued in the future")]
+)
+async def test_a_submitter_whose_clock_is_wrong_is_told_by_those_who_refuse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: type[Scene], wrong: int, words: str
 ) -> None:
-    """The reason is the partner's, not that it was silent."""
-    async with scene(three(tmp_path, PATIENT), tmp_path, make=SlowQueues) as stage:
+    """Also where the refusal is quicker than the submitter's queues: not that the partner was silent."""
+    async with scene(three(tmp_path, PATIENT), tmp_path, make=make) as stage:
         await stage.start()
         own = stage.agents[BANK].jobs.announcer
-        early = sign(own.make_announcement(job()), stage.parties[BANK][1], time.time() + 2 * VALID_SECONDS)
-        monkeypatch.setattr(own, "make_announcement", lambda _: early)
+        dated = sign(own.make_announcement(job()), stage.parties[BANK][1], time.time() + wrong * VALID_SECONDS)
+        monkeypatch.setattr(own, "make_announcement", lambda _: dated)
         ended = await stage.ended(stage.submit(job()), BANK)
-        assert "was issued in the future" in off(ended, "job.expired", BANK)
+        assert words in off(ended, "job.expired", BANK)
 
 
 async def test_a_repeated_announcement_begins_nothing_while_it_is_known(tmp_path: Path) -> None:
