@@ -105,21 +105,14 @@ def test_a_key_that_is_gone_or_a_torn_file_is_told(tmp_path: Path) -> None:
 # --- jobs
 
 
-def write_people(folder: Path, name: str, numbers: Sequence[int]) -> None:
-    """Tables of these customers at both parties, listed as `name`."""
-    ids = [f"customer {number}" for number in numbers]
-    for seed, party in enumerate((BANK, CARD)):
-        path = folder / name / f"{party}.csv"
-        path.parent.mkdir(exist_ok=True)
-        make_table(path, seed=seed, rows=len(ids), ids=ids, columns=COLUMNS)
-
-
 def listed(stage: Scene, folder: Path, name: str, numbers: Sequence[int]) -> None:
     """A table of these customers at both parties."""
-    write_people(folder, name, numbers)
-    for party in (BANK, CARD):
-        tables = stage.parties[party][0].tables
-        new = tables["customers"].model_copy(update={"path": folder / name / f"{party}.csv", "label": None})
+    ids = [f"customer {number}" for number in numbers]
+    (folder / name).mkdir()
+    for seed, party in enumerate((BANK, CARD)):
+        path, tables = folder / name / f"{party}.csv", stage.parties[party][0].tables
+        make_table(path, seed=seed, rows=len(ids), ids=ids, columns=COLUMNS)
+        new = tables["customers"].model_copy(update={"path": path, "label": None})
         stage.change(party, tables=tables | {name: new})
 
 

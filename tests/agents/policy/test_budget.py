@@ -23,6 +23,7 @@ from tercet.agents.policy.budget_file import BudgetFile, Spending, read
 from tercet.agents.policy.check import check_policy
 from tercet.agents.policy.exposure import COUNTS, exposures, score_bits
 from tercet.agents.policy.job_audit import JobAudit
+from tercet.broker.memory.broker import MemoryBroker
 from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.job import AnyJob, Evaluation, Privacy
 from tercet.schemas.files.policy import PolicySettings, TablePolicy
@@ -410,18 +411,10 @@ async def test_an_agent_does_not_start_with_a_damaged_budget(tmp_path: Path) -> 
         await stage.stop()
         file = tmp_path / CARD / "exposure.jsonl"
         file.write_bytes(file.read_bytes().replace(b'"models":1', b'"models":0'))
-        settings, identity = stage.parties[CARD]
+        agent = Agent(*stage.parties[CARD], MemoryBroker().connect(CARD))
         with pytest.raises(ExceptionGroup) as caught:
-            await asyncio.wait_for(_serve(stage, settings, identity), 5)
+            await asyncio.wait_for(agent.serve(asyncio.Event()), 5)
         assert caught.group_contains(Invalid, match="exposure.jsonl: line")
-
-
-async def _serve(stage: Scene, settings: Settings, identity: Any) -> None:
-    connection = stage.memory_broker.connect(CARD)
-    try:
-        await Agent(settings, identity, connection).serve(asyncio.Event())
-    finally:
-        await connection.close()
 
 
 @pytest.mark.parametrize(("stage_name", "kinds"), [("training", {"masked inputs"}), ("release", {"weight share"})])

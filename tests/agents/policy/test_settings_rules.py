@@ -17,7 +17,7 @@ from tercet.schemas.files.job import Evaluation, Network, Privacy, TrainingJob
 from tercet.schemas.files.policy import PolicySettings
 from tercet.schemas.files.settings import Settings, TableSettings
 from tests.agents.policy.test_check import KEYS, announced, announcing, refusal, settings_of
-from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, Scene, job, nothing_left, off, prediction, scene, three
+from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, job, nothing_left, off, prediction, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.agents.world import NOTHING, SCORES
 
@@ -242,15 +242,10 @@ async def test_a_job_uses_the_columns_that_it_names_and_no_other(tmp_path: Path)
         assert manifest["columns"] == ["card-1", "card-3"]
 
 
-def wide(stage: Scene) -> None:
-    """The card processor lets the bank hold models."""
-    stage.pin(CARD, BANK, may_hold_model=True)
-
-
 async def test_a_consent_that_is_withdrawn_stops_predictions_by_models_released_under_it(tmp_path: Path) -> None:
     """Those of another release go on."""
     async with scene(three(tmp_path), tmp_path) as stage:
-        wide(stage)
+        stage.pin(CARD, BANK, may_hold_model=True)
         whole, owned = job("whole", release="label"), job("owned")
         for description in (whole, owned):
             assert {status.state for status in (await stage.run(description)).values()} == {"done"}

@@ -35,6 +35,7 @@ from tests.agents.disclosure import (
     check_split,
 )
 from tests.agents.policy.test_check import KEYS, announced, announcing, refusal, settings_of
+from tests.agents.policy.test_settings_rules import partner
 from tests.agents.recording import Heard, hear
 from tests.agents.roles.test_prediction import people
 from tests.agents.runs.test_hung import hang_when, item
@@ -215,18 +216,11 @@ def test_only_a_data_party_beside_the_label_party_has_to_allow_it(party):
     assert "may_hold_model = true under [partners.bank] in card's settings" in problem.reason
 
 
-def allowing(party: str) -> dict[str, Any]:
-    """What the card processor's settings say of its partners, if it lets one of them hold its models."""
-    partners = settings_of(CARD).partners
-    return partners | {party: partners[party].model_copy(update={"may_hold_model": True})}
-
-
 def test_what_is_allowed_to_one_party_is_not_allowed_to_another():
     """The setting stands beside the key of the party that may."""
-    check_policy(announced(release="label"), settings_of(CARD).model_copy(update={"partners": allowing(BANK)}),
-                 KEYS[CARD])  # fmt: skip
-    other = settings_of(CARD).model_copy(update={"partners": allowing(NOTARY)})
-    assert refusal(announced(release="label"), other).code == "policy.release"
+    asked = announced(release="label")
+    check_policy(asked, partner(BANK, may_hold_model=True)(settings_of(CARD)), KEYS[CARD])
+    assert refusal(asked, partner(NOTARY, may_hold_model=True)(settings_of(CARD))).code == "policy.release"
 
 
 @pytest.mark.parametrize("kind", ["owners", "shared"])

@@ -13,22 +13,17 @@ from tercet.schemas.files.policy import PolicySettings
 from tercet.schemas.files.statistics import Measures
 from tercet.schemas.messages.kinds import CellGroups, Cells
 from tests.agents.recovering import FOUR, STANDBY, THREE, Recovering, recovering, states
-from tests.agents.scenes import BANK, CARD, NOTARY, make_table, off, on
+from tests.agents.scenes import BANK, CARD, NOTARY, make_table, off, on, statistics
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 ROWS = 600
 CONSENTS = PolicySettings(statistics="woe", correlations="label")
-TABLES = ((BANK, "customers"), (CARD, "customers"))
 
 
-def statistics(**changes: object) -> StatisticsJob:
+def counting(**changes: object) -> StatisticsJob:
     """A job that tells all, over rows that are not held out by chance."""
-    fields = {"kind": "statistics", "name": "look", "label": BANK, "helper": NOTARY, "tables": TABLES}
-    asked = {
-        "statistics": Measures(woe=True, correlations="label", bins=6, binning="width"),
-        "evaluation": Evaluation(holdout=0.2),
-    }
-    return StatisticsJob.model_validate(fields | asked | changes)
+    asked = statistics(woe=True, correlations="label", bins=6, binning="width")
+    return asked.model_copy(update={"evaluation": Evaluation(holdout=0.2)} | changes)
 
 
 def prepare(stage: Recovering, folder: Path) -> None:
@@ -51,7 +46,7 @@ def by_attempt(stage: Recovering, kind: type) -> dict[int, Words]:
 @pytest.mark.parametrize("kind", ["masked bins", "cell opening", "cells"])
 async def test_a_party_that_restarts_is_told_and_tells_the_same(tmp_path: Path, kind: str) -> None:
     """In the same secret order; shares differ, and what they add up to does not."""
-    job = statistics()
+    job = counting()
     async with recovering(tmp_path) as stage:
         prepare(stage, tmp_path)
         hit: list[bool] = []
@@ -82,7 +77,7 @@ async def test_a_party_that_restarts_is_told_and_tells_the_same(tmp_path: Path, 
 
 
 async def test_a_standby_helper_deals_anew(tmp_path: Path) -> None:
-    job = statistics(standby=(STANDBY,))
+    job = counting(standby=(STANDBY,))
     async with recovering(tmp_path, *FOUR) as stage:
         prepare(stage, tmp_path)
         on(stage, lambda envelope: envelope.kind == "bin counts", lambda: stage.hang(NOTARY))
@@ -101,7 +96,7 @@ async def test_nothing_is_told_of_few_rows(tmp_path: Path) -> None:
         for seed, party in enumerate((BANK, CARD)):
             make_table(tmp_path / f"{party}.csv", seed=seed + 1, rows=300, columns=5, label=party == BANK)
         await stage.start()
-        statuses = await stage.ended(stage.submit(statistics()))
+        statuses = await stage.ended(stage.submit(counting()))
         assert "correlations of so many numeric columns" in off(statuses, "job.plan", BANK)
         assert not any(envelope.kind == "masked bins" for envelope in stage.envelopes)
 
@@ -112,7 +107,6 @@ async def test_no_job_has_nearly_as_many_bins_as_rows(tmp_path: Path) -> None:
         prepare(stage, tmp_path)
         make_table(tmp_path / f"{CARD}.csv", seed=2, rows=ROWS, columns=13, label=False)
         await stage.start()
-        job = statistics(statistics=Measures(bins=2), evaluation=Evaluation(holdout=0.2))
-        statuses = await stage.ended(stage.submit(job))
+        statuses = await stage.ended(stage.submit(counting(statistics=Measures(bins=2))))
         assert f"{CARD} has 26 bins" in off(statuses, "job.plan", BANK)
         assert not any(envelope.kind == "masked bins" for envelope in stage.envelopes)
