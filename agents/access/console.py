@@ -5,7 +5,6 @@ It holds the party's key, as the agent does, and speaks to nobody else.
 
 import asyncio
 import secrets
-from types import TracebackType
 from typing import Self
 
 from tercet.agents.access.console_client import ANSWER_SECONDS, ConsoleClient, Request
@@ -34,9 +33,7 @@ class BrokerConsole(ConsoleClient):
         await self._broker.consume(queue.name, self._handle_delivery, topology.lane(Round.CONTROL))
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._broker.close()
 
     async def _handle_delivery(self, delivery: Delivery) -> None:

@@ -6,7 +6,6 @@ A message is its length in four bytes and its body as everywhere. Who may connec
 import asyncio
 import errno
 import os
-from types import TracebackType
 from typing import Final, Self
 
 from tercet.agents.access.console_client import ANSWER_SECONDS, ConsoleClient, LocalRequest, Request
@@ -67,9 +66,7 @@ class SocketConsole(ConsoleClient):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._writer.close()
 
     async def _send_request(self, request: Request) -> Status:

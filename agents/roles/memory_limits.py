@@ -24,9 +24,8 @@ def check_training_memory(context: TrainingContext) -> None:
     words = largest_message(plan, helper=is_helper)
     if is_helper:
         words = max(words, words_made(plan, rows), dealt_words(plan), checked_words(plan))
-    if not _fits(context, words):
-        narrower = "" if plan.network is None else " or narrower layers"
-        raise _memory_problem(context, f"for a batch of {rows} rows", f"use smaller batches{narrower}")
+    narrower = "" if plan.network is None else " or narrower layers"
+    check_message_memory(context, words, f"for a batch of {rows} rows", f"use smaller batches{narrower}")
     check_scoring_memory(context, plan, context.terms.held_out)
 
 

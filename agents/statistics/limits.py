@@ -21,14 +21,13 @@ Counts = Mapping[str, BinCounts]
 def check_counted_rows(context: JobContext, job: StatisticsJob, rows: int, counts: Counts) -> None:
     """Check that what is told of columns is far less than their rows hold.
 
+    There are `least` rows for each bin of a partner's columns together: a sum for each bin, and a mark too, is an
+    equation in the labels, and as many as rows would give all of them away.
+
     Raises:
         JobProblem: it is not.
     """
-    _check_correlations(context, job, rows, [len(counts[party].numeric) for party in job.data_parties])
-    _check_cells(context, job, rows, counts)
-
-
-def _check_correlations(context: JobContext, job: StatisticsJob, rows: int, numbers: list[int]) -> None:
+    numbers = [len(counts[party].numeric) for party in job.data_parties]
     if job.statistics.correlations != "none" and rows < ROWS_A_NUMBER * (sum(numbers) - min(numbers)):
         raise JobProblem(
             "job.plan",
@@ -36,13 +35,6 @@ def _check_correlations(context: JobContext, job: StatisticsJob, rows: int, numb
             f"correlations of so many numeric columns would tell nearly all of a column of so few rows: bring "
             f'{ROWS_A_NUMBER} rows for each numeric column, name fewer under [columns], or use correlations = "none"',
         )
-
-
-def _check_cells(context: JobContext, job: StatisticsJob, rows: int, counts: Counts) -> None:
-    """Check that there are `least` rows for each bin of a partner's columns together.
-
-    A sum for each bin, and a mark too, is an equation in the labels: as many as rows would give all of them away.
-    """
     party, cells = _widest_partner(job, counts)
     if rows < job.statistics.least * cells:
         raise JobProblem(

@@ -61,9 +61,8 @@ async def _exchange_counts(context: JobContext, job: StatisticsJob, mine: BinCou
     if mine is not None:
         counts[context.me] = mine
     for party, one in counts.items():
-        if one.numeric != tuple(sorted(set(one.numeric))) or (one.numeric and one.numeric[-1] >= len(one.bins)):
-            raise strange_terms(context, party)
-        if not _fit_label(job, one.classes, is_label=party == job.label):
+        ascend = one.numeric == tuple(sorted(set(one.numeric))) and all(place < len(one.bins) for place in one.numeric)
+        if not (ascend and _fit_label(job, one.classes, is_label=party == job.label)):
             raise strange_terms(context, party)
     return counts
 
