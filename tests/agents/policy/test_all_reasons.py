@@ -83,18 +83,18 @@ async def test_few_rows_and_a_label_without_a_positive_class_are_told_with_what_
 
 
 async def test_a_partner_whom_a_table_is_not_for_hears_nothing_of_what_is_wrong_with_it(tmp_path: Path) -> None:
-    """That the purpose is not allowed is all that there is to say."""
+    """That the purpose is not allowed is all that there is to say, and nobody reads the table: it is not there."""
     async with scene(three(tmp_path, DEADLINES), tmp_path) as stage:
-        make_table(tmp_path / "card.csv", seed=2, change=spoilt)
+        (tmp_path / "card.csv").unlink()
         change_table(stage, CARD, purposes=("risk",))
         ended = await stage.run(job(purpose="ads"))
+        nothing_left(stage)
     reason = off(ended, "policy.purpose", BANK)
-    assert "id more than once" not in reason
-    assert [
-        one.fields.get("code")
-        for one in entries((tmp_path / CARD / "audit.log").read_bytes())
-        if one.event == "decided"
-    ] == ["policy.purpose"]
+    assert "purposes under [tables.customers]" in reason
+    assert "; also: " not in reason
+    assert ended[CARD].table_rows == 0
+    log = entries((tmp_path / CARD / "audit.log").read_bytes())
+    assert [one.fields.get("code") for one in log if one.event == "decided"] == ["policy.purpose"]
 
 
 async def test_beyond_its_sets_of_columns_a_table_is_judged_after_approval_alone(tmp_path: Path) -> None:

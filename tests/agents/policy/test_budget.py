@@ -380,12 +380,14 @@ async def test_what_no_bound_counted_is_bounded_over_restarts_without_the_audit_
             assert setting in off(await stage.run(again.with_new_id()), "policy.exposure", CARD)
 
 
-async def test_jobs_side_by_side_do_not_get_past_a_bound_of_predictions(tmp_path: Path) -> None:
-    """The policy let all in; the count is asked once more when scores are about to be told."""
+@pytest.mark.parametrize(("setting", "bound"), [("max_predictions", 1), ("max_releases", 2)])
+async def test_jobs_side_by_side_do_not_get_past_a_bound(tmp_path: Path, setting: str, bound: int) -> None:
+    """The policy let all in; the count is asked once more when scores or weights are about to be told."""
     async with scene(three(tmp_path), tmp_path) as stage:
-        bounded(stage, max_predictions=1, rescoring=True)
+        bounded(stage, rescoring=True, **{setting: bound})
         trained = (await stage.run(job()))[CARD].job
-        ids = [stage.submit(prediction(trained, name=name)) for name in ("one", "two")]
+        beside = [prediction(trained, name="one"), prediction(trained, name="two")]
+        ids = [stage.submit(one) for one in (beside if setting == "max_predictions" else (job("one"), job("two")))]
         states = [(await stage.ended(one))[CARD] for one in ids]
         assert sorted(status.state for status in states) == ["done", "failed"]
         assert {status.failure.code for status in states if status.failure} == {"policy.exposure"}

@@ -221,17 +221,6 @@ def test_a_job_shifts_scores_by_a_column_that_the_settings_list() -> None:
 # --- through agents
 
 
-async def test_a_refused_purpose_is_told_to_all_before_any_table_is_read(tmp_path: Path) -> None:
-    """The table need not even be there."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        stage.change(CARD, tables=table(purposes=("risk",))(stage.parties[CARD][0]).tables)
-        (tmp_path / "card.csv").unlink()
-        ended = await stage.run(job(purpose="advertising"))
-        assert "purposes under [tables.customers]" in off(ended, "policy.purpose", BANK)
-        assert ended[CARD].table_rows == 0
-        nothing_left(stage)
-
-
 async def test_a_job_uses_the_columns_that_it_names_and_no_other(tmp_path: Path) -> None:
     """The model part names them."""
     async with scene(three(tmp_path), tmp_path) as stage:
@@ -273,17 +262,6 @@ async def test_a_helper_that_may_see_nothing_helps_no_prediction_that_shows_it_s
         for description in (blind, owned):
             ended = await stage.run(prediction(description.id, name=f"by-{description.name}"))
             assert {status.state for status in ended.values()} == {"done"}
-
-
-async def test_jobs_side_by_side_do_not_get_past_the_bound(tmp_path: Path) -> None:
-    """The policy let both in; it is asked once more when the scores are about to be told."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        stage.change(CARD, tables=table(max_releases=1)(stage.parties[CARD][0]).tables)
-        await stage.start()
-        ids = [stage.submit(job(name)) for name in ("one", "two")]
-        states = [(await stage.ended(one))[CARD] for one in ids]
-        assert sorted(status.state for status in states) == ["done", "failed"]
-        assert {status.failure.code for status in states if status.failure} == {"policy.exposure"}
 
 
 async def test_the_audit_log_tells_what_was_revealed_to_whom_before_it_was(tmp_path: Path) -> None:

@@ -23,28 +23,18 @@ from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.kinds import ColumnEncoding, Message, ModelShare, Progress
 from tercet.tables.encoding.categorical import CategoricalColumn
 from tercet.tables.encoding.encoding import Encoding
-from tests.agents.disclosure import (
-    check_amounts,
-    check_helpers_view,
-    check_keys,
-    check_ledger,
-    check_masks_once,
-    check_roles,
-    check_said,
-    check_sealed,
-    check_split,
-)
-from tests.agents.policy.test_check import KEYS, announced, announcing, refusal, settings_of
+from tests.agents.disclosure import check_roles, check_said, check_split
+from tests.agents.policy.test_check import KEYS, announced, refusal, settings_of
 from tests.agents.policy.test_settings_rules import partner
 from tests.agents.recording import Heard, hear
+from tests.agents.roles import test_prediction
 from tests.agents.roles.test_prediction import people
 from tests.agents.runs.test_hung import hang_when, item
 from tests.agents.scenes import BANK, CARD, NOTARY, SHARES, job, off, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.agents.world import Sample, exact, run
 
-CHECKS = [check_roles, check_amounts, check_helpers_view, check_ledger, check_said, check_split, check_masks_once,
-          check_sealed, check_keys]  # fmt: skip
+CHECKS = [*test_prediction.CHECKS, check_split]
 EVALUATED = Evaluation(holdout=0.3, metrics="epoch", loss=True)
 SAMPLE = Sample((6, 5, 5), rows=170, batch=64, label=1, epochs=2, rate=0.3, l2=0.02, release="label",
                 evaluation=EVALUATED)  # fmt: skip
@@ -221,12 +211,6 @@ def test_what_is_allowed_to_one_party_is_not_allowed_to_another():
     asked = announced(release="label")
     check_policy(asked, partner(BANK, may_hold_model=True)(settings_of(CARD)), KEYS[CARD])
     assert refusal(asked, partner(NOTARY, may_hold_model=True)(settings_of(CARD))).code == "policy.release"
-
-
-@pytest.mark.parametrize("kind", ["owners", "shared"])
-def test_no_other_release_needs_it(kind):
-    """Nor do predictions, which tell no weight."""
-    check_policy(announcing(job(release=kind)), settings_of(CARD), KEYS[CARD])
 
 
 async def test_a_refusal_comes_before_any_share_leaves(tmp_path: Path) -> None:
