@@ -21,6 +21,7 @@ import tercet.agents.roles.helper
 import tercet.agents.roles.prediction
 import tercet.agents.scoring.batches
 import tercet.agents.simulation.simulate
+from tercet.agents.messaging.mailbox import Tap
 from tercet.agents.roles.data_party import Trained
 from tercet.agents.roles.own_labels import OwnLabels
 from tercet.agents.roles.prediction import Scored
@@ -280,18 +281,31 @@ def _heard(
     tables: Tables,
 ) -> Heard:
     ear = Ear()
+    simulation = listen_to(ear, job, settings, folder, seeds, tables, ear.tap)
+    assert simulation.done, simulation.label_run.failure
+    return Heard(sample, simulation, ear, tables)
+
+
+def listen_to(
+    ear: Ear,
+    job: AnyJob,
+    settings: Mapping[str, Settings],
+    folder: Path,
+    seeds: Seeds,
+    tables: Tables,
+    tap: Tap,
+) -> Simulation:
+    """Write everybody's tables, and run a job by fixed keys, listening by `tap`."""
     for party, table in tables.items():
         write_table(folder / f"{party}.csv", table)
 
     async def listen() -> Simulation:
         memory_broker, contribute = MemoryBroker(tap=ear.envelopes.append), contributions(seeds.order)
         async with asyncio.timeout(LIMIT_SECONDS):
-            return await simulate_job(job, settings, folder, contribute=contribute, tap=ear.tap, broker=memory_broker)
+            return await simulate_job(job, settings, folder, contribute=contribute, tap=tap, broker=memory_broker)
 
     with listening(ear, job.data_parties), fixed_keys(seeds.keys):
-        simulation = virtual_time.run(listen())
-    assert simulation.done, simulation.label_run.failure
-    return Heard(sample, simulation, ear, tables)
+        return virtual_time.run(listen())
 
 
 @contextmanager

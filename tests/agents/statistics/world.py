@@ -1,6 +1,5 @@
 """Statistics jobs in one process: tables of people with numbers, categories and gaps, everybody's settings, a run."""
 
-import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,34 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from tercet.agents.simulation.simulate import Simulation, simulate_job
+from tercet.agents.simulation.simulate import Simulation
 from tercet.agents.statistics.result import StatisticsResult, read_statistics
-from tercet.broker.memory.broker import MemoryBroker
 from tercet.schemas.files.job import StatisticsJob
 from tercet.schemas.files.policy import PolicySettings
 from tercet.schemas.files.settings import Limits, Settings, TableSettings
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.kinds import Message
-from tests import virtual_time
-from tests.agents.recording import Ear, fixed_keys, listening
-from tests.agents.world import (
-    DATA_PARTIES,
-    DEADLINES,
-    HELPER,
-    LIMIT_SECONDS,
-    ONCE,
-    OUTCOME,
-    PERSON,
-    contributions,
-    labels,
-    write_table,
-)
+from tests.agents.recording import Ear, Seeds, Tables, listen_to
+from tests.agents.world import DATA_PARTIES, DEADLINES, HELPER, ONCE, OUTCOME, PERSON, labels
 
 ROWS, LEAST = 1600, 20
-CONSENTS = PolicySettings(
-    statistics="woe", statistics_of_amounts=True, correlations="label", column_names=True
-)  # fmt: skip
-Tables = Mapping[str, Mapping[str, list[str]]]
+CONSENTS = PolicySettings(statistics="woe", statistics_of_amounts=True, correlations="label", column_names=True)
 
 
 def people(
@@ -124,17 +107,5 @@ def finish_job(
             on_said[type(message)](address.sender)
         return ear.tap(address, alter(message))
 
-    for party, table in tables.items():
-        write_table(folder / f"{party}.csv", table)
-
-    async def listen() -> Simulation:
-        broker = MemoryBroker(tap=ear.envelopes.append)
-        async with asyncio.timeout(LIMIT_SECONDS):
-            return await simulate_job(
-                job, settings or settings_of(job, folder), folder, contribute=contributions(0), tap=tap,
-                broker=broker,
-            )  # fmt: skip
-
-    with listening(ear, job.data_parties), fixed_keys(0):
-        simulation = virtual_time.run(listen())
+    simulation = listen_to(ear, job, settings or settings_of(job, folder), folder, Seeds(), tables, tap)
     return Finished(job, tables, folder, simulation, ear)
