@@ -14,14 +14,7 @@ from tercet.agents.evaluation.metrics import OF_CLASSES, class_probabilities
 from tercet.agents.simulation.simulate import bit_exact
 from tercet.schemas.files.job import EarlyStopping, Evaluation
 from tercet.schemas.messages.address import Address, parse_address
-from tercet.schemas.messages.kinds import (
-    MaskedScores,
-    Message,
-    Pseudonyms,
-    ScoringShare,
-    StepsDone,
-    WeightMaskSeed,
-)
+from tercet.schemas.messages.kinds import MaskedScores, Message, Pseudonyms, ScoringShare, StepsDone, WeightMaskSeed
 from tests.agents.disclosure import check_keys, check_kinds, check_roles, check_split
 from tests.agents.networks import mlp
 from tests.agents.networks import plain_scores as plain_network_scores
@@ -31,23 +24,9 @@ from tests.agents.roles.test_prediction import newcomers, plain_scores, scores_o
 from tests.agents.world import CLASSES, HELPER, NOTHING, Sample
 
 CONTROL = {
-    "accept",
-    "aligned rows",
-    "approvers",
-    "failure",
-    "go on",
-    "handshake",
-    "order commitment",
-    "progress",
-    "pseudonyms",
-    "ready",
-    "received",
-    "released",
-    "sizes",
-    "start",
-    "terms",
-    "transcript",
-}
+    "accept", "aligned rows", "approvers", "failure", "go on", "handshake", "order commitment", "progress",
+    "pseudonyms", "ready", "received", "released", "sizes", "start", "terms", "transcript",
+}  # fmt: skip
 TRAINED = Sample(
     (5, 4, 3), rows=120, batch=32, epochs=3, label=1, release="shared", score_noise=0.0, privacy=NOTHING,
     evaluation=Evaluation(holdout=0.3, metrics="epoch", loss=True, held_out_loss=True),

@@ -26,6 +26,7 @@ from tercet.schemas.messages.kinds import (
     Scores,
     WeightOpening,
 )
+from tests.agents import plants
 from tests.agents.disclosure import (
     check_amounts,
     check_helpers_view,
@@ -51,54 +52,19 @@ from tests.agents.networks_disclosure import (
     check_words_uniform,
     check_zero_shares,
 )
-from tests.agents.plants import (
-    Masks,
-    Plant,
-    borrowed,
-    elements_to_the_last_bit,
-    forgetful,
-    logits_at_their_level,
-    no_class_order,
-    no_identity_seal,
-    no_noise,
-    no_order,
-    no_q,
-    no_r,
-    no_seal,
-    no_signs,
-    no_zero_share,
-    no_zero_share_of_networks,
-    no_zero_share_of_scores,
-    noise_by_row,
-    omitted,
-    one_nonce,
-    one_purpose,
-    places_as_they_are,
-    public_key,
-    repeated,
-    scores_in_the_terms,
-    sent_to_all,
-    signs_as_they_are,
-    u_y_of_the_loss,
-    unbound_address,
-    unit_by_unit,
-    whole_scores,
-    with_masks,
-    zeros,
-)
 from tests.agents.recording import Heard, Tables, hear, hear_prediction
 from tests.agents.roles.test_prediction import newcomers, people
 from tests.agents.world import HELPER, OUTCOME, Sample
 
 Check = Callable[[Heard], None]
-Spoil = Callable[[Masks], Masks]
+Spoil = Callable[[plants.Masks], plants.Masks]
 
 
 class Planted(NamedTuple):
     """A run with mistakes, and what each check must say of them; none hides behind another."""
 
     sample: Sample
-    plants: tuple[Plant, ...]
+    mistakes: tuple[plants.Plant, ...]
     noticed: dict[Check, set[str]]
 
 
@@ -161,10 +127,10 @@ HELD_OUT_MASKS = ("U", "V", "zero", "U_y", "N", "Q")
 SAID_UNDER = {"U": "MaskedInputs", "M": "MaskedActivation", "m_y": "MaskedLabels", "U_y": "MaskedLossLabels",
         "N": "LossTerms"}  # fmt: skip
 LINEAR_SPOILT: list[tuple[str, Spoil]] = [
-    *((f"{name} omitted", partial(zeros, name=name)) for name in LINEAR_MASKS),
-    ("U reused", partial(repeated, name="U")),  # two words are equal, as where a mask is omitted
+    *((f"{name} omitted", partial(plants.zeros, name=name)) for name in LINEAR_MASKS),
+    ("U reused", partial(plants.repeated, name="U")),  # two words are equal, as where a mask is omitted
     *(
-        (f"{name} of the held-out loss omitted", partial(zeros, name=name, purpose="held-out loss"))
+        (f"{name} of the held-out loss omitted", partial(plants.zeros, name=name, purpose="held-out loss"))
         for name in HELD_OUT_MASKS
     ),
 ]
@@ -175,55 +141,57 @@ NETWORK_MASKS = [*(f"{name}/{0 if name == 'o' else 1}" for name in NAMED), *(f"d
 SMOOTH_GELU = mlp((5, 4, 4), 4, 3, rows=160, batch=48, epochs=1, label=1, activation="gelu", evaluation=AT_THE_END)
 TWO_EPOCHS = mlp((4, 3), 3, rows=80, batch=48, label=1, evaluation=EACH_EPOCH)
 NETWORK_SPOILT: list[tuple[str, Spoil]] = [
-    *((f"{name} omitted", partial(zeros, name=name)) for name in NETWORK_MASKS),
-    ("U reused", partial(repeated, name="U")),
+    *((f"{name} omitted", partial(plants.zeros, name=name)) for name in NETWORK_MASKS),
+    ("U reused", partial(plants.repeated, name="U")),
 ]
 SHARES = {"PreactivationShare", "ScoringShare", "HeldOutShare", "GradientShare"}
 LOSSES = {"LossTerms", "LossShare", "HeldOutTerms", "HeldOutLossShare"}
 LOSS_LABELS = {"MaskedLossLabels", "HeldOutLabels"}
 LINEAR_PLANTS = {
     "without what keeps shares apart": Planted(
-        SHORT, (no_zero_share, no_zero_share_of_scores, no_r, no_q, whole_scores),
+        SHORT, (plants.no_zero_share, plants.no_zero_share_of_scores, plants.no_r, plants.no_q, plants.whole_scores),
         {check_ledger: {*SHARES, *LOSSES, "Scores"}}),
     "to all, by public keys, and not hidden": Planted(
-        SHORT, (sent_to_all(HeldOutTerms), sent_to_all(Scores), public_key("pseudonyms"), public_key("split"),
-                no_signs, no_order, no_noise),
+        SHORT, (plants.sent_to_all(HeldOutTerms), plants.sent_to_all(Scores), plants.public_key("pseudonyms"),
+                plants.public_key("split"), plants.no_signs, plants.no_order, plants.no_noise),
         {check_roles: {"HeldOutTerms to others", "Scores to others"}, check_said: {"/pseudonyms/"},
          check_split: set(), check_helpers_view: {"signs agree", "the table's own order", "no noise"}}),
-    "of classes": Planted(CHOICE, (noise_by_row, no_class_order),
+    "of classes": Planted(CHOICE, (plants.noise_by_row, plants.no_class_order),
                           {check_helpers_view: {"no noise", "the classes' own order"}}),
-    "named split by a public key": Planted(STOPPED, (public_key("named split"),),
+    "named split by a public key": Planted(STOPPED, (plants.public_key("named split"),),
                                            {check_split: set(), check_said: set()}),
     "masks that serve twice": Planted(
-        SHORT, (u_y_of_the_loss, forgetful("validation"), borrowed),
+        SHORT, (plants.u_y_of_the_loss, plants.forgetful("validation"), plants.borrowed),
         {check_masks_once: set(), check_masks_apart: {"training m_y", "validation U", ": loss U_y"}}),
-    "one purpose": Planted(SHORT, (one_purpose("loss"), one_purpose("held-out loss")),
+    "one purpose": Planted(SHORT, (plants.one_purpose("loss"), plants.one_purpose("held-out loss")),
                            {check_ledger: LOSSES | LOSS_LABELS, check_masks_once: set()}),
     "scores beside the held-out loss": Planted(
-        LONG, (scores_in_the_terms,), {check_ledger: {"HeldOutTerms"}, check_uniform: {"HeldOutTerms"}}),
-    "no seal": Planted(SHORT, (no_seal,), {check_sealed: set(), check_keys: {"a session's envelope opens to others"}}),
-    "seals": Planted(SHORT, (no_identity_seal, unbound_address, one_nonce), {check_keys: {
+        LONG, (plants.scores_in_the_terms,), {check_ledger: {"HeldOutTerms"}, check_uniform: {"HeldOutTerms"}}),
+    "no seal": Planted(
+        SHORT, (plants.no_seal,), {check_sealed: set(), check_keys: {"a session's envelope opens to others"}}),
+    "seals": Planted(SHORT, (plants.no_identity_seal, plants.unbound_address, plants.one_nonce), {check_keys: {
         "an identity's envelope opens to others", "a session's envelope opens under another", "a nonce twice"}}),
 }  # fmt: skip
 NETWORK_PLANTS = {
     "not hidden": Planted(
-        SMOOTH, (places_as_they_are, signs_as_they_are, elements_to_the_last_bit, logits_at_their_level, no_noise,
-                 no_class_order, no_order, one_purpose("held-out loss", "loss")),
+        SMOOTH, (plants.places_as_they_are, plants.signs_as_they_are, plants.elements_to_the_last_bit,
+                 plants.logits_at_their_level, plants.no_noise, plants.no_class_order, plants.no_order,
+                 plants.one_purpose("held-out loss", "loss")),
         {check_hidden_views: {"places tell of rows", "signs agree", "no noise"},
          check_output_views: {"no secret level", "no noise", "the classes' own order", "the table's own order"},
          check_zero_shares: {"held-out loss zero", "held-out loss zero/0", "held-out loss zero/1"}}),
     "unit by unit, and no seal": Planted(
-        STEEP, (unit_by_unit(12), no_signs, no_seal),
+        STEEP, (plants.unit_by_unit(12), plants.no_signs, plants.no_seal),
         {check_hidden_views: {"places tell of units"}, check_output_views: {"signs agree with the scores"},
          check_networks_sealed: set(), check_keys: {"a session's envelope opens to others"}}),
     "omitted": Planted(
-        SMOOTH_GELU, (no_zero_share_of_networks, omitted("U", "m_y", "v/1")),
+        SMOOTH_GELU, (plants.no_zero_share_of_networks, plants.omitted("U", "m_y", "v/1")),
         {check_masks_apart: {"training U", "training m_y", "training v/1"},
          check_nothing_in_clear: {"MaskedInputs", "MaskedLabels", "NarrowOpening opens"},
          check_zero_shares: {f"{purpose} {name}" for purpose in ("training", "held-out loss", "validation")
                              for name in ("zero", "zero/0", "zero/1")}}),
     "masks that serve twice": Planted(
-        TWO_EPOCHS, (u_y_of_the_loss, forgetful("held-out loss"), one_purpose("validation")),
+        TWO_EPOCHS, (plants.u_y_of_the_loss, plants.forgetful("held-out loss"), plants.one_purpose("validation")),
         {check_masks_apart: {"two holders", "held-out loss U", ": loss U_y"}}),
 }  # fmt: skip
 
@@ -385,7 +353,7 @@ PLANTS = [
 def test_a_planted_mistake_is_noticed(planted, tmp_path):
     """Although the run ends with the right model; also where the check itself is under the mistake."""
     with pytest.MonkeyPatch.context() as patch:
-        for plant in planted.plants:
+        for plant in planted.mistakes:
             plant(patch)
         mistaken = recorded(planted.sample, tmp_path)
         for check, faults in planted.noticed.items():
@@ -423,13 +391,13 @@ def test_a_mistake_in_masks_is_noticed(name, spoil, few_steps):
     So does `test_masks_left_out_show_in_what_is_said`."""
     run = few_steps[name]
     with pytest.raises(AssertionError, match="two addresses of masks gave the same word"):
-        check_masks_apart(with_masks(run, spoil(run.ear.masks)))
+        check_masks_apart(plants.with_masks(run, spoil(run.ear.masks)))
 
 
 def test_masks_left_out_show_in_what_is_said(tmp_path):
     """Each kind whose mask is omitted is named, although the run ends with the right model."""
     with pytest.MonkeyPatch.context() as patch:
-        omitted(*SAID_UNDER)(patch)
+        plants.omitted(*SAID_UNDER)(patch)
         mistaken = recorded(LONG, tmp_path)
     with pytest.raises(AssertionError, match="gave the same word"):
         check_masks_once(mistaken)
