@@ -10,10 +10,7 @@ from tercet.mpc.dealing.narrowing import deal_narrowing, narrow
 from tercet.mpc.dealing.sizes import BlindLayout
 from tercet.mpc.network.forward import NetworkShares
 from tercet.mpc.plan.schedule import Step
-from tercet.schemas.messages.kinds import (
-    NarrowingDealtShares,
-    NarrowingOpening,
-)
+from tercet.schemas.messages.kinds import NarrowingDealtShares, NarrowingOpening
 
 NARROWING = "narrowing"  # the purpose of its masks
 KINDS: Kinds = {"weight opening": NarrowingOpening, "dealt": NarrowingDealtShares}

@@ -13,13 +13,7 @@ from tercet.agents.statistics.monotone import make_monotone
 from tercet.agents.statistics.own_columns import OwnColumns
 from tercet.agents.statistics.own_targets import OwnTargets
 from tercet.agents.statistics.power import power_of
-from tercet.agents.statistics.result import (
-    CorrelationMap,
-    OwnColumn,
-    PartnerColumn,
-    StatisticsResult,
-    Sums,
-)
+from tercet.agents.statistics.result import CorrelationMap, OwnColumn, PartnerColumn, StatisticsResult, Sums
 from tercet.agents.statistics.terms import StatisticsContext
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.mpc.arithmetic.ring import Signed
