@@ -233,60 +233,46 @@ def cut(message: Message) -> Message:
     return ModelShare(words=message.words[:, :-1].copy())
 
 
-def unreadable(_: Message) -> Message:
-    """No encoding."""
-    return ColumnEncoding(encoding=b'{"columns": [{"kind": "numeric", "name": "x", "mean": 1e999, "scale": 1}]}')
+def recoded(change: Callable[[Any], Any]) -> Callable[[Message], Message]:
+    """An encoding of other columns."""
+
+    def spoil(message: Message) -> Message:
+        assert isinstance(message, ColumnEncoding)
+        columns = Encoding.model_validate_json(message.encoding).columns
+        return ColumnEncoding(encoding=Encoding(columns=change(columns)).model_dump_json().encode())
+
+    return spoil
 
 
-def of_fewer(message: Message) -> Message:
-    """An encoding that lacks a column."""
-    assert isinstance(message, ColumnEncoding)
-    encoding = Encoding.model_validate_json(message.encoding)
-    return ColumnEncoding(
-        encoding=encoding.model_copy(update={"columns": encoding.columns[1:]}).model_dump_json().encode()
-    )
+def written(text: bytes) -> Callable[[Message], Message]:
+    """Whatever is written in place of an encoding."""
+    return lambda _: ColumnEncoding(encoding=text)
 
 
-def twice(message: Message) -> Message:
-    """An encoding in which two columns have one name."""
-    assert isinstance(message, ColumnEncoding)
-    columns = Encoding.model_validate_json(message.encoding).columns
-    return ColumnEncoding(encoding=Encoding(columns=(*columns[1:], columns[1])).model_dump_json().encode())
+ELSE: dict[str, tuple[type[Message], Callable[[Message], Message]]] = {
+    "a share too short": (ModelShare, cut),
+    "no encoding": (ColumnEncoding, written(
+        b'{"columns": [{"kind": "numeric", "name": "x", "mean": 1e999, "scale": 1}]}')),
+    "a column lacks": (ColumnEncoding, recoded(lambda columns: columns[1:])),
+    "a column twice": (ColumnEncoding, recoded(lambda columns: (*columns[1:], columns[1]))),
+    # A category has two columns: as many different names as are due, and one too many.
+    "a category twice": (ColumnEncoding, recoded(
+        lambda columns: (CategoricalColumn(name=columns[0].name, categories=("a", "a")), *columns[1:]))),
+    # Short, but each of its entries would take a hundred times as much memory, and as much again to be refused.
+    "too many": (ColumnEncoding, written(b'{"columns":[' + b"{}," * 2**20 + b"{}]}")),
+}  # fmt: skip
 
 
-def category_twice(message: Message) -> Message:
-    """An encoding in which a category has two columns: as many different names as are due, and one too many."""
-    assert isinstance(message, ColumnEncoding)
-    columns = Encoding.model_validate_json(message.encoding).columns
-    doubled = CategoricalColumn(name=columns[0].name, categories=("a", "a"))
-    return ColumnEncoding(encoding=Encoding(columns=(doubled, *columns[1:])).model_dump_json().encode())
-
-
-def of_too_many(_: Message) -> Message:
-    """Short, but each of its entries would take a hundred times as much memory, and as much again to be refused."""
-    return ColumnEncoding(encoding=b'{"columns":[' + b"{}," * 2**20 + b"{}]}")
-
-
-@pytest.mark.parametrize(
-    ("kind", "change", "code"),
-    [
-        (ModelShare, cut, "message.shape"),
-        (ColumnEncoding, unreadable, "message.malformed"),
-        (ColumnEncoding, of_fewer, "message.malformed"),
-        (ColumnEncoding, twice, "message.malformed"),
-        (ColumnEncoding, category_twice, "message.malformed"),
-        (ColumnEncoding, of_too_many, "message.malformed"),
-    ],
-    ids=["a share too short", "no encoding", "a column lacks", "a column twice", "a category twice", "too many"],
-)
+@pytest.mark.parametrize(("kind", "change"), ELSE.values(), ids=ELSE)
 async def test_a_share_or_an_encoding_of_something_else_is_blamed_on_its_sender(
-    tmp_path: Path, kind: type[Message], change: Callable[[Message], Message], code: str
+    tmp_path: Path, kind: type[Message], change: Callable[[Message], Message]
 ) -> None:
     """And no part stays anywhere."""
 
     def tap(_: Address, message: Message) -> Message:
         return change(message) if type(message) is kind else message
 
+    code = "message.shape" if kind is ModelShare else "message.malformed"
     async with scene(three(tmp_path), tmp_path) as stage:
         stage.pin(CARD, BANK, may_hold_model=True)
         stage.tap = tap
