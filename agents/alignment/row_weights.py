@@ -44,9 +44,7 @@ def read_row_weights(
         weights = weights * _balanced(classes, trained_on)
     elif training.class_weights is not None:
         weights = weights * _of_classes(dict(training.class_weights), table.classes, classes, table.name)
-    _check(weights[trained_on], table.name)
-    _check_many(weights[trained_on], least, table.name)
-    _check_held_out(weights[~trained_on], table.name)
+    _check(weights[trained_on], weights[~trained_on], least, table.name)
     return weights
 
 
@@ -71,8 +69,12 @@ def _of_classes(named: dict[str, float], names: tuple[str, ...], classes: Floats
     return found
 
 
-def _check(weights: Floats, table: str) -> None:
-    """Check that no row counts for so much that a model of all rows is one of that row."""
+def _check(weights: Floats, held_out: Floats, least: int, table: str) -> None:
+    """Check that weights choose neither one row nor fewer than this party trains on.
+
+    Rows so weighed are (sum w)^2 / sum w^2, which is all of them where all weights are the same. Held-out rows, if any,
+    have a mean weight, by which theirs are divided.
+    """
     if not weights.any() or weights.max() > weights.sum() / LEAST_ROWS:
         raise UnfitLabel(
             f"weights of rows of table {table!r} are all 0 where rows are trained on, or one of these is more than 1 / "
@@ -80,13 +82,6 @@ def _check(weights: Floats, table: str) -> None:
             "cap weights, or bring more rows",
             table,
         )
-
-
-def _check_many(weights: Floats, least: int, table: str) -> None:
-    """Check that weights do not choose fewer rows than this party trains on.
-
-    Rows so weighed are (sum w)^2 / sum w^2, which is all of them where all weights are the same.
-    """
     counting = float(weights.sum() ** 2 / np.square(weights).sum())
     if counting < least:
         raise UnfitLabel(
@@ -95,11 +90,7 @@ def _check_many(weights: Floats, least: int, table: str) -> None:
             "cap weights, bring more rows, or lower min_rows",
             table,
         )
-
-
-def _check_held_out(weights: Floats, table: str) -> None:
-    """Check that held-out rows, if any, have a mean weight, by which theirs are divided."""
-    if len(weights) and not weights.any():
+    if len(held_out) and not held_out.any():
         raise UnfitLabel(
             f"weights of rows of table {table!r} are all 0 where rows are held out",
             "give some of these rows a weight above 0, hold out others, or leave out holdout",

@@ -123,13 +123,8 @@ def _difference(one: HeldOut | None, two: HeldOut | None) -> dict[str, Any]:
         return {"why": NO_SCORES}
     if {id_: label for id_, (label, _) in one.items()} != {id_: label for id_, (label, _) in two.items()}:
         return {"why": OTHER_ROWS}
-    found = compare_auc(*_columns(one, two))
+    labels, first = np.array(list(one.values())).T
+    found = compare_auc(labels - 0.5, first, np.array([two[id_][1] for id_ in one]))
     if found is None:
         return {"why": CANNOT_TELL}
     return {"difference": found.difference, "interval": list(found.interval), "p": found.p}
-
-
-def _columns(one: HeldOut, two: HeldOut) -> tuple[Any, Any, Any]:
-    """Give labels, centred, and both jobs' scores, of rows in one order."""
-    labels, first = np.array([one[id_] for id_ in one]).T
-    return labels - 0.5, first, np.array([two[id_][1] for id_ in one])

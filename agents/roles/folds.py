@@ -58,7 +58,7 @@ class Folds(Generic[Setup, Result]):
         Folds that an earlier attempt has trained are scored again, alike.
         """
         setup = await self._set_up_next()
-        while self._left and _has_all_steps(setup.context):
+        while self._left and isinstance(setup.context, TrainingContext) and setup.context.all_steps_done:
             await self._run(setup)
             setup = await self._set_up_next()
         return setup
@@ -94,7 +94,3 @@ class Folds(Generic[Setup, Result]):
             if metrics := setup.context.history.last_metrics:
                 self._context.history.folds.append(metrics)
         return result
-
-
-def _has_all_steps(context: AgreedContext) -> bool:
-    return isinstance(context, TrainingContext) and context.all_steps_done

@@ -11,7 +11,6 @@ from tercet.agents.statistics.terms import StatisticsContext
 from tercet.mpc.interface.script import Script
 from tercet.mpc.plan.schedule import Step
 from tercet.mpc.statistics.opening import WrongOpening
-from tercet.mpc.statistics.plan import StatisticsPlan
 
 T = TypeVar("T")
 
@@ -32,7 +31,8 @@ class StatisticsDriver:
     def __init__(self, context: StatisticsContext) -> None:
         self._context, plan = context, context.plan
         self._last = plan.last
-        self._scripts = ScriptDriver(context, STATISTICS, _widths(plan), plan.batch)
+        bins = tuple(plan.masked_words(j) for j in plan.partners)
+        self._scripts = ScriptDriver(context, STATISTICS, _Widths((*bins, *plan.correlated), plan.turns), plan.batch)
 
     async def run(self, script: Script[T], step: Step) -> T:
         """Drive one script to its end.
@@ -92,8 +92,3 @@ def _wrong_opening(context: StatisticsContext) -> JobProblem:
         f"what was opened to {context.me} cannot be counts of rows or products of columns, and no message tells whose "
         f"fault it is, {parties}: do all run the same version? If so, one of them has told others wrong words",
     )
-
-
-def _widths(plan: StatisticsPlan) -> _Widths:
-    bins = tuple(plan.masked_words(j) for j in plan.partners)
-    return _Widths((*bins, *plan.correlated), plan.turns)
