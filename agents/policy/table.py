@@ -49,10 +49,21 @@ def table_refusals(job: Job, settings: Settings) -> Iterator[JobProblem]:
 
 def _of_job_columns(job: Job, settings: Settings, table: TableSettings) -> Iterator[JobProblem]:
     me, description = settings.party, job.description
-    if not isinstance(description, PredictionJob):
-        yield from _of_columns(job, settings, table, description.columns_of(me))
-        yield from _of_holdout(job, settings, table, description.holdout_column_of(me))
-    yield from _of_numbers(job, settings, table)
+    if isinstance(description, PredictionJob):
+        return
+    yield from _of_columns(job, settings, table, description.columns_of(me))
+    beside = [(description.holdout_column_of(me), "holdouts", "hold rows out", "correct holdout_column")]
+    if isinstance(description, TrainingJob):
+        beside.append((description.offset_of(me), "offsets", "shift scores", "name another column"))
+        beside.append((description.weights_of(me), "weights", "weigh rows", "name another column"))
+    for column, setting, what, mend in beside:
+        if column is not None and column not in getattr(table, setting):
+            yield JobProblem(
+                "policy.columns",
+                job.submitter,
+                f"{me} lets no job {what} by column {column!r} ({setting} under [tables.{description.table_of(me)}] at "
+                f"{me}): {mend} in the job, or ask {me}",
+            )
 
 
 def narrow_table(table: TableSettings, columns: tuple[str, ...] | None, beside: tuple[str, ...] = ()) -> TableSettings:
@@ -107,32 +118,6 @@ def _of_columns(
             f"{me} does not let jobs use column {join_names(wrong, SHOWN)} of that table: "
             f"correct [columns] {me} in the job",
         )
-
-
-def _of_holdout(job: Job, settings: Settings, table: TableSettings, column: str | None) -> Iterator[JobProblem]:
-    me, name = settings.party, job.description.table_of(settings.party)
-    if column is not None and column not in table.holdouts:
-        yield JobProblem(
-            "policy.columns",
-            job.submitter,
-            f"{me} lets no job hold rows out by column {column!r} (holdouts under [tables.{name}] at {me}): correct "
-            f"holdout_column in the job, or ask {me}",
-        )
-
-
-def _of_numbers(job: Job, settings: Settings, table: TableSettings) -> Iterator[JobProblem]:
-    me, description = settings.party, job.description
-    if not isinstance(description, TrainingJob):
-        return
-    name, offset, weights = description.table_of(me), description.offset_of(me), description.weights_of(me)
-    for column, setting, what in ((offset, "offsets", "shift scores"), (weights, "weights", "weigh rows")):
-        if column is not None and column not in getattr(table, setting):
-            yield JobProblem(
-                "policy.columns",
-                job.submitter,
-                f"{me} lets no job {what} by column {column!r} ({setting} under [tables.{name}] at {me}): name another "
-                f"column in the job, or ask {me}",
-            )
 
 
 def is_offered(table: TableSettings, column: str) -> bool:
