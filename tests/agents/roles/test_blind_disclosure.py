@@ -14,7 +14,7 @@ from tercet.agents.evaluation.metrics import OF_CLASSES, class_probabilities
 from tercet.agents.simulation.simulate import bit_exact
 from tercet.schemas.files.job import EarlyStopping, Evaluation
 from tercet.schemas.messages.address import Address, parse_address
-from tercet.schemas.messages.kinds import MaskedScores, Message, Pseudonyms, ScoringShare, StepsDone, WeightMaskSeed
+from tercet.schemas.messages.kinds import Message, Pseudonyms, ScoringShare, StepsDone, WeightMaskSeed
 from tests.agents.disclosure import check_keys, check_kinds, check_roles, check_split
 from tests.agents.networks import mlp
 from tests.agents.networks import plain_scores as plain_network_scores
@@ -96,7 +96,6 @@ def test_who_says_what_to_whom_is_what_is_promised(run: Heard, check: Callable[[
 def test_the_helper_receives_no_tensor_in_a_training_of_a_network(network_run: Heard) -> None:
     """However many layers there are."""
     check_helpers_view(network_run, "row mask key", "steps done", "epoch decision")
-    check_the_label_party_alone_gets_scores(network_run)
 
 
 @pytest.mark.sealed
@@ -140,23 +139,8 @@ def checked_prediction(sample: Sample, folder: Path) -> tuple[Heard, Tables]:
     tables = newcomers(sample)
     scored = hear_prediction(sample, folder, tables)
     check_helpers_view(scored, WeightMaskSeed.kind)
-    check_the_label_party_alone_gets_scores(scored)
     check_roles(scored)
     return scored, tables
-
-
-def check_the_label_party_alone_gets_scores(run: Heard) -> None:
-    """Every other data party sends it its share, and nobody gets one from anybody else."""
-    shares = [address for address, message in run.ear.said if isinstance(message, MaskedScores)]
-    label = run.sample.parties[run.sample.label]
-    assert {address.receiver for address in shares} == {label}
-    assert {address.sender for address in shares} == {*run.sample.parties} - {label}
-    assert not any(isinstance(message, ScoringShare) for _, message in run.ear.said)
-
-
-def test_held_out_scores_go_to_the_label_party_alone(run: Heard) -> None:
-    """After each epoch."""
-    check_the_label_party_alone_gets_scores(run)
 
 
 # --- predictions
@@ -194,6 +178,6 @@ def test_with_noise_scores_are_within_it(run: Heard, folder: Path) -> None:
     tables = newcomers(TRAINED)
     scored = hear_prediction(noisy, folder, tables)
     check_helpers_view(scored, WeightMaskSeed.kind)
-    check_the_label_party_alone_gets_scores(scored)
+    check_roles(scored)
     off = differences(scored, folder, tables)
     assert noise / 2 < off.max() <= 2 * noise + WITHIN
