@@ -370,11 +370,10 @@ def either(request, tmp_path) -> tuple[Sample, Path]:
 
 
 @pytest.fixture
-def place(tmp_path) -> tuple[Sample, Path]:
-    """One that stays shared, for what does not depend on that."""
-    sample = SAMPLES[2]
-    trained(sample, tmp_path / "copy")
-    return sample, tmp_path / "copy"
+def place(tmp_path) -> tuple[Sample, Path, Tables]:
+    """One that stays shared, for what does not depend on that, and rows to score."""
+    trained(SAMPLES[2], tmp_path / "copy")
+    return SAMPLES[2], tmp_path / "copy", newcomers(SAMPLES[2])
 
 
 def predict(sample: Sample, folder: Path, tables: Tables, job: PredictionJob | TrainingJob | None = None) -> Simulation:
@@ -390,7 +389,7 @@ def predict(sample: Sample, folder: Path, tables: Tables, job: PredictionJob | T
     return virtual_time.run(attempt())
 
 
-def refused(simulation: Simulation, code: str, culprit: str, *private: str, of: str | None = None) -> None:
+def refused(simulation: Simulation, code: str, culprit: str, *private: str) -> None:
     """The job failed everywhere for this reason; what is private is in the detail of its owner only."""
     failures = {run.failure.model_dump_json() for run in simulation.runs.values() if run.failure}
     assert {run.state for run in simulation.runs.values()} == {"failed"}
@@ -398,19 +397,17 @@ def refused(simulation: Simulation, code: str, culprit: str, *private: str, of: 
     failure = simulation.label_run.failure
     assert failure is not None
     assert (failure.code, failure.culprit) == (code, culprit)
-    owner = of or culprit
     for party, run in simulation.runs.items():
         detail = run.detail or ""
         for secret in private:
             assert secret not in failure.reason
-            assert (secret in detail) == (party == owner), f"{party}: {detail}"
+            assert (secret in detail) == (party == culprit), f"{party}: {detail}"
     assert not any(run.scores for run in simulation.runs.values())
 
 
 def test_a_table_without_a_column_of_the_training_is_refused(place):
     """And one whose numbers have become text; all of them are named to their owner, none to the others."""
-    sample, folder = place
-    tables = newcomers(sample)
+    sample, folder, tables = place
     del tables["telco"]["telco_quantity_0"]
     tables["telco"]["telco_quantity_1"] = ["many"] * len(tables["telco"][PERSON])
     refused(predict(sample, folder, tables), "table.unusable", "telco", "telco_quantity_0")
@@ -421,8 +418,7 @@ def test_a_table_without_a_column_of_the_training_is_refused(place):
 
 def test_a_column_none_of_whose_categories_is_known_is_refused_and_its_owner_alone_learns_which(place):
     """Another column of the same name, say."""
-    sample, folder = place
-    tables = newcomers(sample)
+    sample, folder, tables = place
     tables["telco"]["telco_housing"] = ["castle" for _ in tables["telco"]["telco_housing"]]
     simulation = predict(sample, folder, tables)
     refused(simulation, "table.unusable", "telco", "telco_housing")
@@ -431,8 +427,7 @@ def test_a_column_none_of_whose_categories_is_known_is_refused_and_its_owner_alo
 
 def test_categories_that_are_spelt_otherwise_change_no_score_and_unknown_ones_are_told_their_owner(place):
     """In status, and so at the end of the command, and in the report; the others hear nothing of it."""
-    sample, folder = place
-    tables = newcomers(sample)
+    sample, folder, tables = place
     first = predict(sample, folder, tables)
     castles = tables["telco"]["telco_housing"].count("castle")
     for party, table in tables.items():
@@ -452,8 +447,7 @@ def test_categories_that_are_spelt_otherwise_change_no_score_and_unknown_ones_ar
 
 def test_an_id_that_stands_twice_is_refused(place):
     """Which of its rows should be scored?"""
-    sample, folder = place
-    tables = newcomers(sample)
+    sample, folder, tables = place
     tables["bank"][PERSON][3] = tables["bank"][PERSON][5]
     simulation = predict(sample, folder, tables)
     refused(simulation, "table.unusable", "bank", PERSON)
@@ -462,8 +456,7 @@ def test_an_id_that_stands_twice_is_refused(place):
 
 def test_nobody_in_common_is_refused(place):
     """There is nothing to score."""
-    sample, folder = place
-    tables = newcomers(sample)
+    sample, folder, tables = place
     tables["card"][PERSON] = [f"another {number}" for number in range(len(tables["card"][PERSON]))]
     simulation = predict(sample, folder, tables)
     failure = simulation.label_run.failure
@@ -473,17 +466,17 @@ def test_nobody_in_common_is_refused(place):
 
 def test_a_part_that_is_missing_or_damaged_is_its_partys_fault(place):
     """Where it should be is for that party alone to read."""
-    sample, folder = place
+    sample, folder, tables = place
     party = "card"
     models = folder / party / "models" / sample.description().id
     weights = next(models.glob("weights-*"))
     content = weights.read_bytes()
     weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    refused(predict(sample, folder, newcomers(sample)), "model.missing", party, str(models))
+    refused(predict(sample, folder, tables), "model.missing", party, str(models))
     (models / MANIFEST).unlink()
-    refused(predict(sample, folder, newcomers(sample)), "model.missing", party, str(models))
+    refused(predict(sample, folder, tables), "model.missing", party, str(models))
     shutil.rmtree(models)
-    refused(predict(sample, folder, newcomers(sample)), "model.missing", party, str(models))
+    refused(predict(sample, folder, tables), "model.missing", party, str(models))
 
 
 def test_a_part_of_another_run_is_refused(either, tmp_path):
@@ -500,9 +493,9 @@ def test_a_part_of_another_run_is_refused(either, tmp_path):
 @pytest.mark.parametrize("changes", [{"label": "bank"}, {"tables": (("bank", "people"), ("card", "people"))}])
 def test_a_job_with_other_parties_than_the_model_is_refused(place, changes):
     """Whoever wrote the job can mend it; a party that is left out would leave its columns out."""
-    sample, folder = place
+    sample, folder, tables = place
     job = prediction_of(sample, **changes)
-    refused(predict(sample, folder, newcomers(sample), job), "model.parties", job.label)
+    refused(predict(sample, folder, tables, job), "model.parties", job.label)
 
 
 def test_parts_that_differ_in_their_outputs_are_refused(either):
