@@ -16,7 +16,20 @@ from tercet.schemas.files.policy import PolicySettings
 from tercet.schemas.files.settings import Limits, TableSettings
 from tercet.tables.core.problem import TableProblem
 from tercet.tables.snapshot.preview import check_query, preview_table
-from tests.agents.scenes import BANK, CARD, PATIENT, Scene, job, make_table, nothing_left, off, prediction, scene, three
+from tests.agents.scenes import (
+    BANK,
+    CARD,
+    NOTARY,
+    PATIENT,
+    Scene,
+    job,
+    make_table,
+    nothing_left,
+    off,
+    prediction,
+    scene,
+    three,
+)
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 DEADLINES = PATIENT.model_copy(update={"verdict": 20})
@@ -36,18 +49,26 @@ def change_table(stage: Scene, party: str, **fields: object) -> None:
     stage.change(party, tables={"customers": table})
 
 
-async def test_a_job_that_is_wrong_in_many_ways_at_two_parties_is_told_all_of_them(tmp_path: Path) -> None:
-    """Policy, budget, columns, values, ids and label; whoever can mend the first is named, and no cell or column."""
+async def test_a_job_that_is_wrong_in_many_ways_at_three_parties_is_told_all_of_them(tmp_path: Path) -> None:
+    """Policy, budget, columns, values, ids and label; whoever can mend the first is named, and no cell or column.
+
+    By the label party's verdict, the same at all of them.
+    """
     async with scene(three(tmp_path, DEADLINES), tmp_path) as stage:
         make_table(tmp_path / "card.csv", seed=2, change=spoilt)
         stage.change(CARD, policy=PolicySettings(models=("linear",), narrow=True, helper_sees="scores"))
         change_table(stage, CARD, max_losses=1, missing="refuse", numeric=tuple(f"card-{one}" for one in range(6)))
         change_table(stage, BANK, numeric=("salary",))
+        stage.change(BANK, policy=PolicySettings(loss=False, helper_sees="scores"))
+        stage.change(NOTARY, policy=PolicySettings(max_epochs=1))
         ended = await stage.run(job(evaluation=Evaluation(loss=True)))
         nothing_left(stage)
     failures = [status.failure for status in ended.values() if status.failure is not None]
     (reason,) = {failure.reason for failure in failures}
+    assert len(failures) == 3
     for words in (
+        "[policy] loss",
+        "[policy] max_epochs",
         "card trains no logistic models ([policy] models)",
         "max_losses under [tables.customers]",
         "has an id more than once",

@@ -17,7 +17,7 @@ from tercet.schemas.files.job import Evaluation, Network, Privacy, TrainingJob
 from tercet.schemas.files.policy import PolicySettings
 from tercet.schemas.files.settings import Settings, TableSettings
 from tests.agents.policy.test_check import KEYS, announced, announcing, refusal, settings_of
-from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, job, nothing_left, off, prediction, scene, three
+from tests.agents.scenes import BANK, CARD, NOTARY, job, off, prediction, scene, three
 from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.agents.world import NOTHING, SCORES
 
@@ -126,22 +126,6 @@ def test_all_that_the_settings_do_not_allow_is_told_at_once() -> None:
     assert problem.reason.count("; also: ") == 5
     stranger = partner(BANK, may_submit=False)(strict)
     assert "also" not in refusal(announcing(job(evaluation=SCORED)), stranger).reason
-
-
-async def test_what_several_parties_do_not_allow_is_told_at_once(tmp_path: Path) -> None:
-    """By the label party's verdict, the same at all of them; nothing was read or sent."""
-    deadlines = PATIENT.model_copy(update={"verdict": 10})
-    async with scene(three(tmp_path, deadlines), tmp_path) as stage:
-        stage.change(BANK, policy=PolicySettings(loss=False, helper_sees="scores"))
-        stage.change(CARD, policy=PolicySettings(models=("linear",), helper_sees="scores"))
-        stage.change(NOTARY, policy=PolicySettings(max_epochs=1))
-        ended = await stage.run(job(evaluation=Evaluation(loss=True)))
-        nothing_left(stage)
-    reasons = {status.failure.reason for status in ended.values() if status.failure}
-    assert len(ended) == 3
-    assert len(reasons) == 1
-    for words in ("[policy] loss", "[policy] models", "[policy] max_epochs"):
-        assert reasons.copy().pop().count(words) == 1, words
 
 
 @pytest.mark.parametrize(
