@@ -5,12 +5,10 @@ The label party learns scores that are the plaintext model's, within the partner
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from tercet.agents.evaluation.metrics import OF_CLASSES, class_probabilities
 from tercet.agents.simulation.simulate import bit_exact
 from tercet.schemas.files.job import EarlyStopping, Evaluation
 from tercet.schemas.messages.address import Address, parse_address
@@ -20,8 +18,8 @@ from tests.agents.networks import mlp
 from tests.agents.networks import plain_scores as plain_network_scores
 from tests.agents.networks_disclosure import check_words_uniform
 from tests.agents.recording import Heard, Tables, hear, hear_prediction
-from tests.agents.roles.test_prediction import newcomers, plain_scores, scores_of, trained
-from tests.agents.world import CLASSES, HELPER, NOTHING, Sample
+from tests.agents.roles.test_prediction import check_scores, newcomers, plain_scores, scores_of, trained
+from tests.agents.world import HELPER, NOTHING, Sample
 
 CONTROL = {
     "accept", "aligned rows", "approvers", "failure", "go on", "handshake", "order commitment", "progress",
@@ -146,29 +144,12 @@ def checked_prediction(sample: Sample, folder: Path) -> tuple[Heard, Tables]:
 # --- predictions
 
 
-def differences(run: Heard, folder: Path, tables: Tables) -> Any:
-    """How far scores are from those of the plaintext model on the same rows."""
-    expected, found = plain_scores(folder, run.sample, tables), scores_of(run.simulation)
-    mine = [one for one in tables[run.sample.parties[run.sample.label]]["person_number"] if one in expected]
-    assert found["id"].to_pylist() == mine
-    scores = np.array([expected[one] for one in mine])
-    if run.sample.link in OF_CLASSES:
-        chances = np.column_stack([found[f"probability_{name}"].to_numpy() for name in sorted(CLASSES)])
-        return np.abs(chances - class_probabilities(run.sample.link, scores))
-    return np.abs(found["score"].to_numpy() - scores[:, 0])
-
-
 @pytest.mark.parametrize("model", ["logistic", "linear", "one-vs-rest", "gamma"])
 def test_without_noise_scores_are_the_plaintext_models(model: str, tmp_path: Path) -> None:
     """The label party adds them up itself; the helper deals at most one seed of masks."""
-    sample = Sample((5, 4), rows=90, batch=32, epochs=1, model=model, rate=0.03, release="shared", privacy=NOTHING)
+    sample = Sample((5, 4), rows=90, batch=32, epochs=1, model=model, rate=0.2, release="shared", privacy=NOTHING)
     scored, tables = checked_prediction(sample, tmp_path)
-    assert differences(scored, tmp_path, tables).max() <= WITHIN * max(1.0, unit(scored))
-
-
-def unit(run: Heard) -> float:
-    """Of scores: a label's, where a score is one."""
-    return float(np.std(scores_of(run.simulation)["score"].to_numpy())) if run.sample.model == "linear" else 1.0
+    check_scores(scored, tmp_path, tables)
 
 
 def test_with_noise_scores_are_within_it(run: Heard, folder: Path) -> None:
@@ -179,5 +160,7 @@ def test_with_noise_scores_are_within_it(run: Heard, folder: Path) -> None:
     scored = hear_prediction(noisy, folder, tables)
     check_helpers_view(scored, WeightMaskSeed.kind)
     check_roles(scored)
-    off = differences(scored, folder, tables)
-    assert noise / 2 < off.max() <= 2 * noise + WITHIN
+    expected, found = plain_scores(folder, noisy, tables), scores_of(scored.simulation)
+    rows = dict(zip(found["id"].to_pylist(), found["score"].to_pylist(), strict=True))
+    assert rows.keys() == expected.keys()
+    assert noise / 2 < max(abs(score - expected[one][0]) for one, score in rows.items()) <= 2 * noise + WITHIN
