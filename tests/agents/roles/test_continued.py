@@ -24,7 +24,6 @@ from tercet.mpc.plan.planner import make_plan
 from tercet.mpc.reference import linear as reference
 from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.job import Evaluation, parse_job
-from tercet.schemas.files.settings import Settings
 from tests import virtual_time
 from tests.agents.disclosure import (
     check_amounts,
@@ -35,7 +34,7 @@ from tests.agents.disclosure import (
     check_sealed,
 )
 from tests.agents.networks import mlp
-from tests.agents.recording import Heard, hear
+from tests.agents.recording import Heard, hear, settings_of
 from tests.agents.recovering import THREE, long_job, parts, recovering, states
 from tests.agents.roles.test_prediction import people
 from tests.agents.scenes import BANK, CARD
@@ -235,7 +234,7 @@ SHARES = {"masked inputs", "masked weights", "row mask key", "weight share", "pr
 def refused(pair: Continued, sample: Sample, **update: Any) -> str:
     """The code by which a training that begins at the pair's start ends, before anything of a model is sent."""
     said: set[str] = set()
-    settings = {party: changed(own, update) for party, own in sample.settings(pair.folder).items()}
+    settings = settings_of(sample, pair.folder, update)
     for party, table in new_people(sample).items():
         write_table(pair.folder / f"{party}.csv", table)
 
@@ -248,12 +247,6 @@ def refused(pair: Continued, sample: Sample, **update: Any) -> str:
     failure = simulation.label_run.failure
     assert failure is not None
     return str(failure.code)
-
-
-def changed(own: Settings, update: Mapping[str, Any]) -> Settings:
-    """Settings with other words about each table."""
-    tables = {name: table.model_copy(update=dict(update)) for name, table in own.tables.items()}
-    return own.model_copy(update={"tables": tables})
 
 
 def test_what_does_not_fit_is_refused_before_a_share_leaves(continued: Any) -> None:

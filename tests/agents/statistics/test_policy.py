@@ -16,7 +16,7 @@ from tercet.schemas.files.policy import PolicySettings
 from tercet.schemas.files.settings import Limits, Settings
 from tercet.schemas.files.statistics import Measures
 from tests.agents.policy.test_check import KEYS, announcing, refusal, settings_of
-from tests.agents.scenes import BANK, CARD, NOTARY
+from tests.agents.scenes import BANK, CARD, NOTARY, statistics
 
 WRITTEN: dict[str, Any] = {
     "kind": "statistics",
@@ -25,13 +25,6 @@ WRITTEN: dict[str, Any] = {
     "helper": NOTARY,
     "tables": {BANK: "customers", CARD: "customers"},
 }
-
-
-def asked(**measures: Any) -> StatisticsJob:
-    """A job over the tables of `settings_of`."""
-    job = parse_job(WRITTEN | {"statistics": measures}, "job")
-    assert isinstance(job, StatisticsJob)
-    return job
 
 
 def allowing(party: str, *, min_cell: int = 20, **policy: Any) -> Settings:
@@ -45,17 +38,17 @@ def bounded(party: str, most: int) -> Settings:
     return settings_of(party, tables={"customers": table.model_copy(update={"max_statistics": most})})
 
 
-AMOUNTS = asked().model_copy(update={"model": "poisson"})
+AMOUNTS = statistics().model_copy(update={"model": "poisson"})
 REFUSED: Mapping[str, tuple[Settings, StatisticsJob, str, str]] = {
-    "none": (allowing(CARD, statistics="none"), asked(), "policy.statistics", "writes statistics = "),
-    "no weights": (allowing(BANK), asked(woe=True), "policy.statistics", 'statistics = "woe" under'),
+    "none": (allowing(CARD, statistics="none"), statistics(), "policy.statistics", "writes statistics = "),
+    "no weights": (allowing(BANK), statistics(woe=True), "policy.statistics", 'statistics = "woe" under'),
     "amounts": (allowing(CARD), AMOUNTS, "policy.statistics", "statistics_of_amounts = true"),
-    "pairs": (allowing(CARD), asked(correlations="pairs"), "policy.correlations", 'writes correlations = "pairs"'),
+    "pairs": (allowing(CARD), statistics(correlations="pairs"), "policy.correlations", 'writes correlations = "pairs"'),
     "to the label party": (
-        allowing(BANK, correlations="pairs"), asked(correlations="label"), "policy.correlations", '= "label" under'
+        allowing(BANK, correlations="pairs"), statistics(correlations="label"), "policy.correlations", '= "label" under'
     ),
-    "cells": (allowing(CARD, min_cell=50), asked(least=49), "policy.cells", "writes min_cell = 49"),
-    "budget": (bounded(CARD, 0), asked(), "policy.exposure", "max_statistics"),
+    "cells": (allowing(CARD, min_cell=50), statistics(least=49), "policy.cells", "writes min_cell = 49"),
+    "budget": (bounded(CARD, 0), statistics(), "policy.exposure", "max_statistics"),
 }  # fmt: skip
 
 
@@ -71,14 +64,14 @@ def test_what_the_settings_do_not_allow_is_refused(
 
 def test_what_is_allowed_is_taken() -> None:
     """A partner needs no word for what the label party lets it learn; a helper is not asked at all."""
-    job = announcing(asked(woe=True, correlations="label"))
+    job = announcing(statistics(woe=True, correlations="label"))
     for settings in (
         allowing(BANK, statistics="woe", correlations="label"),
         allowing(CARD, correlations="label"),
         settings_of(NOTARY, policy=PolicySettings(statistics="none")),
     ):
         check_policy(job, settings, KEYS[settings.party])
-    check_policy(announcing(asked()), settings_of(CARD), KEYS[CARD])
+    check_policy(announcing(statistics()), settings_of(CARD), KEYS[CARD])
     amounts = announcing(AMOUNTS)
     for settings in (allowing(BANK), allowing(CARD, statistics_of_amounts=True), settings_of(NOTARY)):
         check_policy(amounts, settings, KEYS[settings.party])
@@ -88,7 +81,7 @@ def test_what_is_allowed_is_taken() -> None:
 def test_each_attempt_that_opens_cells_counts_as_a_job(party: str) -> None:
     """At the label party too, whose label it tells of; a label party may change labels after a fault."""
     settings, budget = bounded(party, 3), Budget()
-    first, second = (announcing(asked()).model_copy(update={"run": run * 32}) for run in (b"1", b"2"))
+    first, second = (announcing(statistics()).model_copy(update={"run": run * 32}) for run in (b"1", b"2"))
     for stage in ("alignment", "alignment", "release", "alignment", "release"):  # the first attempt opens nothing
         JobAudit(first, settings, budget).note_revelations(stage)
     JobAudit(second, settings, budget).note_revelations("release")
@@ -96,7 +89,7 @@ def test_each_attempt_that_opens_cells_counts_as_a_job(party: str) -> None:
     with pytest.raises(JobProblem, match="2 statistics told"):
         JobAudit(second, settings, budget).note_revelations("release")
     with pytest.raises(JobProblem, match="3 statistics told"):
-        budget.check(announcing(asked()).model_copy(update={"run": b"3" * 32}), settings)
+        budget.check(announcing(statistics()).model_copy(update={"run": b"3" * 32}), settings)
 
 
 @pytest.mark.parametrize(
@@ -125,4 +118,4 @@ def test_a_job_says_what_it_says() -> None:
     assert (job.columns_of(CARD), job.columns_of(BANK)) == (("delay",), None)
     assert (job.holdout_column_of(BANK), job.holdout_column_of(CARD)) == ("opened", None)
     assert job.evaluation == Evaluation(holdout_column="opened")
-    assert "columns" not in asked().canonical()
+    assert "columns" not in statistics().canonical()
