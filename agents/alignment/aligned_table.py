@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tercet.agents.alignment.held_out_column import hold_out_by_column
 from tercet.agents.alignment.matching import align
 from tercet.agents.alignment.named_split import agree_on_split_key
-from tercet.agents.alignment.own_table import OwnTable, changed_table, disk_problem
+from tercet.agents.alignment.own_table import OwnTable, changed_table, report_disk
 from tercet.agents.core.problems import UNDECIDED, JobProblem
 from tercet.agents.session.agreed import AgreedContext
 from tercet.agents.session.context import JobContext
@@ -101,12 +101,9 @@ class AlignedTable:
                 other rows, which the label party answers for.
         """
         marks = await self._choose_held_out(evaluation)
-        try:
-            agrees = self.draws.matches_held_out(
-                await self.context.compute(marks_digest, marks), self.context.fold or 0
-            )
-        except OSError as error:
-            raise disk_problem(self.context, error) from None
+        digest = await self.context.compute(marks_digest, marks)
+        with report_disk(self.context):
+            agrees = self.draws.matches_held_out(digest, self.context.fold or 0)
         if not agrees:
             raise changed_table(self.context.label)
         return marks
@@ -156,10 +153,8 @@ class AlignedTable:
         Raises:
             JobProblem: the disk cannot be written.
         """
-        try:
+        with report_disk(self.context):
             return await self.context.compute(self._encode, encoding, norm, fx)
-        except OSError as error:
-            raise disk_problem(self.context, error) from None
 
     def _encode(self, encoding: Encoding, norm: float, fx: int) -> FeatureView:
         wanted = np.zeros(self.table.rows, np.bool_)
@@ -234,8 +229,9 @@ async def align_table(context: JobContext, own: OwnTable) -> AlignedTable:
 async def _contribute(context: JobContext, draws: Draws) -> Contributions:
     """Exchange commitments, then contributions, so that no party can choose the order."""
     mailbox, partners, deadline = context.mailbox, context.partners, context.deadline("alignment")
-    mine, run = _next_secret(context, draws), context.job.run
-    private = _next_secret(context, draws)
+    run = context.job.run
+    with report_disk(context):
+        mine, private = draws(), draws()
     bound = OrderCommitment(commitment=secret_order.commitment(run, context.me, mine))
     await mailbox.send(bound, partners, deadline)
     commitments = await mailbox.receive(OrderCommitment, partners, deadline)
@@ -252,16 +248,7 @@ async def _contribute(context: JobContext, draws: Draws) -> Contributions:
 
 def _note_commitment(context: JobContext, draws: Draws, party: str, commitment: bytes) -> None:
     """Store a partner's commitment before that partner sees other contributions."""
-    try:
+    with report_disk(context):
         agrees = draws.matches_commitment(party, commitment)
-    except OSError as error:
-        raise disk_problem(context, error) from None
     if not agrees:
         raise changed_table(party)
-
-
-def _next_secret(context: JobContext, draws: Draws) -> bytes:
-    try:
-        return draws()
-    except OSError as error:
-        raise disk_problem(context, error) from None

@@ -1,7 +1,8 @@
 """Reads a data party's own table for one job, before anything of it is sent."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Thread
 from typing import Any, NamedTuple
@@ -63,7 +64,8 @@ async def read_table(context: JobContext, reading: Reading) -> OwnTable:
     """
     interrupt = Interrupt()
     try:
-        table = await context.compute(_read_snapshot, context, reading, interrupt)
+        with report_disk(context):
+            table = await context.compute(_read_snapshot, context, reading, interrupt)
     except asyncio.CancelledError:
         # A query may take hours, and its answer is no longer needed. Cancelling it takes a while too.
         Thread(target=interrupt.set, name="interrupt", daemon=True).start()
@@ -72,8 +74,6 @@ async def read_table(context: JobContext, reading: Reading) -> OwnTable:
         raise unusable_login(context, problem) from None
     except TableProblem as problem:
         raise unusable_table(context, problem) from None
-    except OSError as error:
-        raise disk_problem(context, error) from None
     context.statistics.table_rows = table.rows
     context.findings.own_columns = tuple(column.name for column in table.columns)
     return OwnTable(table, await _start_draws(context, table))
@@ -94,10 +94,8 @@ def _read_snapshot(context: JobContext, reading: Reading, interrupt: Interrupt) 
 
 async def _start_draws(context: JobContext, table: Snapshot) -> Draws:
     """Find the run's earlier draws, if the table is still the one that they belong to."""
-    try:
+    with report_disk(context):
         draws = context.randomness.start_attempt(_reading_digest(context, await context.compute(table.digest)))
-    except OSError as error:
-        raise disk_problem(context, error) from None
     if draws is None:
         raise changed_table(context.me)
     return draws
@@ -127,7 +125,11 @@ def changed_table(party: str) -> JobProblem:
     return JobProblem("table.changed", party, reason)
 
 
-def disk_problem(context: JobContext, error: OSError) -> JobProblem:
-    """Make the problem of a disk that does not take a copy of the table."""
-    public = f"{context.me} cannot write a working copy of its table to its disk"
-    return JobProblem("disk.write", context.me, public, f"{context.work_folder}: {error.strerror}")
+@contextmanager
+def report_disk(context: JobContext) -> Iterator[None]:
+    """Blame this party for a disk that does not take what the block writes of the table."""
+    try:
+        yield
+    except OSError as error:
+        public = f"{context.me} cannot write a working copy of its table to its disk"
+        raise JobProblem("disk.write", context.me, public, f"{context.work_folder}: {error.strerror}") from None

@@ -7,7 +7,7 @@ in two ways.
 from dataclasses import dataclass
 
 from tercet.agents.alignment.aligned_table import AlignedTable, align_table
-from tercet.agents.alignment.own_table import OwnTable, Reading, disk_problem, read_table
+from tercet.agents.alignment.own_table import OwnTable, Reading, read_table, report_disk
 from tercet.agents.alignment.row_counts import check_split
 from tercet.agents.alignment.table_problems import unfit_label
 from tercet.agents.core.states import State
@@ -89,10 +89,8 @@ class StatisticsRole:
         sizes = Sizes(rows=int((~held_out).sum()), held_out=int(held_out.sum()), columns=len(columns.bins))
         agreed = await agree_on_statistics(context, job, session, (counts, sizes))
         await own.confirm_order(agreed, held_out)
-        try:
+        with report_disk(context):
             numbers = await context.compute(columns.encode_numbers, context, agreed.plan.fx)
-        except OSError as error:
-            raise disk_problem(context, error) from None
         party, driver = await _make_party(agreed, columns, targets, numbers), StatisticsDriver(agreed)
         return Counting(
             context=agreed, columns=columns, targets=targets, numbers=numbers, party=party, driver=driver
