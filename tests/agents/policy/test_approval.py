@@ -75,7 +75,10 @@ def events(folder: Path, party: str) -> list[str]:
 
 
 async def test_everybody_waits_for_a_person_and_goes_on_when_there_is_a_yes(tmp_path: Path) -> None:
-    """Longer than any other deadline; every party tells for whom, by the label party's word, and reads no table."""
+    """Longer than any other deadline; every party tells for whom, by the label party's word, and reads no table.
+
+    What a person is shown says what to do.
+    """
     async with asked(tmp_path, CARD) as (stage, job_id):
         await asyncio.sleep(PASSED)
         for party in PARTIES:
@@ -86,6 +89,12 @@ async def test_everybody_waits_for_a_person_and_goes_on_when_there_is_a_yes(tmp_
             assert card.stage == APPROVAL
             assert found.table_rows == 0
         nothing_left(stage)
+        paper = Paper(width=200, record=True, file=StringIO())
+        for party in (CARD, BANK):
+            paper.print(job_details(stage.agents[party].status(job_id)[0]))
+        text = paper.export_text()
+        assert f"tercet job approve {job_id}" in text
+        assert "asks its operator for approval" in text
         answer = await decide(stage, CARD, job_id)
         assert answer.problem is None
         ended = await stage.ended(job_id)
@@ -93,18 +102,6 @@ async def test_everybody_waits_for_a_person_and_goes_on_when_there_is_a_yes(tmp_
         assert (ended[CARD].approval, ended[BANK].approval) == ("ada", "")
         assert {envelope.sender for envelope in stage.said(Approvers.kind)} == {BANK}
     assert "approved" in events(tmp_path, CARD)
-
-
-async def test_what_a_person_is_shown_says_what_to_do(tmp_path: Path) -> None:
-    """At the party that asks, and at the others for whom they wait."""
-    async with asked(tmp_path, CARD) as (stage, job_id):
-        await stage.until(lambda: stage.agents[BANK].status(job_id)[0].waits_for == (CARD,))
-        paper = Paper(width=200, record=True, file=StringIO())
-        for party in (CARD, BANK):
-            paper.print(job_details(stage.agents[party].status(job_id)[0]))
-        text = paper.export_text()
-        assert f"tercet job approve {job_id}" in text
-        assert "asks its operator for approval" in text
 
 
 async def test_all_parties_may_ask_and_each_answer_counts(tmp_path: Path) -> None:
