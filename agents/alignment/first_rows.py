@@ -6,11 +6,8 @@ Of a file it reads the first rows, of a query the columns alone. Nothing of it l
 from tercet.agents.access.table import database_login
 from tercet.agents.alignment.own_table import Reading
 from tercet.agents.alignment.own_woe import job_table, own_woe
-from tercet.agents.alignment.table_problems import unusable_login, unusable_table
+from tercet.agents.alignment.table_problems import report_table
 from tercet.agents.session.context import JobContext
-from tercet.broker.sealing.key_problem import KeyProblem
-from tercet.schemas.files.invalid import Invalid
-from tercet.tables.core.problem import TableProblem
 from tercet.tables.snapshot.preview import PreviewResult, check_query, preview_table
 
 
@@ -25,13 +22,9 @@ def look_at_table(context: JobContext, reading: Reading) -> PreviewResult | None
     """
     name, settings, woe = context.description.table_of(context.me), job_table(context, reading.beside), own_woe(context)
     with_label, kind, expected = reading.with_label, reading.label_kind, reading.expected
-    try:
+    with report_table(context):
         if settings.path is not None:
             return preview_table(name, settings, with_label=with_label, label_kind=kind, expected=expected, woe=woe)
         login = database_login(settings)
         check_query(name, settings, login, with_label=with_label, label_kind=kind, expected=expected)
-    except (Invalid, KeyProblem) as problem:
-        raise unusable_login(context, problem) from None
-    except TableProblem as problem:
-        raise unusable_table(context, problem) from None
     return None

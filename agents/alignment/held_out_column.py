@@ -8,10 +8,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tercet.agents.alignment.matching import malformed_message
-from tercet.agents.alignment.table_problems import unusable_table
+from tercet.agents.alignment.table_problems import report_table
 from tercet.agents.session.context import JobContext
 from tercet.schemas.messages.kinds import HeldOutRows
-from tercet.tables.core.problem import TableProblem, problems_of
+from tercet.tables.core.problem import problems_of
 from tercet.tables.snapshot.holdout import mark_held_out
 from tercet.tables.snapshot.snapshot import Snapshot
 
@@ -40,11 +40,8 @@ async def hold_out_by_column(
 def _own_marks(
     context: JobContext, table: Snapshot, rows: NDArray[np.int64], column: str, first: float | str | None
 ) -> Flags:
-    try:
-        with problems_of(table.name, column):
-            return mark_held_out(column, table.holdouts[column].take(pa.array(rows)), first)
-    except TableProblem as problem:
-        raise unusable_table(context, problem) from None
+    with report_table(context), problems_of(table.name, column):
+        return mark_held_out(column, table.holdouts[column].take(pa.array(rows)), first)
 
 
 async def _receive(context: JobContext, rows: int) -> Flags:

@@ -9,15 +9,12 @@ from typing import Any, NamedTuple
 
 from tercet.agents.access.table import read_snapshot
 from tercet.agents.alignment.own_woe import job_table, own_woe
-from tercet.agents.alignment.table_problems import unusable_login, unusable_table
+from tercet.agents.alignment.table_problems import report_table
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.session.context import JobContext
 from tercet.agents.session.fixed_randomness import Draws
-from tercet.broker.sealing.key_problem import KeyProblem
-from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.job import canonical_digest
 from tercet.tables.core.interrupt import Interrupt
-from tercet.tables.core.problem import TableProblem
 from tercet.tables.core.table import Kind
 from tercet.tables.snapshot.snapshot import Snapshot
 
@@ -64,16 +61,12 @@ async def read_table(context: JobContext, reading: Reading) -> OwnTable:
     """
     interrupt = Interrupt()
     try:
-        with report_disk(context):
+        with report_disk(context), report_table(context):
             table = await context.compute(_read_snapshot, context, reading, interrupt)
     except asyncio.CancelledError:
         # A query may take hours, and its answer is no longer needed. Cancelling it takes a while too.
         Thread(target=interrupt.set, name="interrupt", daemon=True).start()
         raise
-    except (Invalid, KeyProblem) as problem:
-        raise unusable_login(context, problem) from None
-    except TableProblem as problem:
-        raise unusable_table(context, problem) from None
     context.statistics.table_rows = table.rows
     context.findings.own_columns = tuple(column.name for column in table.columns)
     return OwnTable(table, await _start_draws(context, table))

@@ -3,14 +3,40 @@
 The owner reads the whole problem as `detail`. The others read no value, and only columns that the job names.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from tercet.agents.core.problems import JobProblem
 from tercet.agents.session.context import JobContext
+from tercet.broker.sealing.key_problem import KeyProblem
 from tercet.mpc.functions.labels import LabelProblem
+from tercet.schemas.files.invalid import Invalid
 from tercet.tables.core.problem import SHOWN, TableProblem, join_names
 from tercet.tables.encoding.label import UnfitLabel
 
 
-def unusable_table(context: JobContext, problem: TableProblem) -> JobProblem:
+@contextmanager
+def report_table(context: JobContext) -> Iterator[None]:
+    """Raise JobProblem where the block finds that the table, or its login, cannot be used."""
+    try:
+        yield
+    except (Invalid, KeyProblem) as problem:
+        public = f"at {context.me} the login to a database cannot be read"
+        raise JobProblem("table.unusable", context.me, public, str(problem)) from None
+    except TableProblem as problem:
+        raise _unusable_table(context, problem) from None
+
+
+@contextmanager
+def report_label(context: JobContext, link: str) -> Iterator[None]:
+    """Raise JobProblem where the block finds that the label does not fit a model of this link."""
+    try:
+        yield
+    except (UnfitLabel, LabelProblem) as problem:
+        raise unfit_label(context, link, problem) from None
+
+
+def _unusable_table(context: JobContext, problem: TableProblem) -> JobProblem:
     """Blame this party, or the submitter where the job names columns that the table lacks."""
     me = context.me
     asked = context.job.description.columns_of(me) or ()
@@ -22,12 +48,6 @@ def unusable_table(context: JobContext, problem: TableProblem) -> JobProblem:
         )
         return JobProblem("policy.columns", context.job.submitter, reason, problem.what)
     return JobProblem("table.unusable", me, f"at {me} {problem.public}", str(problem))
-
-
-def unusable_login(context: JobContext, problem: Exception) -> JobProblem:
-    """Blame this party for the file with a database's login."""
-    public = f"at {context.me} the login to a database cannot be read"
-    return JobProblem("table.unusable", context.me, public, str(problem))
 
 
 def unfit_label(context: JobContext, link: str, problem: UnfitLabel | LabelProblem) -> JobProblem:

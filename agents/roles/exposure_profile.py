@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from tercet.agents.alignment.first_rows import look_at_table
 from tercet.agents.alignment.own_table import Reading
-from tercet.agents.alignment.table_problems import unfit_label
+from tercet.agents.alignment.table_problems import report_label
 from tercet.agents.core.problems import JobProblem, collect_problem
 from tercet.agents.policy.job import accepts_exposure
 from tercet.agents.roles.applied_part import check_parties, read_manifest
@@ -25,7 +25,6 @@ from tercet.mpc.plan.planner import exposure_refusals, nonsense_refusals
 from tercet.schemas.files.job import PredictionJob, StatisticsJob, TrainingJob
 from tercet.schemas.messages.kinds import Profile
 from tercet.tables.core.table import Kind
-from tercet.tables.encoding.label import UnfitLabel
 from tercet.tables.encoding.two_classes import check_two_classes
 from tercet.tables.snapshot.preview import PreviewResult
 
@@ -123,10 +122,8 @@ def check_label_classes(context: JobContext, classes: tuple[str, ...], positive:
     """
     job = context.description
     if not isinstance(job, PredictionJob) and job.link == TWO_CLASSES and context.is_label_party:
-        try:
+        with report_label(context, job.link):
             check_two_classes(classes, positive, table)
-        except UnfitLabel as problem:
-            raise unfit_label(context, job.link, problem) from None
 
 
 def check_numbers(context: JobContext, *, has_numbers: bool) -> None:

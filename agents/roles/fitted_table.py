@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tercet.agents.alignment.aligned_table import AlignedTable
 from tercet.agents.alignment.own_woe import own_woe
 from tercet.agents.alignment.row_counts import check_split
-from tercet.agents.alignment.table_problems import unfit_label, unusable_table
+from tercet.agents.alignment.table_problems import report_label, report_table
 from tercet.agents.models.population import BinCounts, count_columns
 from tercet.agents.roles.applied_part import compare_table
 from tercet.agents.roles.continued_part import ContinuedPart
@@ -18,13 +18,11 @@ from tercet.agents.roles.own_labels import OwnLabels, fit_labels
 from tercet.agents.roles.release_to_label import check_declared, encoding_message
 from tercet.agents.session.context import JobContext
 from tercet.agents.session.training_defaults import announced_spread
-from tercet.mpc.functions.labels import LabelProblem
 from tercet.schemas.files.job import TrainingJob, canonical_digest
 from tercet.schemas.files.settings import TableSettings
 from tercet.schemas.messages.kinds import Sizes
 from tercet.tables.core.problem import TableProblem
 from tercet.tables.encoding.encoding import Encoding
-from tercet.tables.encoding.label import UnfitLabel
 from tercet.tables.encoding.whitening import MOST_WHITENED
 
 
@@ -69,12 +67,8 @@ async def fit_table(
     """
     held_out = await own.split_rows(job.evaluation)
     check_split(context, job.evaluation, held_out)
-    try:
+    with report_table(context), report_label(context, job.link):
         fitted = await context.compute(_fit, context, job, own, held_out, start)
-    except (UnfitLabel, LabelProblem) as problem:
-        raise unfit_label(context, job.link, problem) from None
-    except TableProblem as problem:
-        raise unusable_table(context, problem) from None
     if job.scorings:
         check_numbers(context, has_numbers=fitted.encoding.has_numbers)
     if fitted.labels is not None:

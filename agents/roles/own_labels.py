@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tercet.agents.alignment.aligned_table import AlignedTable
 from tercet.agents.alignment.row_weights import read_row_weights
-from tercet.agents.alignment.table_problems import unfit_label
+from tercet.agents.alignment.table_problems import report_label
 from tercet.agents.evaluation.metrics import POWERS
 from tercet.agents.models.manifest import LabelTerms, ModelPart
 from tercet.agents.roles.exposure_profile import TWO_CLASSES
@@ -20,7 +20,6 @@ from tercet.agents.session.context import JobContext
 from tercet.agents.training.epoch_evaluation import HeldOutLabels
 from tercet.agents.training.worth import Constant
 from tercet.mpc.arithmetic.fixed import Floats
-from tercet.mpc.functions.labels import LabelProblem
 from tercet.mpc.functions.links import find_link
 from tercet.mpc.functions.row_labels import RowLabels
 from tercet.mpc.plan.plan import Plan
@@ -118,14 +117,12 @@ class OwnLabels:
         Raises:
             JobProblem: it does not; this party is named.
         """
-        try:
+        with report_label(context, self.link):
             plan.check_labels(self.plain)
             if self.link == "poisson" and self.rows.offset is not None:  # weights are in these labels
                 plan.check_labels(self.centred[:, 0])
             if self.rows.offset is not None:
                 plan.check_offsets(self.rows.offset)
-        except LabelProblem as problem:
-            raise unfit_label(context, self.link, problem) from None
 
     def constant(self) -> Constant:
         """Fit the best model without any column, to compare the trained one with."""

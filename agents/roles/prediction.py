@@ -15,7 +15,7 @@ from tercet.agents.alignment.aligned_table import AlignedTable, align_table
 from tercet.agents.alignment.own_table import OwnTable, Reading, read_table
 from tercet.agents.alignment.scored_ids import ScoredIds
 from tercet.agents.alignment.scored_once import ScoredOnce
-from tercet.agents.alignment.table_problems import unusable_table
+from tercet.agents.alignment.table_problems import report_table
 from tercet.agents.core.states import State
 from tercet.agents.evaluation.stability import Stability
 from tercet.agents.models import model_part
@@ -41,7 +41,7 @@ from tercet.mpc.scoring.linear import scoring_steps
 from tercet.mpc.scoring.scores import decode_scores, encode_scores
 from tercet.schemas.files.job import PredictionJob
 from tercet.schemas.messages.kinds import PartialScores, Sizes
-from tercet.tables.core.problem import TableProblem, problems_of
+from tercet.tables.core.problem import problems_of
 from tercet.tables.encoding.store import FeatureView
 
 PART = 65_536  # partial scores in a message: 512 KiB
@@ -216,11 +216,8 @@ def _own_offset(context: JobContext, matched: MatchedPart) -> Floats | None:
     offset, own = matched.part.offset, matched.own
     if offset is None:
         return None
-    try:
-        with problems_of(own.table.name, offset.column):
-            return offset.read(own.table.holdouts[offset.column].take(pa.array(own.rows))).reshape(-1, 1)
-    except TableProblem as problem:
-        raise unusable_table(context, problem) from None
+    with report_table(context), problems_of(own.table.name, offset.column):
+        return offset.read(own.table.holdouts[offset.column].take(pa.array(own.rows))).reshape(-1, 1)
 
 
 # --- release = "owners": each party scores its own columns

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tercet.agents.alignment.aligned_table import AlignedTable, Marks, table_places
-from tercet.agents.alignment.table_problems import unusable_table
+from tercet.agents.alignment.table_problems import report_table
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.fixed import encode
 from tercet.schemas.files.job import StatisticsJob
@@ -96,10 +96,8 @@ async def bin_columns(context: JobContext, job: StatisticsJob, own: AlignedTable
     Raises:
         JobProblem: the columns cannot be binned; this party is named.
     """
-    try:
+    with report_table(context):
         return await context.compute(_bin_columns, context, job, own, held_out)
-    except TableProblem as problem:
-        raise unusable_table(context, problem) from None
 
 
 def _bin_columns(context: JobContext, job: StatisticsJob, own: AlignedTable, held_out: Marks) -> OwnColumns:

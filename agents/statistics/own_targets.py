@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from tercet.agents.alignment.aligned_table import AlignedTable, Marks
-from tercet.agents.alignment.table_problems import unfit_label, unusable_table
+from tercet.agents.alignment.table_problems import report_label, report_table
 from tercet.agents.roles.own_labels import SCALINGS
 from tercet.agents.session.context import JobContext
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.schemas.files.job import StatisticsJob
 from tercet.schemas.files.statistics import TWO_CLASSES
-from tercet.tables.core.problem import TableProblem
 from tercet.tables.encoding.label import Classes, UnfitLabel
 from tercet.tables.encoding.two_classes import two_classes
 
@@ -48,12 +47,8 @@ def fit_targets(context: JobContext, job: StatisticsJob, own: AlignedTable, held
     """
     if own.table.label is None:
         return None
-    try:
+    with report_table(context), report_label(context, job.model):
         return _fit_targets(context, job, own, own.table.label[own.rows][~held_out])
-    except UnfitLabel as problem:
-        raise unfit_label(context, job.model, problem) from None
-    except TableProblem as problem:
-        raise unusable_table(context, problem) from None
 
 
 def _fit_targets(context: JobContext, job: StatisticsJob, own: AlignedTable, raw: Floats) -> OwnTargets:
