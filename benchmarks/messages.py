@@ -203,6 +203,7 @@ async def open_party(end: End, stack: AsyncExitStack) -> Talk:
     """A party with a link of its own to RabbitMQ."""
     broker = await RabbitBroker.connect(end.url, name=end.party, party=end.party, prefetch=PREFETCH)
     stack.push_async_callback(broker.close)
+    await broker.declare_exchange(topology.exchange(end.party))
     return await open_mailbox(end, broker, stack)
 
 
@@ -223,7 +224,6 @@ async def open_mailbox(end: End, broker: base.Broker, stack: AsyncExitStack) -> 
     )
     await mailbox.establish(SessionSeal(SessionSecrets(b"t" * 32, {end.partner: b"s" * 32}), end.party))
     queue = topology.job_queue(end.party, JOB, Round.OPENINGS, [end.partner])
-    await broker.declare_exchange(topology.exchange(end.party))
     await broker.declare(queue)
     await broker.consume(queue.name, mailbox.deliver, topology.lane(Round.OPENINGS))
     stack.push_async_callback(broker.delete, queue.name)

@@ -34,7 +34,6 @@ from tests.agents.scenes import (
     scene,
     three,
 )
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 MODEL = ("credit-01234567", "ab" * 16)
 

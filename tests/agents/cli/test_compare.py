@@ -20,7 +20,6 @@ from tercet.schemas.files.job import Evaluation
 from tercet.schemas.messages.kinds import JobStatus, Status
 from tests.agents.recovering import states
 from tests.agents.scenes import BANK, CARD, job, prediction, scene, three
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 HELD_OUT = Evaluation(holdout=0.4, split="spring", held_out_scores=True)
 

@@ -21,7 +21,6 @@ from tercet.schemas.messages.address import parse_address
 from tercet.schemas.messages.codec import encode
 from tercet.schemas.messages.kinds import Job, JobStatus
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, QUICK, Scene, job, off, on, scene, three
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 PARTIES = (BANK, CARD, NOTARY)
 LONG = 1000  # epochs

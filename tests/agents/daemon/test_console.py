@@ -16,7 +16,6 @@ from tercet.broker.sealing.identity import Identity
 from tercet.schemas.messages.address import Address, Round
 from tercet.schemas.messages.kinds import Message, Query, Status, Submit
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, Scene, job, scene, three
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 
 async def test_a_console_submits_asks_lists_and_cancels(tmp_path: Path) -> None:

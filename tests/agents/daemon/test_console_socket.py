@@ -30,7 +30,6 @@ from tercet.schemas.files.settings import Settings, read_settings
 from tercet.schemas.messages.codec import decode, encode
 from tercet.schemas.messages.kinds import Query, Status
 from tests.agents.scenes import BANK, CARD, PATIENT, job, scene, three
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 pytestmark = pytest.mark.real_time
 

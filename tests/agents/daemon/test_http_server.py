@@ -27,7 +27,6 @@ from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.messages.address import Round
 from tercet.schemas.messages.kinds import Message
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, Scene, job, scene, three
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.certificates import write_certificate
 
 pytestmark = pytest.mark.real_time

@@ -13,7 +13,6 @@ from tercet.broker.sealing.identity import Identity
 from tercet.schemas.messages.address import Address, Round
 from tercet.schemas.messages.kinds import PROTOCOL_VERSION, Message, Ping, Pong
 from tests.agents.scenes import BANK, CARD, NOTARY, Scene, scene, stranger, three
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 TOKEN = "ping-0123456789abcdef"
 

@@ -14,7 +14,6 @@ from tercet.agents.doctor.partners import _same_settings
 from tercet.schemas.files.settings import read_settings
 from tercet.schemas.messages.kinds import Query
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, Scene, job, off, scene, three
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 
 def write(

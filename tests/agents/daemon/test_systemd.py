@@ -16,7 +16,6 @@ from tercet.agents.daemon.agent import Agent
 from tercet.agents.daemon.service import notify_service_manager
 from tercet.agents.daemon.systemd import Notifier
 from tests.agents.scenes import BANK, CARD, Scene, job, scene, three
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 pytestmark = pytest.mark.real_time
 

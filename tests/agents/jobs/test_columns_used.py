@@ -14,7 +14,6 @@ from tercet.schemas.files.job import Network
 from tercet.schemas.messages.kinds import Job
 from tests.agents.recording import prediction_of
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, job, make_table, party_settings, prediction, scene, three
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.agents.world import Sample, run
 
 ALONE = {BANK: 0, CARD: 6}

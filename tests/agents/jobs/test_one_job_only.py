@@ -9,7 +9,6 @@ from tercet.agents.policy.signature import sign
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.kinds import Failure, Message, Progress
 from tests.agents.scenes import BANK, CARD, NOTARY, job, off, scene, three
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 LONG = 2000  # epochs
 PARTIES = (BANK, CARD, NOTARY)

@@ -10,7 +10,6 @@ from tercet.agents.core.report_files import selection_file
 from tercet.agents.policy.audit_log import entries
 from tercet.schemas.messages.kinds import Status
 from tests.agents.scenes import BANK, CARD, PATIENT, Scene, job, scene, three
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 DAY = 86_400
 

@@ -32,7 +32,6 @@ from tests.agents.recovering import (
     undisturbed,
 )
 from tests.agents.scenes import BANK, CARD, NOTARY, ONCE, job, off
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 TWICE = Recovery(attempts=2)
 

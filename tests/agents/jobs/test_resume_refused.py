@@ -10,7 +10,6 @@ from tercet.broker.memory.memory_queue import no_faults
 from tests.agents.jobs.test_resume import TWICE, failed_job
 from tests.agents.recovering import THREE, Recovering, long_job, recovering, states
 from tests.agents.scenes import BANK, CARD, NOTARY, off
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 
 async def nobody_runs(stage: Recovering) -> None:

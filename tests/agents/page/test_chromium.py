@@ -10,7 +10,6 @@ from tercet.schemas.files.job import Evaluation
 from tests.agents.page.chromium import chromium, log_in, person
 from tests.agents.page.web import PASSWORD, add_user, paged, waiting_job
 from tests.agents.scenes import CARD
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.debian import ServerMissingError, missing
 
 pytestmark = pytest.mark.real_time

@@ -10,7 +10,6 @@ from tercet.agents.policy.audit_log import entries
 from tercet.schemas.messages.kinds import Query
 from tests.agents.page.web import add_user, paged, waiting_job
 from tests.agents.scenes import BANK, CARD, nothing_left, off
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 pytestmark = pytest.mark.real_time
 

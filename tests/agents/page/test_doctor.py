@@ -18,7 +18,6 @@ from tercet.schemas.files.page_settings import PageSettings
 from tercet.schemas.files.settings import Settings
 from tests.agents.page.web import add_user, paged
 from tests.agents.scenes import CARD
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.certificates import write_certificate
 
 pytestmark = pytest.mark.real_time

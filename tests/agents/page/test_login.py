@@ -18,7 +18,6 @@ from tercet.broker.sealing.identity import MAX_FILE_BYTES
 from tercet.broker.sealing.key_problem import KeyProblem
 from tercet.schemas.files.invalid import Invalid
 from tests.agents.page.web import PASSWORD, add_user, paged
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 real_time = pytest.mark.real_time
 FULL_COST = users._hasher  # before it is replaced

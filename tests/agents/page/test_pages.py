@@ -22,7 +22,6 @@ from tercet.schemas.files.job import Evaluation
 from tercet.schemas.files.settings import TableSettings
 from tests.agents.page.web import Web, paged, waiting_job
 from tests.agents.scenes import BANK, CARD, NOTARY
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 real_time = pytest.mark.real_time
 MARKUP = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&\u202e"

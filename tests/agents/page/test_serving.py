@@ -19,7 +19,6 @@ from tercet.schemas.files.page_settings import PageSettings
 from tercet.schemas.files.settings import read_settings
 from tests.agents.page.web import Web, paged
 from tests.agents.scenes import CARD
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.certificates import write_certificate
 from tests.rabbitmq_node import free_ports
 

@@ -30,7 +30,6 @@ from tests.agents.scenes import (
     scene,
     three,
 )
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 DEADLINES = PATIENT.model_copy(update={"verdict": 20})
 Rows = list[dict[str, str]]

@@ -22,7 +22,6 @@ from tercet.schemas.messages.kinds import Approvers, Decide, Status
 from tests.agents.daemon.test_console import request
 from tests.agents.policy.test_check import announced, settings_of
 from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, Scene, job, nothing_left, off, scene, three
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 PARTIES = (BANK, CARD, NOTARY)
 PASSED = QUICK.start + QUICK.accept  # which a waiting party must outlive

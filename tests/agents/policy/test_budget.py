@@ -32,7 +32,6 @@ from tercet.schemas.messages.kinds import Job, ScoringTerms, Terms
 from tests.agents.policy.test_check import KEYS, announcing, settings_of
 from tests.agents.policy.test_settings_rules import table
 from tests.agents.scenes import BANK, CARD, NOTARY, Scene, job, off, prediction, scene, three
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.agents.world import NOTHING
 
 OF = "credit-01234567"

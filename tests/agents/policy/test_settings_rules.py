@@ -18,7 +18,6 @@ from tercet.schemas.files.policy import PolicySettings
 from tercet.schemas.files.settings import Settings, TableSettings
 from tests.agents.policy.test_check import KEYS, announced, announcing, refusal, settings_of
 from tests.agents.scenes import BANK, CARD, NOTARY, job, off, prediction, scene, three
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.agents.world import NOTHING, SCORES
 
 Change = Callable[[Settings], Settings]

@@ -23,7 +23,6 @@ from tercet.schemas.messages.codec import encode
 from tercet.schemas.messages.kinds import Job
 from tests.agents.policy.test_check import KEYS, announced, settings_of
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, Scene, job, off, scene, three
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 NOW = 1_800_000_000.0
 

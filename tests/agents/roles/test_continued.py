@@ -201,7 +201,6 @@ def test_weights_have_the_bits_of_the_shares_to_begin_with() -> None:
         assert make_plan(replace(few, begin=Begin(1.0, start.fw))).fw >= start.fw
 
 
-@pytest.mark.usefixtures("quick_switches")
 async def test_it_goes_on_after_a_fault(tmp_path: Path) -> None:
     """From its own checkpoint; the model is that of the oracle, begun at the words of the start's parts."""
     first = long_job("first", epochs=2, release="shared")

@@ -11,7 +11,6 @@ from tercet.agents.models import model_part
 from tercet.agents.roles.release import discard, move_into_place
 from tests.agents.models.test_model_part import owned, part
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, job, off, scene, three
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 
 def written(state: Path, run: str) -> Path:

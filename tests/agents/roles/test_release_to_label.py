@@ -31,7 +31,6 @@ from tests.agents.roles import test_prediction
 from tests.agents.roles.test_prediction import people
 from tests.agents.runs.test_hung import hang_when, item
 from tests.agents.scenes import BANK, CARD, NOTARY, SHARES, job, off, scene, three
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.agents.world import Sample, exact, run
 
 CHECKS = [*test_prediction.CHECKS, check_split]

@@ -17,7 +17,6 @@ from tercet.schemas.files.job import Network, TrainingJob
 from tercet.schemas.messages.kinds import Message
 from tests.agents.recovering import DATA, Recovering, files, long_job, recovering, setup_of, states
 from tests.agents.scenes import BANK, CARD, NOTARY
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 LINEAR = long_job()
 NETWORK = long_job("network", model="mlp", network=Network(hidden=(6,), activation="tanh"))

@@ -20,7 +20,6 @@ from tests.agents.scenes import (
     stranger,
     three,
 )
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 
 async def test_a_job_that_does_not_fit_into_the_words_is_refused(tmp_path: Path) -> None:

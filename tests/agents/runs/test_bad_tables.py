@@ -25,7 +25,6 @@ from tests.agents.scenes import (
     scene,
     three,
 )
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 Rows = list[dict[str, str]]
 

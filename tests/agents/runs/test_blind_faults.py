@@ -31,7 +31,6 @@ from tests.agents.scenes import (
     scene,
     three,
 )
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.agents.world import NOTHING
 
 ALL = Evaluation(holdout=0.25, metrics="epoch", loss=True, held_out_loss=True)

@@ -20,7 +20,6 @@ from tercet.schemas.messages.kinds import MaskedInputs, MaskedLossLabels
 from tests.agents.recovering import FOUR, STANDBY, THREE, Recovering, long_job, recovering, setup_of, states
 from tests.agents.runs.test_takeover import ABLE, comes_back, crashes, hangs, reported
 from tests.agents.scenes import BANK, CARD, NOTARY, on
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.agents.world import NOTHING
 
 ALL = Evaluation(holdout=0.2, loss=True, held_out_loss=True)

@@ -24,7 +24,6 @@ from tests.agents.recovering import (
     undisturbed,
 )
 from tests.agents.scenes import BANK, CARD, NOTARY
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.agents.world import NOTHING
 
 FOLDS = Evaluation(folds=2)

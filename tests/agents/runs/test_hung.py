@@ -20,7 +20,6 @@ from tercet.schemas.files.recovery import Recovery
 from tercet.schemas.messages.address import parse_address
 from tercet.schemas.messages.kinds import JobStatus
 from tests.agents.scenes import BANK, CARD, NOTARY, QUICK, Scene, job, off, on, prediction, scene, three
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.agents.world import NOTHING
 
 PARTIES = (BANK, CARD, NOTARY)

@@ -8,7 +8,6 @@ from tercet.schemas.files.settings import Limits
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.kinds import Message, ScoringTerms, Terms
 from tests.agents.scenes import BANK, COLUMNS, NOTARY, ROWS, job, nothing_left, off, prediction, scene, three
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 NARROW, WIDE = Network(hidden=(4,)), Network(hidden=(4096,) * 8)
 

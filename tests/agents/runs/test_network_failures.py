@@ -38,7 +38,6 @@ from tests.agents.scenes import (
     scene,
     three,
 )
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 NETWORK = Network(hidden=(5, 4), activation="tanh")  # whose slopes have fractional bits, so that there are all messages
 EVALUATED = Evaluation(holdout=0.25, metrics="epoch", loss=True)

@@ -22,7 +22,6 @@ from tercet.schemas.messages.address import Round
 from tercet.schemas.messages.kinds import Job
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, Scene, make_table, party_settings, scene, three
 from tests.agents.scenes import job as job_of
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 TURNS = 3  # of the event loop that a call to the broker takes before and after what it does
 EVERY = 7  # of the moments for another attempt one in so many is tried: each turn of a call comes, of other calls

@@ -33,7 +33,6 @@ from tests.agents.recovering import (
     undisturbed,
 )
 from tests.agents.scenes import BANK, CARD, NOTARY, job, make_table, off, on, prediction
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 JOB = long_job()
 

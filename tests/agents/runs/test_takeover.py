@@ -21,7 +21,6 @@ from tests.agents.recovering import (
     undisturbed,
 )
 from tests.agents.scenes import BANK, CARD, NOTARY, SHARES, job, nothing_left, off, on
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 JOB = long_job(standby=(STANDBY,))
 ABLE = (BANK, CARD, STANDBY)

@@ -14,7 +14,6 @@ from tercet.agents.runs.run import JobRun
 from tercet.schemas.messages.address import Address
 from tercet.schemas.messages.kinds import Message, Start
 from tests.agents.scenes import BANK, CARD, NOTARY, Scene, job, nothing_left, off, scene, three
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 ranges = st.tuples(st.integers(0, 9), st.integers(0, 9)).map(lambda pair: Range(min(pair), max(pair)))
 

@@ -39,7 +39,6 @@ from tests.agents.scenes import (
     statistics,
     three,
 )
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.agents.world import NOTHING
 
 TELCO = "telco"

@@ -16,7 +16,6 @@ from tercet.schemas.messages.kinds import ScoreAnswer, ScoreReply, ScoreRequest
 from tercet.tables.matching.pseudonyms import as_hashes
 from tests.agents.roles.test_prediction import plain_scores
 from tests.agents.scenes import Scene
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.agents.serving.stage import THREE, TWO, copy_of, failure, ids_of, query, scores, serving
 from tests.agents.world import PERSON, write_table
 

@@ -17,7 +17,6 @@ from tercet.schemas.messages.kinds import ScoreReply
 from tests.agents.recording import Tables, hear_prediction
 from tests.agents.roles.test_prediction import trained
 from tests.agents.scenes import Scene
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.agents.serving.stage import THREE, TWO, copy_of, failure, ids_of, query, scores, serving
 from tests.agents.world import PERSON, write_table
 

@@ -8,7 +8,6 @@ import pytest
 from tercet.schemas.messages.kinds import ScoreQuery
 from tests.agents.recording import hear_prediction
 from tests.agents.roles.test_prediction import plain_scores, scores_of
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.agents.serving.stage import CLASSES, THREE, TWO, copy_of, ids_of, query, scores, serving
 from tests.agents.world import PERSON, Sample
 

@@ -24,7 +24,6 @@ from tercet.tables.core.table import Table
 from tercet.tables.encoding.encoding import Encoding
 from tercet.tables.encoding.numeric import NumericColumn
 from tests.agents.recording import Tables
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.agents.scorecards.made_up import read_card
 from tests.agents.serving.stage import THREE, TWO, copy_of, ids_of, scores, serving
 from tests.agents.world import PERSON, Sample

@@ -14,7 +14,6 @@ from tercet.schemas.files.statistics import Measures
 from tercet.schemas.messages.kinds import CellGroups, Cells
 from tests.agents.recovering import FOUR, STANDBY, THREE, Recovering, recovering, states
 from tests.agents.scenes import BANK, CARD, NOTARY, make_table, off, on, statistics
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 
 ROWS = 600
 CONSENTS = PolicySettings(statistics="woe", correlations="label")
