@@ -5,6 +5,7 @@ Nothing here is needed for a job to go on: killing any of these commands changes
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -67,11 +68,10 @@ def submit(
     description = job_of(job)
     if again:
         description = description.with_new_id()
-    status = talk_to_agent(settings, lambda console: console.submit(description, own_account()))
-    found = checked(_show_accepted, status)[0]
+    status = _ask(settings, lambda console: console.submit(description, own_account()))
     if status.note is not None:
         rendering.remark(status.note)
-    _show(found, format)
+    _show(status.jobs[0], format)
 
 
 @jobs.command()
@@ -119,14 +119,14 @@ def list_(
 def status(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """Show a job's state at every party, and how it ended."""
     status, why = ask_or_recall(settings, job)
-    _show(checked(_show_accepted, status)[0], format)
+    _show(checked(check_answer, status).jobs[0], format)
     _end(why)
 
 
 @jobs.command()
 def trace(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """Show a median step at this party: the one of median whom."""
-    found = checked(_show_trace, talk_to_agent(settings, lambda console: console.trace(job)), job)
+    found: StepTrace = checked(_trace_of, _ask(settings, lambda console: console.trace(job)), job)
     if format is Format.JSON:
         rendering.print_json(found.model_dump(mode="json"))
     else:
@@ -142,13 +142,13 @@ def cancel(job: JobId, settings: SettingsOption, format: FormatOption = Format.T
 @jobs.command()
 def resume(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """Take up a failed job again at every party, from the last checkpoint that all have."""
-    _show(checked(_show_accepted, talk_to_agent(settings, lambda console: console.resume(job)))[0], format)
+    _show(_ask(settings, lambda console: console.resume(job)).jobs[0], format)
 
 
 @jobs.command("show")
 def show_(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """Show a job's purpose and who learns what from it."""
-    found = checked(_print_revelations, talk_to_agent(settings, lambda console: console.reveals(job)))
+    found = _ask(settings, lambda console: console.reveals(job)).reveals
     if format is Format.JSON:
         rendering.print_json({"job": job, "reveals": list(found)})
     else:
@@ -165,7 +165,7 @@ def approve(
 ) -> None:
     """Approve a job that waits for it here, as [policy] approval in the settings wants."""
     if not yes:
-        found = checked(_print_revelations, talk_to_agent(settings, lambda console: console.reveals(job)))
+        found = _ask(settings, lambda console: console.reveals(job)).reveals
         rendering.err.print(rendering.reveals_table(job, found))
         typer.confirm("Let this job in?", abort=True, err=True)
     _show(_decide(settings, job, approve=True), format)
@@ -193,39 +193,32 @@ def prune(
 ) -> None:
     """Show old jobs, ask, and remove their records, checkpoints, reports and scores."""
     if not yes:
-        found = checked(
-            _show_pruned, talk_to_agent(settings, lambda console: _prune(console, days, models, remove=False))
-        )
+        found = _prune(settings, days, models, remove=False)
         rendering.err.print(rendering.pruned_table(found))
         if not found:
             raise typer.Exit
         typer.confirm("Remove all this?", abort=True, err=True)
-    gone = checked(_show_pruned, talk_to_agent(settings, lambda console: _prune(console, days, models, remove=True)))
+    gone = _prune(settings, days, models, remove=True)
     if format is Format.JSON:
         rendering.print_json([one.model_dump(mode="json") for one in gone])
     else:
         rendering.out.print(rendering.pruned_table(gone))
 
 
-async def _prune(console: ConsoleClient, days: float, models: bool, *, remove: bool) -> Status:  # noqa: FBT001
-    return await console.prune(days, models=models, remove=remove, who=own_account())
-
-
-def _show_pruned(status: Status) -> tuple[Pruned, ...]:
-    _show_accepted(status)
-    return status.pruned
+def _prune(settings: Path, days: float, models: bool, *, remove: bool) -> tuple[Pruned, ...]:  # noqa: FBT001
+    who = own_account()
+    return _ask(settings, lambda console: console.prune(days, models=models, remove=remove, who=who)).pruned
 
 
 def _decide(settings: Path, job: str, why: str = "", *, approve: bool) -> JobStatus:
     who = own_account()
-    answer = talk_to_agent(settings, lambda console: console.decide(job, approve=approve, who=who, why=why[:1000]))
-    decided: tuple[JobStatus, ...] = checked(_show_accepted, answer)
-    return decided[0]
+    return _ask(settings, lambda console: console.decide(job, approve=approve, who=who, why=why[:1000])).jobs[0]
 
 
-def _print_revelations(status: Status) -> tuple[str, ...]:
-    _show_accepted(status)
-    return status.reveals
+def _ask(settings: Path, ask: Callable[[ConsoleClient], Awaitable[Status]]) -> Status:
+    """Ask the agent; what cannot be is told, with an exit code."""
+    answer: Status = checked(check_answer, talk_to_agent(settings, ask))
+    return answer
 
 
 async def _watch(console: ConsoleClient, job: str) -> JobStatus:
@@ -241,7 +234,7 @@ def run_prediction(description: PredictionJob, settings: Path) -> JobStatus:
 
 
 async def _submit_and_watch(console: ConsoleClient, description: PredictionJob) -> JobStatus:
-    (submitted,) = _show_accepted(await console.submit(description, own_account()))
+    (submitted,) = check_answer(await console.submit(description, own_account())).jobs
     return await _watch(console, submitted.job)
 
 
@@ -252,12 +245,7 @@ def _end(why: str) -> None:
         raise typer.Exit(CANNOT_REACH)
 
 
-def _show_accepted(status: Status) -> tuple[JobStatus, ...]:
-    return check_answer(status).jobs
-
-
-def _show_trace(status: Status, job: str) -> StepTrace:
-    _show_accepted(status)
+def _trace_of(status: Status, job: str) -> StepTrace:
     if status.trace is None:
         raise Invalid(f"{job} has no trace here: no second step is done, or the agent has ended many jobs since")
     return status.trace
