@@ -16,7 +16,7 @@ import typer
 
 from tercet.agents.cli import rendering
 from tercet.agents.cli.audit import audits
-from tercet.agents.cli.broker import brokers
+from tercet.agents.cli.broker import brokers, read_letters
 from tercet.agents.cli.compare import compare, statistics
 from tercet.agents.cli.doctor import doctor, explain
 from tercet.agents.cli.job import SettingsOption, jobs, run_prediction
@@ -45,7 +45,6 @@ from tercet.schemas.files.invalid import Invalid
 if TYPE_CHECKING:
     from tercet.agents.serving.web import ScoreApp
     from tercet.agents.simulation.simulate import Simulation
-    from tercet.broker.interface.dead_letters import DeadLetter
     from tercet.schemas.core.trace import StepTrace
     from tercet.schemas.files.job import JobDescription
     from tercet.schemas.files.settings import Settings
@@ -382,26 +381,12 @@ async def serve(settings: "Settings", contribute: Callable[[], bytes] | None = N
         if settings.page.port is not None:
             from tercet.agents.page.site import Page, listening  # noqa: PLC0415 - a web framework
 
-            place, site = (
-                listening(settings.page, settings.page.port),
-                Page(agent, broker, partial(_read_letters, settings)),
-            )
+            place = listening(settings.page, settings.page.port)
+            site = Page(agent, broker, partial(read_letters, settings, seconds=LETTER_SECONDS))
             page, beside = (site.app, place), [*beside, site.watch()]
         await notify_service_manager(agent, broker, stop, notifier, *beside, page=page)
     finally:
         await broker.close()
-
-
-async def _read_letters(settings: "Settings", limit: int) -> "tuple[list[DeadLetter], int]":
-    """Read dead letters by a connection of their own, as `tercet broker dead-letters` does."""
-    from tercet.agents.access.broker import connect  # noqa: PLC0415
-    from tercet.broker.rabbitmq.dead_letters import read_dead_letters  # noqa: PLC0415
-
-    connection = await connect(settings, "dead letters", seconds=LETTER_SECONDS)
-    try:
-        return await read_dead_letters(connection, settings.party, limit)
-    finally:
-        await connection.close()
 
 
 def main() -> None:

@@ -14,11 +14,13 @@ from urllib.parse import quote
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from tercet.agents.cli import rendering
 from tercet.agents.cli.job import SettingsOption
 from tercet.agents.cli.runner import Format, FormatOption, checked, run, settings_of
 from tercet.agents.kit.logins import credentials_text, hash_passwords, make_passwords
+from tercet.broker.interface.base import CONNECT_SECONDS
 from tercet.broker.rabbitmq.definitions import NoName, check_name, definitions
 from tercet.schemas.files.invalid import Invalid
 
@@ -130,7 +132,7 @@ def dead_letters(
     format: FormatOption = Format.TEXT,  # noqa: A002 - the option's name
 ) -> None:
     """Show what this party's agent has refused, and why. Anybody with a login may have sent it."""
-    letters, more = run(_look(settings_of(settings), limit, remove=remove))
+    letters, more = run(read_letters(settings_of(settings), limit, remove=remove))
     if format is Format.JSON:
         rendering.print_json([letter.model_dump(mode="json") for letter in letters])
     else:
@@ -139,11 +141,14 @@ def dead_letters(
         rendering.err.print(f"{more} more; see --limit.")
 
 
-async def _look(settings: Settings, limit: int, *, remove: bool) -> tuple[list[DeadLetter], int]:
+async def read_letters(
+    settings: Settings, limit: int, *, remove: bool = False, seconds: float = CONNECT_SECONDS
+) -> tuple[list[DeadLetter], int]:
+    """Read dead letters by a connection of their own, to be had within so many seconds."""
     from tercet.agents.access.broker import connect  # noqa: PLC0415
     from tercet.broker.rabbitmq.dead_letters import read_dead_letters  # noqa: PLC0415 - aio-pika
 
-    connection = await connect(settings, "dead letters")
+    connection = await connect(settings, "dead letters", seconds=seconds)
     try:
         return await read_dead_letters(connection, settings.party, limit, remove=remove)
     finally:
@@ -154,11 +159,6 @@ def _table(letters: list[DeadLetter]) -> Table:
     table = Table("refused at", "why", "came through", "kind", "address", "bytes")
     for letter in letters:
         why = letter.reason + (f" (and {letter.withheld} more before it)" if letter.withheld else "")
-        table.add_row(*map(_plain, (letter.time, why, letter.exchange, letter.kind, letter.address, str(letter.size))))
+        cells = (letter.time, why, letter.exchange, letter.kind, letter.address, str(letter.size))
+        table.add_row(*map(Text, cells))  # brackets in a text are no markup
     return table
-
-
-def _plain(text: str) -> Any:
-    from rich.text import Text  # noqa: PLC0415
-
-    return Text(text)  # brackets in it are no markup
