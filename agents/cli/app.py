@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from tercet.agents.serving.web import ScoreApp
     from tercet.agents.simulation.simulate import Simulation
     from tercet.schemas.core.trace import StepTrace
-    from tercet.schemas.files.job import JobDescription
     from tercet.schemas.files.settings import Settings
 
 app = typer.Typer(
@@ -132,11 +131,12 @@ def simulate(
     import tempfile  # noqa: PLC0415
 
     from tercet.agents.core import logs  # noqa: PLC0415
+    from tercet.agents.selection.parties import settings_of_all  # noqa: PLC0415
     from tercet.agents.simulation.simulate import simulate_job, summary  # noqa: PLC0415
 
     logs.configure(log, failures=False)  # the summary has it
     description = job_of(job)
-    parties = _settings_of_all(description, settings or job.parent)
+    parties = checked(settings_of_all, description.parties, settings or job.parent)
     with tempfile.TemporaryDirectory() as nowhere, rendering.Bar(description.name) as bar:
         simulation = run(simulate_job(description, parties, out or Path(nowhere), watch=bar.show))
         result = summary(simulation)
@@ -163,17 +163,6 @@ def _traces(simulation: "Simulation") -> "dict[str, StepTrace]":
     return step_of_all(
         {party: run.context.trace for party, run in simulation.runs.items()}, simulation.description.label
     )
-
-
-def _settings_of_all(description: "JobDescription", folder: Path) -> dict[str, "Settings"]:
-    settings = {}
-    for party in description.parties:
-        kit_file = folder / party / "settings.toml"  # as `tercet kit` lays them out
-        path = kit_file if kit_file.exists() else folder / f"{party}.toml"
-        settings[party] = settings_of(path)
-        if settings[party].party != party:
-            checked(_refuse, f"{path}: its party is {settings[party].party!r}; name it after its party")
-    return settings
 
 
 @app.command()

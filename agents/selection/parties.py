@@ -1,9 +1,9 @@
-"""Reads the settings of the parties whose jobs a selection runs.
+"""Reads the settings of the parties whose jobs run here.
 
 With a running agent these are the label party's, in a simulation everybody's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -33,17 +33,25 @@ def label_settings(file: SelectionFile, own: Settings) -> Settings:
 def simulated_parties(file: SelectionFile, folder: Path, out: Path) -> Mapping[str, Settings]:
     """Read all parties' settings; their states go under `out`.
 
-    They are in `PARTY.toml` or `PARTY/settings.toml`.
+    Raises:
+        Invalid: as `settings_of_all`.
+    """
+    found = settings_of_all(file.job.parties, folder)
+    return {party: own.model_copy(update={"state": out / STATES / party}) for party, own in found.items()}
+
+
+def settings_of_all(parties: Iterable[str], folder: Path) -> dict[str, Settings]:
+    """Read each party's settings, `PARTY.toml` or `PARTY/settings.toml` of a folder.
 
     Raises:
         Invalid: one cannot be read, or is another party's.
     """
     found = {}
-    for party in file.job.parties:
+    for party in parties:
         kit = folder / party / "settings.toml"  # as `tercet kit` lays them out
         path = kit if kit.exists() else folder / f"{party}.toml"
         own = read_settings(path)
         if own.party != party:
             raise Invalid(f"{path}: its party is {own.party!r}; name it after its party")
-        found[party] = own.model_copy(update={"state": out / STATES / party})
+        found[party] = own
     return found
