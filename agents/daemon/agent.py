@@ -59,15 +59,15 @@ class Agent:
         contribute: Callable[[], bytes] = system_randomness,
         tap: Tap | None = None,
         finished: Callable[[JobRun], None] = lambda _: None,
-        versions: tuple[int, int] = (LOWEST_VERSION, PROTOCOL_VERSION),
     ) -> None:
         """Make an agent; `tap` and `finished` (given each ended run) are for the simulator.
 
-        The other optional arguments are for tests.
+        `contribute` is for tests.
         """
         self.settings, self._identity, self._broker = settings, identity, broker
         self._audit, self._audit_opened = AuditLog(settings.state / "audit.log", self.me, identity), asyncio.Event()
         self._budget = Budget(BudgetFile(settings.state / FILE))
+        versions = LOWEST_VERSION, PROTOCOL_VERSION
         self._services = Services(settings, identity, broker, contribute, tap, versions, self._audit, self._budget)
         self.jobs = Jobs(self._services, self._spawn, finished)
         self.requests = RequestHandler(self._services, self.jobs, self._spawn)

@@ -41,19 +41,10 @@ class _PingRound:
 
 
 class Pinger:
-    """Sends and answers one agent's pings; `clock` gives seconds since 1970."""
+    """Sends and answers one agent's pings."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        identity: Identity,
-        broker: Broker,
-        spawn: Spawn,
-        *,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, settings: Settings, identity: Identity, broker: Broker, spawn: Spawn) -> None:
         self._settings, self._identity, self._broker, self._spawn = settings, identity, broker, spawn
-        self._clock = clock
         self._rounds: dict[str, _PingRound] = {}
         self._answer_times: dict[str, deque[float]] = {}
         self._changed = asyncio.Event()
@@ -136,7 +127,7 @@ class Pinger:
             highest=PROTOCOL_VERSION,
             release=version("tercet"),
             role=self._settings.role,
-            time=self._clock(),
+            time=time.time(),
         )
         await self._publish(pong, ping.job, ping.sender)
 

@@ -174,7 +174,7 @@ def _roc(points: Floats, metrics: Mapping[str, float]) -> Chart:
         _label(axes, f"KS {metrics.get('ks', tpr[widest] - fpr[widest]):.3f}", (fpr[widest], height), INK)
         if "auc" in metrics:
             axes.text(0.97, 0.06, f"AUC {metrics['auc']:.3f}", ha="right", color=ACCENT, weight="bold")
-        _shares(axes, "xy")
+        _shares(axes)
 
     found = float(np.interp(0.2, fpr, tpr))
     finding = f"At the price of a false alarm for 20 % of the negatives, {_whole(found)} of the positives are found."
@@ -188,7 +188,7 @@ def _precision_recall(points: Floats, prevalence: float) -> Chart:
         axes.hlines(prevalence, 0, 1, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
         _label(axes, f"chance {100 * prevalence:.1f} %", (0, prevalence), MUTED, (2, 8))
         axes.plot(recall, precision, color=ACCENT)
-        _shares(axes, "xy")
+        _shares(axes)
 
     half = float(precision[np.argmax(recall >= 0.5)])
     finding = f"Where half of the positives are found, {_whole(half)} of the rows selected are positive."
@@ -206,7 +206,7 @@ def _calibration(points: Floats, metrics: Mapping[str, float]) -> Chart:
         _diagonal(axes, "ideal", 0, top)
         axes.vlines(predicted, low, high, color=ACCENT, linewidth=1)
         axes.plot(predicted, observed, "o", color=ACCENT)
-        _shares(axes, "xy", top)
+        _shares(axes, top)
 
     error = metrics.get("calibration_error", float(rows @ np.abs(predicted - observed) / rows.sum()))
     finding = f"Predicted and observed share of a decile differ by {100 * error:.1f} points on average."
@@ -222,7 +222,7 @@ def _gain(points: Floats, lift: Floats) -> Chart:
         axes.plot(contacted, found, "-o", color=ACCENT)
         for x, y, factor in list(zip(contacted[1:], found[1:], lift, strict=True))[:3]:
             _label(axes, f"\N{MULTIPLICATION SIGN}{factor:.1f}", (x, y), INK, (-4, 8))
-        _shares(axes, "xy")
+        _shares(axes)
 
     share = float(np.interp(0.2, contacted, found))
     finding = f"The 20 % of rows with the highest scores hold {_whole(share)} of the positives."
@@ -310,11 +310,10 @@ def _label(axes: Any, text: str, at: Point, colour: str, offset: Point = (5, 0))
     axes.annotate(text, at, offset, textcoords="offset points", color=colour, ha=side, va="center")
 
 
-def _shares(axes: Any, which: str, top: float = 1.0) -> None:
+def _shares(axes: Any, top: float = 1.0) -> None:
     """Set both axes from 0 to `top`, in per cent."""
-    if "x" in which:
-        axes.set_xlim(-0.01 * top, 1.01 * top)
-        axes.xaxis.set_major_formatter(_percent())
+    axes.set_xlim(-0.01 * top, 1.01 * top)
+    axes.xaxis.set_major_formatter(_percent())
     axes.set_ylim(0, 1.01 * top)
     axes.yaxis.set_major_formatter(_percent())
 

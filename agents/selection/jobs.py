@@ -15,7 +15,7 @@ from tercet.agents.core.states import State
 from tercet.agents.models import model_part
 from tercet.agents.models.plain_weights import plain_weights
 from tercet.agents.selection.trail import Trial
-from tercet.agents.simulation.simulate import Watch, simulate_job
+from tercet.agents.simulation.simulate import simulate_job
 from tercet.schemas.core.error import TercetError
 from tercet.schemas.files.job import TrainingJob
 from tercet.schemas.files.settings import Settings
@@ -30,7 +30,7 @@ class SelectionStopped(TercetError):
     """Says which job of a selection has failed, and how to go on."""
 
 
-def by_agent(console: ConsoleClient, label: str, watch: Watch = lambda _: None) -> RunJob:
+def by_agent(console: ConsoleClient, label: str) -> RunJob:
     """Run jobs through the label party's agent.
 
     Of earlier calls one that has failed is taken up again, and in place of one that was cancelled another runs.
@@ -45,7 +45,6 @@ def by_agent(console: ConsoleClient, label: str, watch: Watch = lambda _: None) 
         if status.state == State.FAILED and not _is_worthless(status):  # in an earlier call
             check_answer(await console.resume(status.job))
         async for found in follow_job(console, status.job):
-            watch(found)
             status = found
         trial = trial_of(job, status, label)
         return trial if job is asked else trial.model_copy(update={"asked": asked.id})
@@ -53,11 +52,11 @@ def by_agent(console: ConsoleClient, label: str, watch: Watch = lambda _: None) 
     return run
 
 
-def by_simulation(settings: Mapping[str, Settings], folder: Path, watch: Watch = lambda _: None) -> RunJob:
+def by_simulation(settings: Mapping[str, Settings], folder: Path) -> RunJob:
     """Run jobs with all their parties in this process; their states go under a folder."""
 
     async def run(job: TrainingJob) -> Trial:
-        simulation = await simulate_job(job, settings, folder, watch=watch)
+        simulation = await simulate_job(job, settings, folder)
         return trial_of(job, simulation.label_run.status(), job.label)
 
     return run

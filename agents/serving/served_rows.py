@@ -5,7 +5,6 @@ It holds keyed hashes. `scored_ids` writes them to the disk before an answer lea
 
 import asyncio
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -29,8 +28,8 @@ class DayCount:
         clock: seconds since 1970.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        self.lock, self.clock = asyncio.Lock(), clock
+    def __init__(self) -> None:
+        self.lock, self.clock = asyncio.Lock(), time.time
         self._day, self._count = 0, 0
 
     @property
