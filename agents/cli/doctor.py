@@ -4,6 +4,7 @@ Both only look and tell; nothing is mended by them.
 """
 
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from tercet.agents.cli import rendering
 from tercet.agents.cli.job import SettingsOption
 from tercet.agents.cli.runner import UNUSABLE_FILE, Format, FormatOption, checked, run
 from tercet.agents.core import error_codes
-from tercet.agents.doctor.finding import Finding, Outcome, failed
+from tercet.agents.doctor.finding import Finding, Outcome
 
 COLOURS = {Outcome.OK: "green", Outcome.WARN: "yellow", Outcome.FAIL: "bold red"}
 
@@ -26,8 +27,8 @@ def doctor(settings: SettingsOption, format: FormatOption = Format.TEXT) -> None
     logs.configure("error")
     found = run(_examine(settings, format))
     if format is Format.JSON:
-        rendering.print_json([finding.as_json() for finding in found])
-    if failed(found):
+        rendering.print_json([asdict(finding) for finding in found])
+    if any(finding.outcome is Outcome.FAIL for finding in found):
         raise typer.Exit(UNUSABLE_FILE)
 
 

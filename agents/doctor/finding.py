@@ -3,8 +3,7 @@
 No finding holds a key, a password or a value of a table.
 """
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -29,10 +28,6 @@ class Finding:
         if self.outcome is not Outcome.OK and not self.hint:
             raise ValueError(f"{self.check}: a finding that is not ok says what to do")
 
-    def as_json(self) -> dict[str, str]:
-        """Convert to JSON for scripts."""
-        return asdict(self)
-
 
 def ok(check: str, said: str) -> Finding:
     """Make a finding that needs nothing done."""
@@ -47,8 +42,3 @@ def warn(check: str, said: str, hint: str) -> Finding:
 def fail(check: str, said: str, hint: str) -> Finding:
     """Make a finding to be mended before a job can run."""
     return Finding(check, Outcome.FAIL, said, hint)
-
-
-def failed(findings: Iterable[Finding]) -> bool:
-    """Tell whether any check has failed."""
-    return any(finding.outcome is Outcome.FAIL for finding in findings)
