@@ -189,21 +189,7 @@ def describe(part: ModelPart, encodings: Mapping[str, Encoding]) -> ModelDescrip
         ModelPartProblem: the part's plan lacks something.
     """
     columns = (Columns(party=one, encoding=encodings[one], norm=part.norm_of(one)) for one in part.parties)
-    same = {
-        name: getattr(part, name)
-        for name in (
-            "job",
-            "model",
-            "network",
-            "label_party",
-            "label_scaling",
-            "classes",
-            "scorecard",
-            "offset",
-            "created",
-            "tercet",
-        )
-    }
+    same = {name: getattr(part, name) for name in ModelDescription.model_fields.keys() - {"format", "columns", "fx"}}
     return ModelDescription(columns=tuple(columns), fx=_fx(part), **same)
 
 
