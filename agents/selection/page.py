@@ -3,16 +3,12 @@
 It shows the label party's own view, and is for that party alone.
 """
 
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import Template
-
 from tercet.agents.core.private_file import replace
 from tercet.agents.core.report_files import selection_file
-from tercet.agents.core.templates import template_environment
-from tercet.agents.reports.wording import number
+from tercet.agents.reports.report import template
 from tercet.agents.selection.trail import Trail
 from tercet.schemas.core.visible import escape_invisible
 
@@ -23,13 +19,6 @@ METHODS: Final = {
     "refit": "dropped by the size of their weights",
     "none": "filtered",
 }
-
-
-@cache
-def _template() -> Template:
-    environment = template_environment("reports", "", escape=True)
-    environment.filters |= {"number": number, "count": "{:,}".format}
-    return environment.get_template("selection.html.j2")
 
 
 def write_page(trail: Trail, folder: Path) -> Path:
@@ -61,7 +50,7 @@ def lay_beside(trail: Trail, state: Path) -> None:
 def render_page(trail: Trail) -> str:
     """Render the page; the same trail gives the same text."""
     losses = [one.loss for one in trail.steps if one.loss is not None]
-    page = _template().render(
+    page = template("selection").render(
         t=trail,
         way=METHODS[trail.method],
         trials={one.job: one for one in trail.trials},
