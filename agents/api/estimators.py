@@ -25,14 +25,11 @@ from tercet.agents.api.frames import table_of, unused_name
 from tercet.agents.api.joint_model import joint_model
 from tercet.agents.api.result import history_of
 from tercet.agents.api.simulation import Simulated, arrange, run_simulation
-from tercet.agents.models.full_model import FullModel
 from tercet.agents.models.scorer import as_scorer
-from tercet.agents.simulation.simulate import Simulation
 from tercet.mpc.arithmetic.fixed import Floats
 from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.settings import Limits
 from tercet.schemas.files.statistics import LabelModel
-from tercet.schemas.messages.console import JobStatus
 
 HALVES: Final = ("first", "second")  # the parties where `columns` names none
 
@@ -76,7 +73,9 @@ class _Joint(BaseEstimator):  # type: ignore[misc]  # of a library without types
 
     def _train(self, parts: Parts, label: NDArray[Any], link: str) -> Self:
         check_consistent_length(np.empty(next(iter(parts.values())).num_rows), label)
-        model, status = run_simulation(self._arrange(parts, label, link), _model_and_status)
+        model, status = run_simulation(
+            self._arrange(parts, label, link), lambda done: (joint_model(done), done.label_run.status())
+        )
         self.scorer_ = as_scorer(model)
         self.history_ = history_of(status)
         self.n_iter_ = status.step
@@ -89,10 +88,8 @@ class _Joint(BaseEstimator):  # type: ignore[misc]  # of a library without types
         owner, name = next(iter(parts)), unused_name("label", parts)
         tables = parts | {owner: parts[owner].append_column(name, pa.array(label))}
         fields = {name: getattr(self, name) for name in ("batch", "rate", "decay", "l2", "loss")}
-        fields |= {"epochs": self.epochs} if self.epochs is not None else {}
-        fields |= {"schedule": self.schedule} if self.schedule is not None else {}
-        fields |= {"helper_sees": self.helper_sees} if self.helper_sees is not None else {}
-        fields |= {"power": self.power} if self.power is not None else {}
+        optional = {name: getattr(self, name) for name in ("epochs", "schedule", "helper_sees", "power")}
+        fields |= {name: value for name, value in optional.items() if value is not None}
         if len(self.hidden):
             fields |= {"model": "mlp", "hidden": self.hidden, "activation": self.activation, "output": link}
         else:
@@ -304,10 +301,6 @@ class JointRegressor(RegressorMixin, _Joint):  # type: ignore[misc]
     def intercept_(self) -> float:
         """The intercept."""
         return float(self._coefficient("intercept")[0])
-
-
-def _model_and_status(simulation: Simulation) -> tuple[FullModel, JobStatus]:
-    return joint_model(simulation), simulation.label_run.status()
 
 
 def _is_mapping(X: Any) -> bool:

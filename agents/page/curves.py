@@ -27,7 +27,7 @@ class Curves:
 
     def charts(self) -> list[tuple[str, list[tuple[str, float]], Markup]]:
         """Draw each chart that has a line: title, each line's name and last value, and picture."""
-        losses = {"training": _numbered(self.losses), "held out": _numbered(self.held_out_losses)}
+        losses = {"training": list(enumerate(self.losses, 1)), "held out": list(enumerate(self.held_out_losses, 1))}
         names = dict.fromkeys(name for found in self.metrics.values() for name in found if name in SHOWN)
         metrics = {
             SHOWN[name]: [(epoch + 1, found[name]) for epoch, found in self.metrics.items() if name in found]
@@ -43,10 +43,6 @@ class Curves:
 
 
 SHOWN: Final = {"auc": "AUC", "ks": "KS", "accuracy": "accuracy", "r2": "R²", "d2": "D²"}
-
-
-def _numbered(values: Sequence[float]) -> Points:
-    return [(epoch, value) for epoch, value in enumerate(values, 1)]
 
 
 def draw(title: str, lines: Mapping[str, Points]) -> Markup:

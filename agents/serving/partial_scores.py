@@ -64,7 +64,8 @@ class PartialScores:
             JobProblem: more would be told than the settings allow, or the disk cannot be written.
         """
         places = self._table.find(hashes)
-        share = np.stack([self._absent(one.tobytes()) for one in hashes[:, None]]) if len(hashes) else self._empty
+        absent = [self._absent(one.tobytes()) for one in hashes[:, None]]
+        share = np.array(absent, np.uint64).reshape(len(hashes), self._part.outputs + 1)
         there = np.flatnonzero(places != MISSING)
         ids = [self._table.ids[int(place)].as_py().encode() for place in places[there]]
         words = self._table.words[places[there]]
@@ -75,10 +76,6 @@ class PartialScores:
         for at, one, part in zip(there[allowed], np.array(ids, object)[allowed], words[allowed], strict=True):
             share[at] = self._answer(one, part)
         return share
-
-    @property
-    def _empty(self) -> Words:
-        return np.empty((0, self._part.outputs + 1), np.uint64)
 
     def _marks(self, ids: list[bytes], words: Words) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         """Hash each id as `scored_ids` does, and each answer, which part and noise make."""
