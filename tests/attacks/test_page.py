@@ -10,6 +10,7 @@ from argon2 import extract_parameters
 from tercet.agents.daemon import http_server
 from tercet.agents.page import users
 from tercet.agents.page.users import Role
+from tests.agents.http_client import say
 from tests.agents.page.web import paged, waiting_job
 from tests.agents.scenes import CARD
 from tests.attacks import page
@@ -95,7 +96,7 @@ async def test_no_header_is_split_whatever_is_asked_for(tmp_path: Path) -> None:
             for word in ("approve", "refuse", "cancel")
         ]
         assert not [answer for answer in answers if "stolen" in str(answer.headers)]
-        raw = await ada.say(f"GET / HTTP/1.1\r\nHost: {ada.host}\r\nHost: x\r\n\r\n".encode())
+        raw = await say(ada.port, f"GET / HTTP/1.1\r\nHost: {ada.host}\r\nHost: x\r\n\r\n".encode())
         assert raw.startswith(b"HTTP/1.1 400")
 
 
@@ -104,7 +105,7 @@ async def test_no_header_is_split_whatever_is_asked_for(tmp_path: Path) -> None:
 async def test_what_is_too_long_is_cut_off_before_it_is_all_in(tmp_path: Path, sent: bytes) -> None:
     """However it is cut into pieces."""
     async with paged(tmp_path) as site:
-        answer = await site.web.say(sent)
+        answer = await say(site.web.port, sent)
         assert answer == b"" or answer.startswith((b"HTTP/1.1 431", b"HTTP/1.1 400"))
         reader, writer = await asyncio.open_connection("127.0.0.1", site.web.port)
         writer.write(b"GET / HTTP/1.1\r\n")

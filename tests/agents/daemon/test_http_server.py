@@ -26,6 +26,7 @@ from tercet.broker.interface import topology
 from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.messages.address import Round
 from tercet.schemas.messages.kinds import Message
+from tests.agents.http_client import exchange, say
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, Scene, job, scene, three
 from tests.certificates import write_certificate
 
@@ -44,22 +45,10 @@ async def watched(stage: Scene, party: str = BANK) -> AsyncIterator[WebServer]:
         yield server
 
 
-async def say(server: WebServer, request: bytes) -> bytes:
-    """All that comes back for a request."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    try:
-        writer.write(request)
-        return await asyncio.wait_for(reader.read(), 10)
-    except ConnectionResetError:
-        return b""
-    finally:
-        writer.close()
-
-
 async def get(server: WebServer, path: str) -> tuple[int, str]:
     """Status and body of a page."""
-    head, _, body = (await say(server, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())).partition(b"\r\n\r\n")
-    return int(head.split(b" ")[1]), body.decode()
+    status, _, body = await exchange(server.port, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    return status, body.decode()
 
 
 def samples(text: str) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -226,7 +215,7 @@ async def test_what_is_no_page_is_answered_with_a_status(request_: bytes, status
         return PlainTextResponse("here")
 
     async with serving({"/healthz": page, "/metrics": page}) as server:
-        answer = await say(server, request_)
+        answer = await say(server.port, request_)
         assert answer.startswith(b"HTTP/1.1 " + status) or (status == b"431" and not answer)  # reset while it sends
         assert b"passwd" not in answer
         assert (b"here" in answer) == (status == b"200" and not request_.startswith(b"HEAD"))
@@ -283,10 +272,9 @@ async def test_handshakes_that_never_end_are_few(tmp_path: Path, monkeypatch: py
         with suppress(ConnectionResetError):
             await asyncio.wait_for(first.read(), 10)
         await asyncio.sleep(0.1)
-        reader, asking = await asyncio.open_connection("127.0.0.1", server.port, ssl=browser)
-        asking.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 404")
-        for _, writer in (*crowd, (reader, asking)):
+        answer = await say(server.port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", browser)
+        assert answer.startswith(b"HTTP/1.1 404")
+        for _, writer in crowd:
             writer.close()
 
 

@@ -1,6 +1,5 @@
 """Where a page is served: at a port of its own or the monitor's, with TLS wherever others can connect."""
 
-import asyncio
 import ssl
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -17,6 +16,7 @@ from tercet.schemas.files.agent_settings import MonitorSettings
 from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.page_settings import PageSettings
 from tercet.schemas.files.settings import read_settings
+from tests.agents.http_client import say
 from tests.agents.page.web import Web, paged
 from tests.agents.scenes import CARD
 from tests.certificates import write_certificate
@@ -75,14 +75,11 @@ async def test_with_tls_cookies_are_bound_to_the_host(tmp_path: Path) -> None:
         page = Page(agent, site.stage.connection(CARD))
         async with WebServer(page.app, listening(settings, 0)) as server:
             context = ssl.create_default_context(cafile=str(tmp_path / "authority.pem"))
-            reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=context)
-            writer.write(b"GET /login HTTP/1.1\r\nHost: page.bank.example\r\n\r\n")
-            answer = await asyncio.wait_for(reader.read(), 10)
-            writer.close()
+            answer = await say(server.port, b"GET /login HTTP/1.1\r\nHost: page.bank.example\r\n\r\n", context)
             assert answer.startswith(b"HTTP/1.1 200")
             assert b"__Host-tercet-login=" in answer
             assert b"Secure" in answer
-            assert await Web(server.port).say(b"GET /login HTTP/1.1\r\nHost: x\r\n\r\n") == b""
+            assert await say(server.port, b"GET /login HTTP/1.1\r\nHost: x\r\n\r\n") == b""
 
 
 def test_two_agents_of_a_machine_have_cookies_of_their_own(tmp_path: Path) -> None:

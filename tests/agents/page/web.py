@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from http.client import HTTPMessage
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -14,6 +15,7 @@ from tercet.agents.page.site import Page
 from tercet.agents.page.users import Role, UserFile
 from tercet.schemas.files.page_settings import PageSettings
 from tercet.schemas.files.policy import PolicySettings
+from tests.agents.http_client import exchange
 from tests.agents.scenes import CARD, PATIENT, Scene, job, scene, three
 
 PASSWORD = "a long enough secret"
@@ -24,16 +26,15 @@ class Answer:
     """What came back."""
 
     status: int
-    headers: dict[str, str]
+    headers: HTTPMessage
     text: str
 
     def csrf(self) -> str:
         """The secret of the page's forms."""
-        found = re.search(r'name="csrf" value="([^"]+)"', self.text)
-        return found[1] if found else ""
+        return self.hidden("csrf")
 
     def hidden(self, name: str) -> str:
-        """Another hidden field of the page's forms."""
+        """A hidden field of the page's forms."""
         found = re.search(rf'name="{name}" value="([^"]+)"', self.text)
         return found[1] if found else ""
 
@@ -50,17 +51,6 @@ class Web:
         """As it stands in the address."""
         return f"127.0.0.1:{self.port}"
 
-    async def say(self, request: bytes) -> bytes:
-        """Send bytes; all that comes back."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        try:
-            writer.write(request)
-            return await asyncio.wait_for(reader.read(), 20)
-        except ConnectionResetError:
-            return b""
-        finally:
-            writer.close()
-
     async def ask(self, method: str, path: str, body: str = "", **headers: str) -> Answer:
         """Ask for a path. A header is written with underscores; an empty one is left out."""
         named: dict[str, str] = {"host": self.host, "sec-fetch-site": "same-origin", "sec-fetch-mode": "navigate"}
@@ -70,20 +60,14 @@ class Web:
         named |= {"cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
         named |= {name.replace("_", "-"): value for name, value in headers.items()}
         lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in named.items() if value), "", body]
-        return self._read(await self.say("\r\n".join(lines).encode()))
-
-    def _read(self, answer: bytes) -> Answer:
-        head, _, text = answer.decode().partition("\r\n\r\n")
-        first, *lines = head.split("\r\n")
-        pairs = [line.split(": ", 1) for line in lines]
-        for name, value in pairs:
-            if name.lower() == "set-cookie":
-                cookie, _, rest = value.partition(";")
-                key, _, content = cookie.partition("=")
-                self.cookies[key] = content.strip('"')
-                if "Max-Age=0" in rest:
-                    del self.cookies[key]
-        return Answer(int((first.split() or ["", "0"])[1]), {name.lower(): value for name, value in pairs}, text)
+        status, answered, text = await exchange(self.port, "\r\n".join(lines).encode())
+        for value in answered.get_all("set-cookie", ()):
+            cookie, _, rest = value.partition(";")
+            key, _, content = cookie.partition("=")
+            self.cookies[key] = content.strip('"')
+            if "Max-Age=0" in rest:
+                del self.cookies[key]
+        return Answer(status, answered, text.decode())
 
     async def get(self, path: str, **headers: str) -> Answer:
         """Look at a page."""

@@ -21,6 +21,7 @@ from tercet.agents.serving.server import wait_until_ready
 from tercet.agents.serving.sources import WholeModel
 from tercet.agents.serving.web import RequestRefused
 from tercet.schemas.files.invalid import Invalid
+from tests.agents.http_client import exchange
 from tests.agents.roles.test_prediction import newcomers, trained
 from tests.agents.serving.stage import TWO
 from tests.agents.world import PERSON
@@ -122,11 +123,8 @@ async def test_the_command_serves_until_it_is_told_to_stop(whole: Path, tmp_path
     reported = (await process.stderr.readuntil(b"/scores")).decode()
     port = int(reported.removesuffix("/scores").rpartition(":")[2])
     body = json.dumps({"rows": raw_rows(1)}).encode()
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
     head = f"POST /scores HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-    writer.write(head.encode() + b"\r\n\r\n" + body)
-    answer = json.loads((await reader.read()).partition(b"\r\n\r\n")[2])
-    writer.close()
+    answer = json.loads((await exchange(port, head.encode() + b"\r\n\r\n" + body)).body)
     assert 0 < answer["scores"][0]["probability"] < 1
     process.terminate()
     assert await process.wait() == 0

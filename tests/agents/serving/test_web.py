@@ -23,6 +23,7 @@ from tercet.schemas.files.job import Scorecard
 from tercet.tables.core.table import Table
 from tercet.tables.encoding.encoding import Encoding
 from tercet.tables.encoding.numeric import NumericColumn
+from tests.agents.http_client import exchange
 from tests.agents.recording import Tables
 from tests.agents.scorecards.made_up import read_card
 from tests.agents.serving.stage import THREE, TWO, copy_of, ids_of, scores, serving
@@ -64,23 +65,6 @@ async def listening(source: Scores, **more: Any) -> AsyncIterator[WebServer]:
         yield server
 
 
-async def exchange(server: WebServer, request: bytes) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body of an answer; a status of 0 where there is none."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    try:
-        writer.write(request)
-        await writer.drain()
-        raw = await asyncio.wait_for(reader.read(), 10)
-    except ConnectionError:
-        raw = b""
-    finally:
-        writer.close()
-    head, _, body = raw.partition(b"\r\n\r\n")
-    lines = head.decode().split("\r\n")
-    headers = dict(line.lower().split(": ", 1) for line in lines[1:])
-    return int(lines[0].split(" ")[1]) if raw else 0, headers, body
-
-
 def post(body: bytes = BODY, *headers: str, host: str = "localhost:8080", path: str = "/scores") -> bytes:
     """A request."""
     lines = [f"POST {path} HTTP/1.1", f"Host: {host}", f"Content-Length: {len(body)}", *(headers or (JSON,))]
@@ -89,7 +73,7 @@ def post(body: bytes = BODY, *headers: str, host: str = "localhost:8080", path: 
 
 async def ask(server: WebServer, request: bytes) -> tuple[int, Any]:
     """Status and JSON of an answer."""
-    status, _, body = await exchange(server, request)
+    status, _, body = await exchange(server.port, request)
     return status, json.loads(body) if body else None
 
 
@@ -97,7 +81,7 @@ async def test_scores_come_as_json_and_no_cache_keeps_them() -> None:
     """By any of loopback's names."""
     async with listening(Echo()) as server:
         for host in ("localhost", "127.0.0.1:8080", "[::1]:8080", "LOCALHOST"):
-            status, headers, body = await exchange(server, post(host=host))
+            status, headers, body = await exchange(server.port, post(host=host))
             assert (status, json.loads(body)) == (200, {"scores": {"a": {"score": 1}}, "unknown": []})
             assert headers["content-type"] == "application/json"
             assert headers["cache-control"] == "no-store"
@@ -129,7 +113,7 @@ FOREIGN = {
 async def test_what_is_no_question_of_a_program_is_refused_with_a_code(request_: bytes, status: int) -> None:
     """A page cannot send JSON without asking, and is not let; nothing that came is in the answer."""
     async with listening(Echo()) as server:
-        found, headers, body = await exchange(server, request_)
+        found, headers, body = await exchange(server.port, request_)
         assert found == status
         assert "access-control-allow-origin" not in headers
         assert json.loads(body)["error"]["code"] == "serving.request"
@@ -141,13 +125,13 @@ async def test_more_than_a_request_may_have_is_not_read_to_its_end() -> None:
     """Headers without end, or a body of another length than it says."""
     async with listening(Echo()) as server:
         many = b"".join(b"X-%d: y\r\n" % number for number in range(20_000))
-        status, _, _ = await exchange(server, b"POST /scores HTTP/1.1\r\nHost: localhost\r\n" + many + b"\r\n")
+        status, _, _ = await exchange(server.port, b"POST /scores HTTP/1.1\r\nHost: localhost\r\n" + many + b"\r\n")
         assert status in {0, 400, 431}  # reset while it sends
         chunked = (
             b"POST /scores HTTP/1.1\r\nHost: localhost\r\n" + JSON.encode() + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
         )
         status, _, _ = await exchange(
-            server, chunked + b"8000\r\n" + b" " * 0x8000 + b"\r\n" + b"8001\r\n" + b" " * 0x8001
+            server.port, chunked + b"8000\r\n" + b" " * 0x8000 + b"\r\n" + b"8001\r\n" + b" " * 0x8001
         )
         assert status in {0, 413, 431}
         assert (await ask(server, post()))[0] == 200
@@ -183,7 +167,7 @@ async def test_so_many_requests_are_answered_at_once_and_no_more(monkeypatch: py
     async with listening(source) as server:
         waiting = [asyncio.ensure_future(ask(server, post())) for _ in range(2)]
         await asyncio.sleep(0.3)
-        status, headers, body = await exchange(server, post())
+        status, headers, body = await exchange(server.port, post())
         assert (status, headers["retry-after"]) == (503, "1")
         assert json.loads(body)["error"]["code"] == "serving.busy"
         source.going.set()
@@ -215,7 +199,7 @@ async def test_a_bug_is_told_as_such_without_its_text() -> None:
 
     async with listening(Broken()) as server:
         for _ in range(2):
-            status, _, body = await exchange(server, post())
+            status, _, body = await exchange(server.port, post())
             assert status == 500
             assert b"secret" not in body
 
