@@ -5,8 +5,8 @@ import pytest
 import tercet
 from tercet.agents.evaluation.comparison import compare_jobs
 from tests.agents.api.made_up import customers
-from tests.agents.api.test_report import tags_of
 from tests.agents.cli.test_compare import status
+from tests.agents.reports.test_report import Page
 
 FIELDS = {"label": "default", "id": "customer", "split": "spring", "holdout": 0.4, "accept_narrow": True}
 
@@ -39,7 +39,7 @@ def test_what_a_partner_has_written_is_text() -> None:
     """In HTML and in a terminal."""
     jobs = [status("a", job={"purpose": "<img src=x>\x1b[2J"}), status("b", job={"purpose": "other"})]
     shown = tercet.Comparison(compare_jobs(jobs, [None, None]))
-    assert {tag for tag, _ in tags_of(shown._repr_html_())} == {"table", "tr", "td"}
+    assert {*Page(shown._repr_html_()).tags} == {"table", "tr", "td"}
     assert "&lt;img" in shown._repr_html_()
     assert "\x1b" not in repr(shown) + shown._repr_html_()
     assert "held_out_scores = true" in repr(shown)

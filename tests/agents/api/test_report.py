@@ -1,40 +1,22 @@
 """A report shows itself in a frame where nothing runs, and is saved for its user alone."""
 
 import stat
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 import tercet
+from tests.agents.reports.test_report import Page
 
 PAGE = '<!doctype html><p title="x">a & b</p><script>alert(1)</script>"><img src=x onerror=alert(1)>'
-
-
-class Tags(HTMLParser):
-    """Notes the tags of a page, and their attributes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """See `HTMLParser`."""
-        self.tags.append((tag, dict(attrs)))
-
-
-def tags_of(page: str) -> list[tuple[str, dict[str, str | None]]]:
-    """The tags of a page."""
-    reader = Tags()
-    reader.feed(page)
-    return reader.tags
 
 
 def test_a_notebook_gets_one_frame_without_rights_whatever_the_page_holds() -> None:
     """A quote in the page cannot end the attribute that holds it, and `sandbox` allows nothing."""
     report = tercet.Report(lambda: PAGE)
-    ((tag, attributes),) = tags_of(report._repr_html_())
-    assert (tag, attributes["sandbox"], attributes["srcdoc"]) == ("iframe", "", PAGE)
+    shown = Page(report._repr_html_())
+    attributes = dict(shown.attributes)
+    assert (shown.tags, attributes["sandbox"], attributes["srcdoc"]) == (["iframe"], "", PAGE)
     assert not {name for name in attributes if name.startswith("on")} | {"src"} & attributes.keys()
 
 
