@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.agents.scenes import quick_switches as quick_switches  # a fixture
 from tests.agents.serving.stage import CLASSES, THREE, TWO, model_folder
 
 
