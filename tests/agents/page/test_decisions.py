@@ -9,7 +9,7 @@ from tercet.agents.page.users import Role, UserFile
 from tercet.agents.policy.audit_log import entries
 from tercet.schemas.messages.kinds import Query
 from tests.agents.page.web import add_user, paged, waiting_job
-from tests.agents.scenes import BANK, CARD, nothing_left, off
+from tests.agents.scenes import CARD, nothing_left, off
 
 pytestmark = pytest.mark.real_time
 
@@ -48,8 +48,6 @@ async def test_one_person_is_not_two_by_a_form_of_her_own(tmp_path: Path) -> Non
         assert (await ada.post(f"{page}/approve", sent)).status == 303
         again = await ada.post(f"{page}/approve", sent)
         assert (again.status, "another person" in again.text) == (409, True)
-        site.stage.agents[CARD].cancel(job_id)
-        await site.stage.ended(job_id)
 
 
 @pytest.mark.parametrize("role", [None, Role.VIEWER])
@@ -100,8 +98,6 @@ async def test_a_job_is_shown_by_the_settings_with_which_it_runs(tmp_path: Path)
         }
         await agent.use_settings(agent.settings.model_copy(update={"tables": tables}))
         assert await shown() == before
-        agent.cancel(job_id)
-        await site.stage.ended(job_id)
 
 
 @pytest.mark.parametrize(
@@ -125,9 +121,8 @@ async def test_a_person_does_what_the_role_says(tmp_path: Path, role: Role, word
         answer = await ada.press(page, f"{page}/{word}", run=run)
         assert answer.status == (303 if may else 403)
         assert may or f"A {role} may not do that" in answer.text
-        if word != "cancel" or not may:
-            site.stage.agents[CARD].cancel(job_id)
-        await site.stage.ended(job_id)
+        if may:
+            await site.stage.ended(job_id)
     events = [entry.event for entry in entries((site.state / "audit.log").read_bytes())]
     assert {"approve": "approved", "refuse": "refused"}.get(word, "ended") in events or not may
     assert not ({"approved", "refused"} & {*events}) or may
@@ -145,6 +140,4 @@ async def test_a_word_on_another_run_than_the_one_that_was_shown_does_not_count(
             answer = await ada.press(page, f"{page}/{word}", run="00" * 32)
             assert (answer.status, "submitted anew" in answer.text) == (409, True)
         assert site.stage.agents[CARD].status(job_id)[0].approval == "approval"
-        site.stage.agents[BANK].cancel(job_id)
-        await site.stage.ended(job_id)
         assert (await ada.post("/jobs/none-00000000/approve", {"csrf": (await ada.get("/")).csrf()})).status == 404

@@ -27,11 +27,17 @@ real_time = pytest.mark.real_time
 MARKUP = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&\u202e"
 
 
-async def first_events(web: Web, path: str, number: int) -> list[dict[str, str]]:
-    """The first so many parts that a stream sends."""
+async def open_stream(web: Web, path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A stream that a person has asked for."""
     cookies = "; ".join(f"{name}={value}" for name, value in web.cookies.items())
     reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
     writer.write(f"GET {path} HTTP/1.1\r\nHost: {web.host}\r\nCookie: {cookies}\r\n\r\n".encode())
+    return reader, writer
+
+
+async def first_events(web: Web, path: str, number: int) -> list[dict[str, str]]:
+    """The first so many parts that a stream sends."""
+    reader, writer = await open_stream(web, path)
     found: list[dict[str, str]] = []
     async with asyncio.timeout(20):
         while len(found) < number:
@@ -257,15 +263,9 @@ async def test_streams_that_begin_at_once_are_few(tmp_path: Path) -> None:
     """Each counts before its first byte; one that was turned away does not."""
     async with paged(tmp_path) as site:
         ada = await site.person("ada", Role.VIEWER)
-        cookies = "; ".join(f"{name}={value}" for name, value in ada.cookies.items())
-
-        async def begin() -> tuple[bytes, asyncio.StreamWriter]:
-            reader, writer = await asyncio.open_connection("127.0.0.1", ada.port)
-            writer.write(f"GET /stream HTTP/1.1\r\nHost: {ada.host}\r\nCookie: {cookies}\r\n\r\n".encode())
-            return await asyncio.wait_for(reader.readline(), 10), writer
-
-        begun = await asyncio.gather(*(begin() for _ in range(stream.MOST_STREAMS + 4)))
-        assert sum(b" 200 " in line for line, _ in begun) == stream.MOST_STREAMS
+        begun = await asyncio.gather(*(open_stream(ada, "/stream") for _ in range(stream.MOST_STREAMS + 4)))
+        lines = await asyncio.gather(*(asyncio.wait_for(reader.readline(), 10) for reader, _ in begun))
+        assert sum(b" 200 " in line for line in lines) == stream.MOST_STREAMS
         assert site.page._views._streams.open == stream.MOST_STREAMS
         for _, writer in begun:
             writer.close()
@@ -289,8 +289,6 @@ async def test_a_report_is_shown_and_given_under_a_safe_name_and_runs_nothing(tm
         selection_file(site.state, job_id).write_text("<h1>selection</h1>")
         assert (await web.get(f"/jobs/{job_id}/selection")).headers["content-security-policy"] == REPORT_POLICY
         assert f"/jobs/{job_id}/selection" in (await web.get(f"/jobs/{job_id}")).text
-        site.stage.agents[CARD].cancel(job_id)
-        await site.stage.ended(job_id)
 
 
 @real_time

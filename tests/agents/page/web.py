@@ -115,14 +115,17 @@ class Site:
 
 
 @asynccontextmanager
-async def paged(folder: Path, *, approvals: int = 1, party: str = CARD) -> AsyncIterator[Site]:
-    """Three agents, one with a page, where each job of a partner waits for persons."""
+async def paged(folder: Path, *, approvals: int = 1) -> AsyncIterator[Site]:
+    """Three agents, one with a page, where each job of a partner waits for persons; what still waits is cancelled."""
     async with scene(three(folder, PATIENT), folder) as stage:
         policy = PolicySettings(narrow=True, helper_sees="scores", approval=True, approvals=approvals)
-        stage.change(party, policy=policy, page=PageSettings(port=0))
+        stage.change(CARD, policy=policy, page=PageSettings(port=0))
         await stage.start()
-        async with page_of(stage, party) as site:
+        async with page_of(stage, CARD) as site:
             yield site
+            for job_id in tuple(stage.agents[CARD].jobs.runs):
+                stage.agents[CARD].cancel(job_id)
+                await stage.ended(job_id)
 
 
 @asynccontextmanager
