@@ -13,6 +13,7 @@ from tercet.agents.daemon.reloading import UNCHANGED, reload, reload_on_signal
 from tercet.agents.doctor.partners import _same_settings
 from tercet.schemas.files.settings import read_settings
 from tercet.schemas.messages.kinds import Query
+from tests.agents.recovering import states
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, Scene, job, off, scene, three
 
 
@@ -50,12 +51,11 @@ async def test_tables_partners_and_policy_count_at_once(tmp_path: Path) -> None:
         read, _ = await reloaded(stage, CARD, write(stage, tmp_path, CARD, table="others"))
         assert read["event"] == "settings are read again"
         assert {"tables.customers", "tables.others"} <= set(read["changed"])
-        off(await stage.ended(stage.submit(job("one")), seconds=60), "policy.table", CARD)
+        off(await stage.run(job("one")), "policy.table", CARD)
         await reloaded(stage, CARD, write(stage, tmp_path, CARD, without=NOTARY))
-        off(await stage.ended(stage.submit(job("two")), seconds=60), "policy.partner", CARD)
+        off(await stage.run(job("two")), "policy.partner", CARD)
         await reloaded(stage, CARD, write(stage, tmp_path, CARD))
-        ended = await stage.ended(stage.submit(job("three")), seconds=60)
-        assert {status.state for status in ended.values()} == {"done"}
+        assert states(await stage.run(job("three"))) == {"done"}
 
 
 async def test_a_bad_file_keeps_the_settings_and_says_so(tmp_path: Path) -> None:
@@ -68,8 +68,7 @@ async def test_a_bad_file_keeps_the_settings_and_says_so(tmp_path: Path) -> None
             assert (reported["event"], reported["log_level"]) == (UNCHANGED, "error")
             assert "card" in reported["why"] or "partners.x" in reported["why"]
             assert stage.agents[CARD].settings is before
-        ended = await stage.ended(stage.submit(job()), seconds=60)
-        assert {status.state for status in ended.values()} == {"done"}
+        assert states(await stage.run(job())) == {"done"}
 
 
 async def test_what_cannot_be_reloaded_is_named_and_the_doctor_sees_it(tmp_path: Path) -> None:
@@ -106,17 +105,11 @@ def test_a_path_is_the_same_from_wherever_the_file_was_read(tmp_path: Path, monk
     """An agent was started with a relative path, and the doctor with an absolute one."""
     path = tmp_path / "bank.toml"
     source = 'database = "sqlite:///own.db"\nquery = "select 1"\nid = "a"'
-    path.write_text(f'party = "bank"\nidentity = "k"\nstate = "s"\n[tables.one]\n{source}\n')
     monkeypatch.chdir(tmp_path)
-    assert (
-        differing_fields(settings_digests(read_settings(Path("bank.toml"))), settings_digests(read_settings(path)))
-        == []
-    )
-    path.write_text(path.read_text().replace("own.db", "other.db"))
-    assert (
-        differing_fields(settings_digests(read_settings(Path("bank.toml"))), settings_digests(read_settings(path)))
-        == []
-    )
+    for table in (source, source.replace("own.db", "other.db")):
+        path.write_text(f'party = "bank"\nidentity = "k"\nstate = "s"\n[tables.one]\n{table}\n')
+        relative, absolute = (settings_digests(read_settings(place)) for place in (Path("bank.toml"), path))
+        assert differing_fields(relative, absolute) == []
 
 
 async def test_a_strangers_job_that_a_partner_passes_on_ends_no_agent(tmp_path: Path) -> None:
