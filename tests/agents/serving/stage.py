@@ -42,9 +42,14 @@ def copy_of(sample: Sample, folder: Path) -> Tables:
     return tables
 
 
+def known_ids(sample: Sample, folder: Path) -> list[str]:
+    """The same; the ids that all parties have."""
+    return ids_of(copy_of(sample, folder), *sample.parties)
+
+
 @asynccontextmanager
 async def serving(
-    sample: Sample, folder: Path, changes: Mapping[str, Mapping[str, Any]] | None = None, *, consent: bool = True
+    sample: Sample, folder: Path, changes: Mapping[str, Mapping[str, Any]] | None = None
 ) -> AsyncIterator[Scene]:
     """The data parties' agents, in a folder as `copy_of` leaves it; `changes` of each partner's table."""
     settings = {party: own for party, own in sample.settings(folder).items() if party != HELPER}
@@ -55,7 +60,7 @@ async def serving(
     async with scene(settings, folder) as stage:
         label = sample.parties[sample.label]
         for party in sample.parties:
-            if party != label and consent:
+            if party != label:
                 stage.pin(party, label, serving_table="people")
         await stage.start()
         yield stage

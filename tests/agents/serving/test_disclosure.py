@@ -16,7 +16,7 @@ from tercet.schemas.messages.kinds import ScoreAnswer, ScoreReply, ScoreRequest
 from tercet.tables.matching.pseudonyms import as_hashes
 from tests.agents.roles.test_prediction import plain_scores
 from tests.agents.scenes import Scene
-from tests.agents.serving.stage import THREE, TWO, copy_of, failure, ids_of, query, scores, serving
+from tests.agents.serving.stage import THREE, TWO, copy_of, failure, ids_of, known_ids, query, scores, serving
 from tests.agents.world import PERSON, write_table
 
 BANK, CARD, TELCO = THREE.parties
@@ -127,8 +127,7 @@ async def test_without_the_masks_of_two_partners_each_part_would_be_there_to_rea
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So these tests see what they look for."""
-    tables = copy_of(THREE, tmp_path)
-    ids = ids_of(tables, *THREE.parties)[:5]
+    ids = known_ids(THREE, tmp_path)[:5]
     real = PartialScores.__init__
 
     def bare(self: PartialScores, *args: Any, **kwargs: Any) -> None:
@@ -144,8 +143,7 @@ async def test_without_the_masks_of_two_partners_each_part_would_be_there_to_rea
 
 async def test_what_was_recorded_says_nothing_again(tmp_path: Path) -> None:
     """A question that the broker repeats gets the same answer, which nobody waits for; so does a repeated answer."""
-    tables = copy_of(TWO, tmp_path)
-    one, other = ids_of(tables, *TWO.parties)[:2]
+    one, other = known_ids(TWO, tmp_path)[:2]
     async with serving(TWO, tmp_path) as stage:
         expected = await scores(stage, TWO, [one])
         asked, answered = stage.said("score request")[-1], stage.said("score answer")[-1]
@@ -172,8 +170,7 @@ async def test_an_answer_that_cannot_be_is_refused_by_its_senders_name(
     spoil: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Other shapes, and scores that no row of the training came near."""
-    tables = copy_of(TWO, tmp_path)
-    ids = ids_of(tables, *TWO.parties)[:3]
+    ids = known_ids(TWO, tmp_path)[:3]
     real = PartialScores.share
 
     async def share(self: PartialScores, *args: Any, **kwargs: Any) -> Words:
@@ -188,8 +185,7 @@ async def test_an_answer_that_cannot_be_is_refused_by_its_senders_name(
 
 async def test_what_is_no_answer_is_not_heard(tmp_path: Path) -> None:
     """Floats that are not numbers, another partner's word, a stranger's: the deadline names who has not answered."""
-    tables = copy_of(THREE, tmp_path)
-    ids = ids_of(tables, *THREE.parties)[:2]
+    ids = known_ids(THREE, tmp_path)[:2]
     async with serving(THREE, tmp_path) as stage:
         await scores(stage, THREE, ids)
         stage.hang(CARD)

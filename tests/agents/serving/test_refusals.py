@@ -12,16 +12,15 @@ import pytest
 from tercet.agents.policy.audit_log import entries
 from tercet.agents.serving.asking import MOST_AT_ONCE
 from tercet.broker.interface.clock import loop_time
-from tercet.schemas.files.policy import DAY_SECONDS, PolicySettings
+from tercet.schemas.files.policy import DAY_SECONDS
 from tercet.schemas.messages.kinds import ScoreReply
 from tests.agents.recording import Tables, hear_prediction
 from tests.agents.roles.test_prediction import trained
 from tests.agents.scenes import Scene
-from tests.agents.serving.stage import THREE, TWO, copy_of, failure, ids_of, query, scores, serving
+from tests.agents.serving.stage import THREE, TWO, copy_of, failure, ids_of, known_ids, query, scores, serving
 from tests.agents.world import PERSON, write_table
 
 BANK, CARD, TELCO = THREE.parties
-NOISY = PolicySettings(narrow=True, score_noise=0.25)
 Change = Callable[[Scene], None]
 
 
@@ -45,6 +44,12 @@ def policy(**changes: Any) -> Change:
     return lambda stage: stage.change(CARD, policy=stage.parties[CARD][0].policy.model_copy(update=changes))
 
 
+async def settle(stage: Scene, change: Change) -> None:
+    """Let card's agent read its settings again, with this change."""
+    change(stage)
+    await stage.agents[CARD].use_settings(stage.parties[CARD][0])
+
+
 REFUSED: Mapping[str, tuple[Change, str, str, str]] = {
     "no consent": (pinned(serving_table=None), "policy.serving", CARD, "serving_table"),
     "no predictions": (pinned(predictions=False), "policy.serving", CARD, "[partners.bank]"),
@@ -66,12 +71,10 @@ async def test_what_a_partner_does_not_allow_is_refused_by_its_code(
     change: Change, code: str, culprit: str, words: str, tmp_path: Path
 ) -> None:
     """The reason says what to do, and nothing of a row; once it is mended, and read again, there are scores."""
-    tables = copy_of(THREE, tmp_path)
-    one = ids_of(tables, *THREE.parties)[0]
+    one = known_ids(THREE, tmp_path)[0]
     async with serving(THREE, tmp_path) as stage:
         before = stage.parties[CARD][0]
-        change(stage)
-        await stage.agents[CARD].use_settings(stage.parties[CARD][0])
+        await settle(stage, change)
         found = await failure(stage, THREE, [one])
         assert (found.code, found.culprit) == (code, culprit)
         assert words in found.reason
@@ -82,11 +85,9 @@ async def test_what_a_partner_does_not_allow_is_refused_by_its_code(
 
 async def test_a_purpose_that_was_agreed_on_is_heeded(tmp_path: Path) -> None:
     """Word for word."""
-    tables = copy_of(THREE, tmp_path)
-    one = ids_of(tables, *THREE.parties)[0]
+    one = known_ids(THREE, tmp_path)[0]
     async with serving(THREE, tmp_path) as stage:
-        table(purposes=("credit",))(stage)
-        await stage.agents[CARD].use_settings(stage.parties[CARD][0])
+        await settle(stage, table(purposes=("credit",)))
         assert {*await scores(stage, THREE, [one], purpose="credit")} == {one}
 
 
@@ -115,8 +116,7 @@ def test_a_model_of_shared_weights_is_refused_with_what_to_do(release: str, tmp_
 
 async def test_a_partner_that_is_away_is_named_and_not_asked_again_at_once(tmp_path: Path) -> None:
     """So that its queue does not fill with what nobody waits for; when it is back, there are scores."""
-    tables = copy_of(TWO, tmp_path)
-    one = ids_of(tables, *TWO.parties)[0]
+    one = known_ids(TWO, tmp_path)[0]
     async with serving(TWO, tmp_path) as stage:
         expected = await scores(stage, TWO, [one])
         await stage.stop(CARD)
@@ -136,8 +136,7 @@ async def test_a_partner_that_is_away_is_named_and_not_asked_again_at_once(tmp_p
 
 async def test_no_more_questions_wait_than_a_bound(tmp_path: Path) -> None:
     """The others are told so at once."""
-    tables = copy_of(TWO, tmp_path)
-    one = ids_of(tables, *TWO.parties)[0]
+    one = known_ids(TWO, tmp_path)[0]
     async with serving(TWO, tmp_path) as stage:
         await scores(stage, TWO, [one])
         stage.hang(CARD)
@@ -151,11 +150,9 @@ async def test_no_more_questions_wait_than_a_bound(tmp_path: Path) -> None:
 
 async def test_a_used_up_budget_ends_new_rows_and_no_old_ones(tmp_path: Path) -> None:
     """Over restarts, since it is on the disk; so is the audit log's line, before a score leaves."""
-    tables = copy_of(TWO, tmp_path)
-    first, second, third = ids_of(tables, *TWO.parties)[:3]
+    first, second, third = known_ids(TWO, tmp_path)[:3]
     async with serving(TWO, tmp_path, {CARD: {"max_scored_rows": 2, "rescoring": False}}) as stage:
-        stage.change(CARD, policy=NOISY)
-        await stage.agents[CARD].use_settings(stage.parties[CARD][0])
+        await settle(stage, policy(score_noise=0.25))
         found = await scores(stage, TWO, [first, second])
         for _ in range(2):
             refused = await failure(stage, TWO, [third])
@@ -172,8 +169,7 @@ async def test_a_used_up_budget_ends_new_rows_and_no_old_ones(tmp_path: Path) ->
 
 async def test_a_days_rows_are_bounded(tmp_path: Path) -> None:
     """Old ones are not counted, and a day later there is room again."""
-    tables = copy_of(TWO, tmp_path)
-    first, second, third = ids_of(tables, *TWO.parties)[:3]
+    first, second, third = known_ids(TWO, tmp_path)[:3]
     async with serving(TWO, tmp_path, {CARD: {"served_rows_a_day": 2}}) as stage:
         assert len(await scores(stage, TWO, [first, second, first])) == 2
         assert (await failure(stage, TWO, [third])).code == "policy.exposure"
@@ -187,8 +183,7 @@ def test_a_days_rows_are_those_of_all_models_of_a_label_party(tmp_path: Path) ->
     """Also over a restart, and before the other model is asked for."""
     other = replace(TWO, epochs=TWO.epochs + 1)
     copy_of(other, tmp_path)
-    tables = copy_of(TWO, tmp_path)
-    first, second, third = ids_of(tables, *TWO.parties)[:3]
+    first, second, third = known_ids(TWO, tmp_path)[:3]
 
     async def serve() -> None:
         async with serving(TWO, tmp_path, {CARD: {"served_rows_a_day": 2}}) as stage:
@@ -230,8 +225,7 @@ async def test_a_row_that_changes_is_no_refusal(tmp_path: Path) -> None:
         write_table(tmp_path / f"{CARD}.csv", changed)
         await stage.agents[CARD].use_settings(stage.parties[CARD][0])  # which reads it again
         assert {*await scores(stage, TWO, [first, second])} == {second}
-        table(served_rows_a_day=3, rescoring=True)(stage)
-        await stage.agents[CARD].use_settings(stage.parties[CARD][0])
+        await settle(stage, table(served_rows_a_day=3, rescoring=True))
         assert {*await scores(stage, TWO, [first, second])} == {first, second}
 
 
@@ -276,8 +270,7 @@ async def test_a_row_that_changes_is_scored_again_where_that_is_allowed(rescorin
     tables = copy_of(TWO, tmp_path)
     ids = ids_of(tables, *TWO.parties)[:2]
     async with serving(TWO, tmp_path, {CARD: {"rescoring": rescoring}}) as stage:
-        stage.change(CARD, policy=NOISY)
-        await stage.agents[CARD].use_settings(stage.parties[CARD][0])
+        await settle(stage, policy(score_noise=0.25))
         before = await scores(stage, TWO, ids)
         changed = {name: list(values) for name, values in tables[CARD].items()}
         changed["card_quantity_0"][tables[CARD][PERSON].index(ids[0])] = "55.5"
@@ -295,21 +288,17 @@ async def test_a_row_that_changes_is_scored_again_where_that_is_allowed(rescorin
 
 async def test_other_noise_of_the_same_row_is_another_answer(tmp_path: Path) -> None:
     """Two answers with one draw in two widths would give it away."""
-    tables = copy_of(TWO, tmp_path)
-    (one,) = ids_of(tables, *TWO.parties)[:1]
+    (one,) = known_ids(TWO, tmp_path)[:1]
     async with serving(TWO, tmp_path, {CARD: {"rescoring": False}}) as stage:
-        policy(score_noise=0.25)(stage)
-        await stage.agents[CARD].use_settings(stage.parties[CARD][0])
+        await settle(stage, policy(score_noise=0.25))
         assert len(await scores(stage, TWO, [one])) == 1
-        policy(score_noise=0.5)(stage)
-        await stage.agents[CARD].use_settings(stage.parties[CARD][0])
+        await settle(stage, policy(score_noise=0.5))
         assert await scores(stage, TWO, [one]) == {}
 
 
 async def test_a_partner_that_asks_too_fast_is_not_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is dropped is told to the log, and the others are answered."""
-    tables = copy_of(TWO, tmp_path)
-    one = ids_of(tables, *TWO.parties)[0]
+    one = known_ids(TWO, tmp_path)[0]
     async with serving(TWO, tmp_path) as stage:
         await scores(stage, TWO, [one])
         monkeypatch.setattr(stage.agents[CARD]._serving._answering._rates, "admit", lambda _: None)

@@ -8,7 +8,7 @@ import pytest
 from tercet.schemas.messages.kinds import ScoreQuery
 from tests.agents.recording import hear_prediction
 from tests.agents.roles.test_prediction import plain_scores, scores_of
-from tests.agents.serving.stage import CLASSES, THREE, TWO, copy_of, ids_of, query, scores, serving
+from tests.agents.serving.stage import CLASSES, THREE, TWO, copy_of, ids_of, known_ids, query, scores, serving
 from tests.agents.world import PERSON, Sample
 
 
@@ -65,8 +65,7 @@ async def test_each_class_has_a_score(tmp_path: Path) -> None:
 
 async def test_an_id_is_spelt_as_in_a_job(tmp_path: Path) -> None:
     """Without the blanks around it; what is no id is not known."""
-    tables = copy_of(TWO, tmp_path)
-    one = ids_of(tables, *TWO.parties)[0]
+    one = known_ids(TWO, tmp_path)[0]
     async with serving(TWO, tmp_path) as stage:
         assert {*await scores(stage, TWO, [f" {one} ", "", one.upper(), "nobody"])} == {f" {one} "}
 

@@ -26,7 +26,7 @@ from tercet.tables.encoding.numeric import NumericColumn
 from tests.agents.http_client import exchange
 from tests.agents.recording import Tables
 from tests.agents.scorecards.made_up import read_card
-from tests.agents.serving.stage import THREE, TWO, copy_of, ids_of, scores, serving
+from tests.agents.serving.stage import THREE, TWO, copy_of, ids_of, known_ids, scores, serving
 from tests.agents.world import PERSON, Sample
 
 POINTS = Scorecard(pdo=40.0, base_points=500.0, base_odds=20.0)
@@ -206,8 +206,7 @@ async def test_a_bug_is_told_as_such_without_its_text() -> None:
 
 async def test_scores_come_from_the_agent_of_this_machine(tmp_path: Path) -> None:
     """Over its socket; what is no list of ids is refused, and nobody knows an id that nobody has."""
-    tables = copy_of(THREE, tmp_path)
-    ids = ids_of(tables, *THREE.parties)[:3]
+    ids = known_ids(THREE, tmp_path)[:3]
     async with serving(THREE, tmp_path) as stage:
         expected = await scores(stage, THREE, ids)
         own = stage.parties["bank"][0]
@@ -278,8 +277,7 @@ def typed(texts: Mapping[str, Sequence[str]], encoding: Encoding, ids: Sequence[
 
 async def test_a_partner_that_is_away_makes_a_503_with_its_name(tmp_path: Path) -> None:
     """And says for how long."""
-    tables = copy_of(TWO, tmp_path)
-    (one,) = ids_of(tables, *TWO.parties)[:1]
+    (one,) = known_ids(TWO, tmp_path)[:1]
     async with serving(TWO, tmp_path) as stage:
         await scores(stage, TWO, [one])
         await stage.stop("card")
