@@ -21,7 +21,7 @@ from tercet.schemas.messages.kinds import JobStatus
 
 LONGEST = "a-job-with-the-longest-name-that-there-0a1b2c3d"  # of a job's id, and of two parties
 PARTIES = ("insurer-with-the-longest-name-of", "another-insurer-of-a-long-name-1")
-FIELDS = dict.fromkeys(("job", "state", "kind", "model", "label", "helper", "submitted"), "x")
+FIELDS: dict[str, Any] = dict.fromkeys(("job", "state", "kind", "model", "label", "helper", "submitted"), "x")
 LINE = re.compile(r"\S+ [━╸╺]{24} +(\d+)/(?:(\d+) (?:-:--:--|\d+:\d\d:\d\d)|\?)")  # without a count to reach, no time
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 

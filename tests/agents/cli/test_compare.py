@@ -39,14 +39,20 @@ def status(name: str, **fields: Any) -> JobStatus:
     return JobStatus(**(usual | fields))
 
 
-def write(path: Path, rows: dict[str, tuple[int, float]]) -> str:
-    """A file of held-out scores."""
-    lines = [f"{id_},{label},{score!r},0.5" for id_, (label, score) in rows.items()]
-    path.write_text("\n".join(["id,label,score,probability", *lines]) + "\n")
-    return str(path)
+Rows = dict[str, tuple[int, float]]  # labels and scores by id
 
 
-def rows_of(seed: int, first: int = 0) -> dict[str, tuple[int, float]]:
+def scored(folder: Path, *jobs: Rows, **fields: Any) -> list[JobStatus]:
+    """Trainings with these held-out rows, called `a`, `b` and so on."""
+    found = []
+    for name, rows in zip("abc", jobs, strict=False):
+        lines = [f"{id_},{label},{score!r},0.5" for id_, (label, score) in rows.items()]
+        (folder / name).write_text("\n".join(["id,label,score,probability", *lines]) + "\n")
+        found.append(status(name, scores=str(folder / name), **fields))
+    return found
+
+
+def rows_of(seed: int, first: int = 0) -> Rows:
     """A hundred people, a third of them positive."""
     rng = np.random.default_rng(seed)
     return {
@@ -76,8 +82,7 @@ def test_only_settings_that_differ_are_shown_and_automatic_ones_as_numbers() -> 
 def test_auc_on_the_same_rows_is_compared_by_delong(tmp_path: Path) -> None:
     """In whatever order the files have them; ids keep their zeros."""
     one, two = rows_of(1), dict(reversed(rows_of(2).items()))
-    jobs = [status(name, scores=write(tmp_path / name, rows)) for name, rows in (("a", one), ("b", two))]
-    found = compare_jobs(jobs)["differences"][1]
+    found = compare_jobs(scored(tmp_path, one, two))["differences"][1]
     labels = np.array([label for label, _ in one.values()]) - 0.5
     expected = compare_auc(labels, *(np.array([rows[id_][1] for id_ in one]) for rows in (one, two)))
     assert expected is not None
@@ -85,18 +90,13 @@ def test_auc_on_the_same_rows_is_compared_by_delong(tmp_path: Path) -> None:
 
 
 def test_other_rows_and_scores_in_one_order_are_told(tmp_path: Path) -> None:
-    jobs = [
-        status(name, scores=write(tmp_path / name, rows))
-        for name, rows in (("a", rows_of(1)), ("b", rows_of(2, first=1)), ("c", rows_of(1)))
-    ]
+    jobs = scored(tmp_path, rows_of(1), rows_of(2, first=1), rows_of(1))
     assert compare_jobs(jobs)["differences"] == [None, {"why": OTHER_ROWS}, {"why": CANNOT_TELL}]
 
 
 def test_a_table_of_80_columns_has_one_for_each_job(tmp_path: Path) -> None:
-    jobs = [
-        status(name, scores=write(tmp_path / name, rows), metrics={"auc": 0.7}, intervals={"auc": (0.6, 0.8)}, loss=0.5)
-        for name, rows in (("a", rows_of(1)), ("b", rows_of(2)), ("c", rows_of(2, first=1)))
-    ]
+    known: dict[str, Any] = {"metrics": {"auc": 0.7}, "intervals": {"auc": (0.6, 0.8)}, "loss": 0.5}
+    jobs = scored(tmp_path, rows_of(1), rows_of(2), rows_of(2, first=1), **known)
     printed = io.StringIO()
     Console(file=printed, width=80).print(rendering.comparison_table(compare_jobs(jobs)))
     for words in (*(one.job for one in jobs), "0.600 to 0.800", "p = ", "name a split"):

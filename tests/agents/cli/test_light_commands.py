@@ -13,6 +13,8 @@ from tercet.agents.daemon.console_socket import ConsoleSocket
 from tercet.schemas.files.settings import read_settings
 from tercet.schemas.messages.kinds import Query, Status
 
+pytestmark = pytest.mark.real_time
+
 HEAVY = {"numba", "scipy", "sklearn", "matplotlib", "pyarrow", "adbc_driver_manager", "onnx", "rbcl", "jinja2"}
 FOR_MESSAGES = {"numpy", "cryptography", "aio_pika", "prometheus_client", "safetensors"}
 FOR_RESULTS = {"numba", "scipy", "sklearn", "matplotlib", "onnx", "pandas"}  # of a job's steps, metrics and report
@@ -37,7 +39,6 @@ async def loaded(*arguments: str) -> tuple[int | None, set[str]]:
     return process.returncode, {*modules, *(name.partition(".")[0] for name in modules)}
 
 
-@pytest.mark.real_time
 @pytest.mark.parametrize(
     ("arguments", "needed"),
     [
@@ -56,7 +57,6 @@ async def test_a_command_without_an_agent_loads_no_messages_either(
     assert (code, packages & (HEAVY | FOR_MESSAGES | FOR_AGENTS | MODELS)) == (0, needed)
 
 
-@pytest.mark.real_time
 async def test_a_question_to_the_agent_of_this_machine_loads_its_messages_alone(tmp_path: Path) -> None:
     """Nothing that they are sealed with, and no arrays, which no question and no answer has."""
     (tmp_path / "bank.toml").write_text(SETTINGS)
@@ -70,7 +70,6 @@ async def test_a_question_to_the_agent_of_this_machine_loads_its_messages_alone(
     assert (code, packages & (HEAVY | FOR_MESSAGES | FOR_JOBS)) == (3, set())
 
 
-@pytest.mark.real_time
 async def test_a_command_builds_the_readers_of_its_own_messages_alone(tmp_path: Path) -> None:
     """To build those of all eighty messages took a third of its time."""
     script = """
@@ -82,7 +81,6 @@ print(sum(message.__pydantic_complete__ for message in Message.__subclasses__())
     assert int(printed) == 0
 
 
-@pytest.mark.real_time
 async def test_an_agent_starts_without_what_its_jobs_need_later() -> None:
     """These took more than half of its start."""
     script = "import json, sys, tercet.agents.daemon.service; print(json.dumps(sorted(sys.modules)))"

@@ -13,7 +13,8 @@ from tercet.agents.jobs.approvals import summarize_revelations
 from tercet.agents.policy.audit_log import GENESIS, Entry
 from tercet.agents.runs.status import _first
 from tercet.schemas.core.visible import escape_invisible
-from tercet.schemas.messages.kinds import Job, JobStatus
+from tercet.schemas.messages.kinds import Job
+from tests.agents.cli.test_bar import status
 from tests.agents.scenes import BANK, CARD, job, party_settings
 
 HOSTILE = "a model\x1b[2J\x1b[H\nbank learns nothing\r\x07\u202e[/][red]"
@@ -67,12 +68,11 @@ def test_a_status_has_as_many_notes_as_a_person_reads() -> None:
 
 def test_warnings_are_counted_while_a_job_runs_and_told_at_its_end() -> None:
     """Unseen categories, say: the scores are given all the same."""
-    fields = dict.fromkeys(("job", "state", "kind", "model", "label", "helper", "submitted"), "scores-0a1b2c3d")
-    status = JobStatus.model_validate(fields | {"parties": (), "warnings": ("3 of 9 values were not there",)})
-    assert "1 warning" in rendering._note(status)
-    assert "2 warnings" in rendering._note(status.model_copy(update={"warnings": ("one", "two")}))
-    assert "warning" not in rendering._note(status.model_copy(update={"warnings": ()}))
-    assert "3 of 9 values were not there" in printed(rendering.job_details(status))
+    assert "1 warning" in rendering._note(status(warnings=("one",)))
+    assert "2 warnings" in rendering._note(status(warnings=("one", "two")))
+    assert "warning" not in rendering._note(status())
+    warned = status(warnings=("3 of 9 values were not there",))
+    assert "3 of 9 values were not there" in printed(rendering.job_details(warned))
 
 
 def test_a_metric_has_its_interval_beside_it() -> None:
@@ -81,9 +81,8 @@ def test_a_metric_has_its_interval_beside_it() -> None:
 
 
 def test_a_job_with_folds_says_which_one_it_is_at_and_what_each_came_to() -> None:
-    fields = dict.fromkeys(("job", "state", "kind", "model", "label", "helper", "submitted"), "scores-0a1b2c3d")
-    figures = {"fold": 3, "step": 4, "steps": 40, "folds": ({"auc": 0.7}, {"auc": 0.8})}
+    figures: dict[str, Any] = {"fold": 3, "step": 4, "steps": 40, "folds": ({"auc": 0.7}, {"auc": 0.8})}
     means = {"metrics": {"auc": 0.75}, "deviations": {"auc": 0.0707}}
-    page = printed(rendering.job_details(JobStatus.model_validate(fields | {"parties": ()} | figures | means)))
+    page = printed(rendering.job_details(status(**figures, **means)))
     for line in ("4 of 40, without fold 3", "0.7500 ± 0.0707", "auc 0.7000", "auc 0.8000"):
         assert line in page

@@ -8,13 +8,7 @@ from tercet.agents.access.console_client import ConsoleClient
 from tercet.agents.cli import job
 from tercet.schemas.messages.kinds import JobStatus, Status
 from tests import virtual_time
-
-FIELDS = dict.fromkeys(("job", "kind", "model", "label", "helper", "submitted"), "x")
-
-
-def status(state: str, *, report_due: bool = False, report: str | None = None) -> JobStatus:
-    fields = {"parties": (), "state": state, "report_due": report_due, "report": report}
-    return JobStatus.model_validate(FIELDS | fields)
+from tests.agents.cli.test_bar import status
 
 
 class Agent:
@@ -38,7 +32,8 @@ def watched(*states: JobStatus) -> tuple[JobStatus, int]:
     return found, agent.asked
 
 
-RUNNING, WRITING, DONE = status("training"), status("done", report_due=True), status("done", report="x.html")
+RUNNING, FAILED, CANCELLED, UNREPORTED = (status(state=state) for state in ("training", "failed", "cancelled", "done"))
+WRITING, DONE = status(state="done", report_due=True), status(state="done", report="x.html")
 
 
 @pytest.mark.parametrize(
@@ -46,9 +41,9 @@ RUNNING, WRITING, DONE = status("training"), status("done", report_due=True), st
     [
         ((RUNNING, WRITING, WRITING, DONE), 4),
         ((WRITING, DONE), 2),
-        ((RUNNING, status("done")), 2),  # the settings want no report, or it could not be written
-        ((RUNNING, status("failed")), 2),
-        ((RUNNING, status("cancelled")), 2),
+        ((RUNNING, UNREPORTED), 2),  # the settings want no report, or it could not be written
+        ((RUNNING, FAILED), 2),
+        ((RUNNING, CANCELLED), 2),
         ((DONE,), 1),
     ],
 )
