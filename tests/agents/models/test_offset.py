@@ -23,7 +23,7 @@ from tercet.schemas.files.job import Evaluation, TrainingJob
 from tercet.schemas.files.settings import Limits, Settings
 from tests.agents.models.test_scorer import together
 from tests.agents.recording import Tables, hear, hear_prediction
-from tests.agents.roles.test_prediction import newcomers, people, predict, scores_of
+from tests.agents.roles.test_prediction import newcomers, people, predict, refused, scores_of
 from tests.agents.world import NOTHING, OUTCOME, PERSON, Sample
 
 pytestmark = pytest.mark.filterwarnings("ignore::tercet.agents.models.scorer.UnseenCategories")  # newcomers have some
@@ -182,11 +182,7 @@ def test_an_exposure_is_above_0(wrong: str, tmp_path: Path) -> None:
     tables = sample.with_column(people(sample, sample.rows, 1))
     own = tables["card"]
     own[BESIDE][own[OUTCOME].index(max(own[OUTCOME]))] = wrong
-    run = predict(sample, tmp_path, tables, sample.description()).label_run
-    assert run.failure is not None
-    assert (run.failure.code, run.failure.culprit) == ("table.unusable", "card")
-    assert BESIDE in (run.detail or "")
-    assert BESIDE not in run.failure.reason
+    refused(predict(sample, tmp_path, tables, sample.description()), "table.unusable", "card", BESIDE)
 
 
 def test_an_offset_far_out_is_refused(tmp_path: Path) -> None:
@@ -194,10 +190,7 @@ def test_an_offset_far_out_is_refused(tmp_path: Path) -> None:
     sample = shifted("poisson")
     tables = sample.with_column(people(sample, sample.rows, 1))
     tables["card"][BESIDE][5] = "100000"
-    run = predict(sample, tmp_path, tables, sample.description()).label_run
-    assert run.failure is not None
-    assert run.failure.code == "table.label"
-    assert "offset" in (run.detail or "")
+    refused(predict(sample, tmp_path, tables, sample.description()), "table.label", "card", "offset")
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from tercet.schemas.messages.kinds import MaskedErrors, MaskedRowWeights
 from tests.agents.disclosure import LEAST_P, check_keys, check_roles, uniformity
 from tests.agents.policy.test_check import KEYS, announced, settings_of
 from tests.agents.recording import Tables, hear
-from tests.agents.roles.test_prediction import people, predict
+from tests.agents.roles.test_prediction import people, predict, refused
 from tests.agents.scenes import BANK
 from tests.agents.world import NOTHING, PERSON, Sample
 
@@ -147,33 +147,25 @@ def test_linear_regression_is_scikit_learns() -> None:
 def test_class_weights_are_of_the_classes_that_the_label_has(tmp_path: Path) -> None:
     """Each of them, by name; the label party alone is told which are not."""
     sample = weighed("logistic", (("0", 1.0), ("2", 3.0)))  # type: ignore[arg-type]
-    run = predict(sample, tmp_path, people(sample, sample.rows, 1), sample.description()).label_run
-    assert run.failure is not None
-    assert (run.failure.code, run.failure.culprit) == ("table.label", sample.parties[1])
-    assert "'1', '2'" in (run.detail or "")
+    run = predict(sample, tmp_path, people(sample, sample.rows, 1), sample.description())
+    refused(run, "table.label", "card", "'1', '2'")
 
 
-@pytest.mark.parametrize("wrong", ["-1", "many"])
-def test_weights_that_do_not_fit_are_refused(wrong: str, tmp_path: Path) -> None:
-    """Below 0, missing, or no numbers."""
-    sample = weighed("logistic")
-    tables = sample.with_column(people(sample, sample.rows, 1))
-    tables[sample.parties[1]][BESIDE][5] = wrong
-    run = predict(sample, tmp_path, tables, sample.description()).label_run
-    assert run.failure is not None
-    assert run.failure.code in {"table.unusable", "table.label"}
-    assert "eigh" in (run.detail or "")
-
-
-def test_no_row_counts_for_all(tmp_path: Path) -> None:
-    """A model by such weights would be one of that row."""
+@pytest.mark.parametrize(
+    ("wrong", "code", "words"),
+    [
+        (["1"] * 99 + ["-1"], "table.unusable", BESIDE),
+        (["1"] * 99 + ["many"], "table.unusable", BESIDE),
+        (["0.01"] * 99 + ["50"], "table.label", "1 / 32"),  # a model by such weights would be one of that row
+    ],
+    ids=["below 0", "no number", "one row for all"],
+)
+def test_weights_that_do_not_fit_are_refused(wrong: list[str], code: str, words: str, tmp_path: Path) -> None:
+    """The label party alone is told why."""
     sample = weighed("logistic", rows=100, evaluation=Evaluation())
     tables = sample.with_column(people(sample, sample.rows, 1))
-    tables[sample.parties[1]][BESIDE][:] = ["0.01"] * 99 + ["50"]
-    run = predict(sample, tmp_path, tables, sample.description()).label_run
-    assert run.failure is not None
-    assert run.failure.code == "table.label"
-    assert "1 / 32" in (run.detail or "")
+    tables["card"][BESIDE][:] = wrong
+    refused(predict(sample, tmp_path, tables, sample.description()), code, "card", words)
 
 
 @pytest.mark.parametrize(("least", "ends_well"), [(100, True), (101, False)])
@@ -196,10 +188,8 @@ def test_held_out_rows_that_all_weigh_nothing_are_refused(tmp_path: Path) -> Non
     tables = sample.with_column(people(sample, sample.rows, 1))
     own: dict[str, list[str]] = {**tables[sample.parties[1]], BESIDE: ["1", "0"] * 100, HELD_OUT: ["0", "1"] * 100}
     tables = {**tables, sample.parties[1]: own}
-    run = predict(sample, tmp_path, tables, sample.description()).label_run
-    assert run.failure is not None
-    assert run.failure.code == "table.label"
-    assert "all 0 where rows are held out" in (run.detail or "")
+    run = predict(sample, tmp_path, tables, sample.description())
+    refused(run, "table.label", "card", "all 0 where rows are held out")
 
 
 def test_rows_that_hardly_count_are_no_rows_of_a_loss() -> None:

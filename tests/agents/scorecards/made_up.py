@@ -1,7 +1,6 @@
 """Two parties' made-up tables and parts of a logistic model, and how a person reads a scorecard."""
 
 import math
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import numpy as np
@@ -16,6 +15,7 @@ from tercet.tables.core.table import Table
 from tercet.tables.encoding.encoding import Encoding
 from tercet.tables.encoding.numeric import NumericColumn
 from tercet.tables.encoding.woe import BinnedWoe, WoeColumn
+from tests.agents.models.test_model_part import part as part_with
 
 PARTIES: Final = ("bank", "card")
 Parts = dict[str, tuple[ModelPart, dict[str, NDArray[Any]]]]
@@ -62,17 +62,12 @@ def parts_of(*, whiten: bool, woe: bool = False, whole: bool = False, scorecard:
     intercept = np.full((1, 1), -1.3)
     parts: Parts = {}
     for party, encoding, block in zip(PARTIES, encodings, weights, strict=True):
-        fields = {
-            "job": "credit-0123abcd", "run": "1", "model": "logistic", "party": party, "label_party": "bank",
-            "parties": PARTIES, "release": "label" if whole else "owners", "encoding": encoding,
-            "columns": tuple(encoding.names), "plan": {"fx": 16, "norms": [1e3, 1e3], "request": {"outputs": 1}},
-            "steps": 3, "alpha": 1.0, "score_exponent": 4, "intercept_holder": "bank", "scorecard": scorecard,
-            "created": datetime(2026, 1, 2, tzinfo=UTC), "tercet": "0.1.0",
-        }  # fmt: skip
+        release, plan = "label" if whole else "owners", {"fx": 16, "norms": [1e3, 1e3], "request": {"outputs": 1}}
+        own = {"encoding": encoding, "columns": tuple(encoding.names), "scorecard": scorecard}
         arrays: dict[str, NDArray[Any]] = {"weights": block, "weight_words": block.view(np.uint64)}  # any words will do
         if party == "bank":
             arrays |= {"intercept": intercept, "intercept_words": intercept.view(np.uint64)}
-        parts[party] = ModelPart.model_validate(fields), arrays
+        parts[party] = part_with(job="credit-0123abcd", party=party, release=release, plan=plan, **own), arrays
     if whole:
         part, arrays = parts["bank"]
         arrays |= {f"weights/{party}": block for party, block in zip(PARTIES, weights, strict=True)}
