@@ -1,13 +1,12 @@
 """`tercet job show`, `approve` and `refuse`, and `tercet audit`, as an operator types them, over a real RabbitMQ."""
 
 import json
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from tercet.agents.core.states import APPROVAL
-from tests.daemons.test_over_rabbitmq import DEADLINES, PATIENCE, POLL_SECONDS, job_file, reported, submit, write_tables
+from tests.daemons.test_over_rabbitmq import DEADLINES, job_file, reported, submit, wait_until, write_tables
 from tests.deployment import Deployment
 
 ASKING = DEADLINES.replace("[policy]", "[policy]\napproval = true")
@@ -25,13 +24,12 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, amqp_url: str) -> Itera
 
 def until_asked(deployment: Deployment, job: str, party: str) -> None:
     """Return when a party's operator is asked."""
-    end = time.monotonic() + PATIENCE
-    while True:
+
+    def is_asked() -> bool:
         asked = deployment.asked("job", "status", job, "--format", "json", party=party)
-        if asked.returncode == 0 and json.loads(asked.stdout)["approval"] == APPROVAL:
-            return
-        assert time.monotonic() < end, asked
-        time.sleep(POLL_SECONDS)
+        return asked.returncode == 0 and json.loads(asked.stdout)["approval"] == APPROVAL
+
+    wait_until(is_asked)
 
 
 def test_a_job_runs_when_each_operator_has_approved(deployment: Deployment) -> None:

@@ -6,7 +6,6 @@ import re
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
@@ -17,6 +16,7 @@ from typer.testing import CliRunner
 
 from tercet.agents.cli.app import app
 from tercet.agents.core.shipped_files import shipped
+from tests.daemons.test_over_rabbitmq import wait_until
 from tests.forked import Forked
 from tests.rabbitmq_node import Node
 
@@ -101,10 +101,8 @@ class Kits:
 
     def wait_until_up(self) -> None:
         """Return when all agents take jobs."""
-        end = time.monotonic() + PATIENCE
-        while not all('"agent is up"' in (self.folder / party / "log").read_text() for party in self.agents):
-            assert time.monotonic() < end, "an agent did not start"
-            time.sleep(0.1)
+        logs = [self.folder / party / "log" for party in self.agents]
+        wait_until(lambda: all('"agent is up"' in log.read_text() for log in logs), PATIENCE)
 
     def stop(self) -> None:
         """End all agents."""

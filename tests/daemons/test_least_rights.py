@@ -2,14 +2,13 @@
 
 import asyncio
 import json
-import time
 from collections.abc import Iterator
 
 import aio_pika
 import pytest
 
 from tercet.broker.interface import topology
-from tests.daemons.test_over_rabbitmq import DEADLINES, PATIENCE, POLL_SECONDS, job_file, submit, until, write_tables
+from tests.daemons.test_over_rabbitmq import DEADLINES, job_file, submit, until, wait_until, write_tables
 from tests.deployment import Deployment
 from tests.guarded import Guarded
 
@@ -59,12 +58,13 @@ def test_dead_letters_are_shown_and_removed_by_their_party(deployment: Deploymen
     """As they are, whatever is in them; for people and for scripts."""
     deployment.asked("broker", "dead-letters", "--remove", party="card")  # of other tests
     asyncio.run(poison(guarded))
-    letters: list[dict[str, str]] = []
-    end = time.monotonic() + PATIENCE
-    while len(letters) < 2 and time.monotonic() < end:
+
+    def dead_letters() -> list[dict[str, str]]:
         shown = deployment.asked("broker", "dead-letters", "--format", "json", party="card")
-        letters = json.loads(shown.stdout)
-        time.sleep(POLL_SECONDS)
+        return list(json.loads(shown.stdout))
+
+    wait_until(lambda: len(dead_letters()) > 1)
+    letters = dead_letters()
     assert [letter["exchange"] for letter in letters] == ["tercet.from.bank"] * 2
     assert letters[0]["address"] == "[red]nonsense 0\\x1b[2J"
     removed = deployment.asked("broker", "dead-letters", "--remove", "--limit", "1", party="card")
@@ -72,5 +72,4 @@ def test_dead_letters_are_shown_and_removed_by_their_party(deployment: Deploymen
     assert "nonsense" in removed.stdout
     assert "[red]" in removed.stdout
     assert "1 more" in removed.stderr
-    rest = json.loads(deployment.asked("broker", "dead-letters", "--format", "json", party="card").stdout)
-    assert rest == letters[1:]
+    assert dead_letters() == letters[1:]

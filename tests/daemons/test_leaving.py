@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from tests.agents.scenes import make_table
-from tests.daemons.test_over_rabbitmq import reported
+from tests.daemons.test_over_rabbitmq import reported, wait_until
 from tests.deployment import Deployment
 
 JOB = """
@@ -39,10 +39,7 @@ def test_an_agent_leaves_while_a_database_that_cannot_be_stopped_is_at_its_query
         three.start()
         three.wait_until_up()
         reported(three.asked("job", "submit", str(tmp_path / "job.toml"), "--format", "json"))
-        end = time.monotonic() + 30
-        while not any(line.get("state") == "accepted" for line in three.log("card")):
-            assert time.monotonic() < end
-            time.sleep(0.05)
+        wait_until(lambda: any(line.get("state") == "accepted" for line in three.log("card")))
         since = time.monotonic()
         assert three.stop("card") == 0
         assert time.monotonic() - since < LONG

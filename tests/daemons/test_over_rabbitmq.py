@@ -7,7 +7,7 @@ import signal
 import stat
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -176,6 +176,14 @@ def until(deployment: Deployment, party: str, job: str, *states: str) -> dict[st
             if over or status["state"] in states:
                 assert status["state"] in states, status
                 return status
+        time.sleep(POLL_SECONDS)
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = PATIENCE) -> None:
+    """Return when something holds."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
         time.sleep(POLL_SECONDS)
 
 

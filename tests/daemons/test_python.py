@@ -1,7 +1,6 @@
 """A program speaks to agents that are processes of their own, over a real RabbitMQ: `tests/agents/api` has all else."""
 
 import asyncio
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,14 +10,7 @@ import tercet
 from tercet.agents.core.states import APPROVAL
 from tercet.schemas.files.job import read_job
 from tests.daemons.test_job_approval import ASKING
-from tests.daemons.test_over_rabbitmq import (
-    PATIENCE,
-    POLL_SECONDS,
-    job_file,
-    same_words,
-    simulated,
-    write_tables,
-)
+from tests.daemons.test_over_rabbitmq import job_file, same_words, simulated, wait_until, write_tables
 from tests.deployment import Deployment
 
 FOLDS = 3
@@ -52,10 +44,7 @@ async def follow(party: tercet.Party, job: str) -> list[str]:
 
 def until_asked(party: tercet.Party, job: str) -> None:
     """Return when a party's agent waits for a person."""
-    end = time.monotonic() + PATIENCE
-    while job not in {status.job for status in party.list() if status.approval == APPROVAL}:
-        assert time.monotonic() < end, party
-        time.sleep(POLL_SECONDS)
+    wait_until(lambda: job in {status.job for status in party.list() if status.approval == APPROVAL})
 
 
 def test_a_program_has_folds_trained_through_the_broker_and_each_party_reads_what_it_may(
