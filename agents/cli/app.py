@@ -33,6 +33,7 @@ from tercet.agents.cli.runner import (
     leave,
     run,
     settings_of,
+    show,
 )
 from tercet.agents.cli.select import select
 from tercet.agents.cli.timeline import timeline
@@ -145,8 +146,7 @@ def simulate(
             del result[gone]
     traces = _traces(simulation) if trace else {}
     if format is Format.JSON:
-        traced = {"trace": {party: step.model_dump(mode="json") for party, step in traces.items()}} if trace else {}
-        rendering.print_json(result | traced)
+        rendering.print_json(result | ({"trace": traces} if trace else {}))
     else:
         rendering.print_summary(result)
         for step in traces.values():
@@ -183,10 +183,7 @@ def predict(
     status = run_prediction(description, settings)
     if out is not None and status.scores is not None:
         checked(_copy_private, Path(status.scores), out)
-    if format is Format.JSON:
-        rendering.print_json(status.model_dump(mode="json"))
-    else:
-        rendering.out.print(rendering.job_details(status))
+    show(format, status, rendering.job_details)
     if status.state != State.DONE:
         raise typer.Exit(JOB_FAILED)
 
@@ -305,10 +302,8 @@ def scorecard(
     cards = checked(read_cards, model, {name: one for name, one in asked.items() if one is not None})
     if out is not None:
         checked(write_cards, cards, out)
-    if format is Format.JSON:
-        rendering.print_json(cards_json(cards))
-    else:
-        rendering.out.print(rendering.card_table(f"{cards.job}: {cards.rule}", card_rows(cards)))
+    title = f"{cards.job}: {cards.rule}"
+    show(format, cards_json(cards), lambda _: rendering.card_table(title, card_rows(cards)))
 
 
 @app.command()

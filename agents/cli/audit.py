@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tercet.agents.cli import rendering
-from tercet.agents.cli.runner import Format, FormatOption, checked, settings_of
+from tercet.agents.cli.runner import Format, FormatOption, checked, settings_of, show
 from tercet.schemas.files.invalid import Invalid
 
 if TYPE_CHECKING:
@@ -65,10 +65,8 @@ def show_(
     """Print the log of a job: who asked, decisions, what was told whom, and the end."""
     found: list[Entry] = checked(_read, _path(path, settings))
     wanted = [entry for entry in found if job is None or entry.job == job]
-    if format is Format.JSON:
-        rendering.print_json([{"seq": one.seq, **one.content, "hash": one.hash} for one in wanted])
-    else:
-        rendering.out.print(rendering.audit_table(wanted))
+    lines = [{"seq": one.seq, **one.content, "hash": one.hash} for one in wanted]
+    show(format, lines, lambda _: rendering.audit_table(wanted))
 
 
 @audits.command()
@@ -83,10 +81,7 @@ def budget(settings: SettingsOption = None, *, format: FormatOption = Format.TEX
         raise typer.BadParameter("give --settings")
     own = settings_of(settings)
     rows = list(Budget.from_spendings(checked(_spendings, own.state)).entries(own))
-    if format is Format.JSON:
-        rendering.print_json([{**one._asdict(), "left": one.left} for one in rows])
-    else:
-        rendering.out.print(rendering.budget_table(rows))
+    show(format, [{**one._asdict(), "left": one.left} for one in rows], lambda _: rendering.budget_table(rows))
 
 
 def _spendings(state: Path) -> list[Spending]:

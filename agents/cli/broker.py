@@ -18,7 +18,7 @@ from rich.text import Text
 
 from tercet.agents.cli import rendering
 from tercet.agents.cli.job import SettingsOption
-from tercet.agents.cli.runner import Format, FormatOption, checked, run, settings_of
+from tercet.agents.cli.runner import Format, FormatOption, checked, run, settings_of, show
 from tercet.agents.kit.logins import credentials_text, hash_passwords, make_passwords
 from tercet.broker.interface.base import CONNECT_SECONDS
 from tercet.broker.rabbitmq.definitions import NoName, check_name, definitions
@@ -133,10 +133,7 @@ def dead_letters(
 ) -> None:
     """Show what this party's agent has refused, and why. Anybody with a login may have sent it."""
     letters, more = run(read_letters(settings_of(settings), limit, remove=remove))
-    if format is Format.JSON:
-        rendering.print_json([letter.model_dump(mode="json") for letter in letters])
-    else:
-        rendering.out.print(_table(letters))
+    show(format, letters, _table)
     if more:
         rendering.err.print(f"{more} more; see --limit.")
 

@@ -13,7 +13,7 @@ import typer
 from tercet.agents.cli import rendering
 from tercet.agents.cli.job import JobId, SettingsOption
 from tercet.agents.cli.own_agent import ask_or_recall
-from tercet.agents.cli.runner import Format, FormatOption, checked, settings_of
+from tercet.agents.cli.runner import Format, FormatOption, checked, settings_of, show
 from tercet.schemas.files.invalid import Invalid
 
 if TYPE_CHECKING:
@@ -34,10 +34,7 @@ def compare(
 
     jobs = [checked(_training, ask_or_recall(settings, job)[0]) for job in ids]
     found = compare_jobs(jobs, [_held_out(job) for job in jobs])
-    if format is Format.JSON:
-        rendering.print_json(found)
-    else:
-        rendering.out.print(rendering.comparison_table(found))
+    show(format, found, rendering.comparison_table)
 
 
 def statistics(
@@ -56,10 +53,7 @@ def statistics(
     else:
         chosen = checked(_own_column, result, column)
         rows = bin_rows(result, chosen)
-    if format is Format.JSON:
-        rendering.print_json(result.model_dump(mode="json") if column is None else rows)
-    else:
-        rendering.out.print(rendering.row_table(job, rows))
+    show(format, result if column is None else rows, lambda _: rendering.row_table(job, rows))
 
 
 def _own_column(result: StatisticsResult, name: str) -> OwnColumn:

@@ -24,6 +24,7 @@ from tercet.agents.cli.runner import (
     FormatOption,
     checked,
     job_of,
+    show,
 )
 from tercet.agents.cli.timeline import timeline
 from tercet.agents.core.states import State
@@ -71,14 +72,14 @@ def submit(
     status = _ask(settings, lambda console: console.submit(description, own_account()))
     if status.note is not None:
         rendering.remark(status.note)
-    _show(status.jobs[0], format)
+    show(format, status.jobs[0], rendering.job_details)
 
 
 @jobs.command()
 def watch(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """Follow a job to its end: epoch, step, steps per second, and whom it waits for."""
     last = talk_to_agent(settings, lambda console: _watch(console, job))
-    _show(last, format)
+    show(format, last, rendering.job_details)
     if last.state != State.DONE:
         raise typer.Exit(JOB_FAILED)
     if last.worthless:
@@ -106,10 +107,7 @@ def list_(
     status, why = ask_or_recall(settings)
     found = JobFilter(state or (), model or (), kind or (), partner or (), since).choose(status.jobs)
     shown = page_of(found, page, limit or (PAGE if format is Format.TEXT else None))
-    if format is Format.JSON:
-        rendering.print_json([job.model_dump(mode="json") for job in shown])
-    else:
-        rendering.out.print(rendering.job_table(shown))
+    show(format, shown, rendering.job_table)
     if len(shown) < len(found):
         rendering.remark(f"page {page}: {len(shown)} of {len(found)} jobs; see --page and --limit")
     _end(why)
@@ -119,7 +117,7 @@ def list_(
 def status(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """Show a job's state at every party, and how it ended."""
     status, why = ask_or_recall(settings, job)
-    _show(checked(check_answer, status).jobs[0], format)
+    show(format, checked(check_answer, status).jobs[0], rendering.job_details)
     _end(why)
 
 
@@ -127,32 +125,26 @@ def status(job: JobId, settings: SettingsOption, format: FormatOption = Format.T
 def trace(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """Show a median step at this party: the one of median whom."""
     found: StepTrace = checked(_trace_of, _ask(settings, lambda console: console.trace(job)), job)
-    if format is Format.JSON:
-        rendering.print_json(found.model_dump(mode="json"))
-    else:
-        rendering.out.print(timeline(found))
+    show(format, found, timeline)
 
 
 @jobs.command()
 def cancel(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """End a job at every party."""
-    _show(talk_to_agent(settings, lambda console: cancel_job(console, job)), format)
+    show(format, talk_to_agent(settings, lambda console: cancel_job(console, job)), rendering.job_details)
 
 
 @jobs.command()
 def resume(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """Take up a failed job again at every party, from the last checkpoint that all have."""
-    _show(_ask(settings, lambda console: console.resume(job)).jobs[0], format)
+    show(format, _ask(settings, lambda console: console.resume(job)).jobs[0], rendering.job_details)
 
 
 @jobs.command("show")
 def show_(job: JobId, settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """Show a job's purpose and who learns what from it."""
     found = _ask(settings, lambda console: console.reveals(job)).reveals
-    if format is Format.JSON:
-        rendering.print_json({"job": job, "reveals": list(found)})
-    else:
-        rendering.out.print(rendering.reveals_table(job, found))
+    show(format, {"job": job, "reveals": found}, lambda _: rendering.reveals_table(job, found))
 
 
 @jobs.command()
@@ -168,7 +160,7 @@ def approve(
         found = _ask(settings, lambda console: console.reveals(job)).reveals
         rendering.err.print(rendering.reveals_table(job, found))
         typer.confirm("Let this job in?", abort=True, err=True)
-    _show(_decide(settings, job, approve=True), format)
+    show(format, _decide(settings, job, approve=True), rendering.job_details)
 
 
 @jobs.command()
@@ -179,7 +171,7 @@ def refuse(
     format: FormatOption = Format.TEXT,  # noqa: A002
 ) -> None:
     """Refuse a job that waits for an approval. It ends at every party."""
-    _show(_decide(settings, job, why, approve=False), format)
+    show(format, _decide(settings, job, why, approve=False), rendering.job_details)
 
 
 @jobs.command()
@@ -199,10 +191,7 @@ def prune(
             raise typer.Exit
         typer.confirm("Remove all this?", abort=True, err=True)
     gone = _prune(settings, days, models, remove=True)
-    if format is Format.JSON:
-        rendering.print_json([one.model_dump(mode="json") for one in gone])
-    else:
-        rendering.out.print(rendering.pruned_table(gone))
+    show(format, gone, rendering.pruned_table)
 
 
 def _prune(settings: Path, days: float, models: bool, *, remove: bool) -> tuple[Pruned, ...]:  # noqa: FBT001
@@ -249,10 +238,3 @@ def _trace_of(status: Status, job: str) -> StepTrace:
     if status.trace is None:
         raise Invalid(f"{job} has no trace here: no second step is done, or the agent has ended many jobs since")
     return status.trace
-
-
-def _show(job: JobStatus, format: Format) -> None:  # noqa: A002
-    if format is Format.JSON:
-        rendering.print_json(job.model_dump(mode="json"))
-    else:
-        rendering.out.print(rendering.job_details(job))

@@ -24,7 +24,7 @@ from tercet.schemas.core.visible import escape_invisible
 if TYPE_CHECKING:
     from tercet.agents.policy.audit_log import Entry
     from tercet.agents.policy.budget import BudgetEntry
-    from tercet.schemas.messages.kinds import JobStatus, Pruned
+    from tercet.schemas.messages.kinds import JobStatus, PartyStatus, Pruned
 
 BAR_WIDTH = 24  # characters
 FILES = {"model_parts": "model part of", "scores": "scores at", "statistics": "statistics of", "reports": "report of"}
@@ -34,8 +34,8 @@ err = Console(stderr=True, highlight=False)
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON value on standard output."""
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")
+    """Print one JSON value on standard output; models may be in it."""
+    sys.stdout.write(json.dumps(value, indent=2, default=lambda one: one.model_dump(mode="json")) + "\n")
 
 
 def complain(text: str) -> None:
@@ -156,7 +156,7 @@ def job_details(job: JobStatus) -> Table:
         *_folds(job.folds),
         ("seconds a step", f"{job.seconds_per_step:.4f}" if job.seconds_per_step else ""),
         ("sent", f"{sum(job.sent_bytes.values()) / 1e6:.1f} MB" if job.sent_bytes else ""),
-        *((party.party, _party(job, party.party)) for party in job.parties),
+        *((party.party, _party(party)) for party in job.parties),
         *(("warning", warning) for warning in job.warnings),
         ("release", job.release),
         ("model part", job.model_part or ""),
@@ -293,8 +293,7 @@ def _steps(job: JobStatus) -> str:
     return f"{job.step} of {job.steps}" + (f", without fold {job.fold}" if job.fold else "") if job.steps else ""
 
 
-def _party(job: JobStatus, name: str) -> str:
-    party = next(party for party in job.parties if party.party == name)
+def _party(party: PartyStatus) -> str:
     waits = f", waits for {' and '.join(party.waits_for)} ({party.stage})" if party.waits_for else ""
     if party.stage == APPROVAL:
         waits = ", asks its operator for approval"

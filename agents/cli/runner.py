@@ -6,7 +6,7 @@ Nothing here knows a command.
 import os
 import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
@@ -21,6 +21,8 @@ from tercet.schemas.files.invalid import Invalid
 from tercet.tables.core.problem import TableProblem
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from tercet.schemas.files.job import AnyJob
     from tercet.schemas.files.settings import Settings
 
@@ -38,6 +40,14 @@ class Format(StrEnum):
 
 
 FormatOption = Annotated[Format, typer.Option("--format", help="text for people, json for scripts")]
+
+
+def show(format: Format, value: T, text: "Callable[[T], RenderableType]") -> None:  # noqa: A002
+    """Print a value as JSON for scripts, or what `text` makes of it for people."""
+    if format is Format.JSON:
+        rendering.print_json(value)
+    else:
+        rendering.out.print(text(value))
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

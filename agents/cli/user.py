@@ -11,7 +11,7 @@ import typer
 
 from tercet.agents.cli import rendering
 from tercet.agents.cli.job import SettingsOption
-from tercet.agents.cli.runner import Format, FormatOption, checked, settings_of
+from tercet.agents.cli.runner import Format, FormatOption, checked, settings_of, show
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,10 +42,7 @@ def add(name: Name, settings: SettingsOption, role: Annotated[str, typer.Option(
 def list_(settings: SettingsOption, format: FormatOption = Format.TEXT) -> None:  # noqa: A002
     """List names and roles."""
     found = {name: str(user.role) for name, user in sorted(checked(_file(settings).users).items())}
-    if format is Format.JSON:
-        rendering.print_json(found)
-    else:
-        rendering.out.print(rendering.user_table(found))
+    show(format, found, rendering.user_table)
 
 
 @users.command()
