@@ -55,9 +55,10 @@ def test_a_simulation_with_folds_gives_means_and_deviations() -> None:
 
 
 def test_a_simulation_gives_all_that_a_job_gives_and_leaves_nothing(nowhere: Path) -> None:
-    frames = customers()
-    result = tercet.simulate(frames, loss=True, metrics="epoch", held_out_scores=True, **FAST)
-    assert result.status.state == "done"
+    frames, seen = customers(), list[tercet.JobStatus]()
+    fields = FAST | {"loss": True, "metrics": "epoch", "held_out_scores": True}
+    result = tercet.simulate(frames, watch=seen.append, **fields)
+    assert result.status.state == seen[-1].state == "done"
     assert result.metrics.keys() >= {"auc", "ks", "log_loss"}
     assert result.metrics["auc"] > 0.8
     low, high = result.intervals["auc"]
@@ -222,12 +223,6 @@ def test_a_party_may_be_called_as_the_helper_is() -> None:
     frames = customers()
     result = tercet.simulate({"helper": frames["bank"], "card": frames["card"]}, **(FAST | {"label": "default"}))
     assert result.status.helper not in {"helper", "card"}
-
-
-def test_progress_is_told(nowhere: Path) -> None:
-    seen: list[tercet.JobStatus] = []
-    tercet.simulate(customers(), watch=seen.append, **FAST)
-    assert seen[-1].state == "done"
 
 
 def test_simulations_that_name_a_split_hold_out_the_same_rows() -> None:

@@ -12,6 +12,11 @@ from tercet.agents.session.training_defaults import resolve_defaults
 from tercet.schemas.files.job import Training, TrainingJob
 from tercet.tables.core.table import Table
 
+JOB: dict[str, Any] = {
+    "name": "credit", "model": "linear", "tables": (("bank", "customers"), ("card", "customers")), "label": "bank",
+    "helper": "notary",
+}  # fmt: skip
+
 
 def shared_out(x: Any, y: Any, link: str) -> Data:
     """Every other column at each of two parties."""
@@ -57,8 +62,7 @@ def test_rows_of_one_kind_may_count_fifty_times() -> None:
     counts /= counts.mean()
     x = (x - x.mean(axis=0)) @ np.linalg.cholesky(np.linalg.inv(np.cov(x.T)))
     y = (y - y.mean()) / y.std()
-    tables = {"tables": (("bank", "customers"), ("card", "customers")), "label": "bank", "helper": "notary"}
-    job = TrainingJob(name="credit", model="linear", training=Training(weights="sampled"), **tables)  # type: ignore[arg-type]
+    job = TrainingJob.model_validate(JOB | {"training": Training(weights="sampled")})
     training = resolve_defaults(job, len(x), (1.0, 1.0), (10, 10))
     found = sgd(x, y, training, link="linear", counts=counts.reshape(-1, 1))
     root = np.sqrt(counts)[:, None]
@@ -68,8 +72,7 @@ def test_rows_of_one_kind_may_count_fifty_times() -> None:
 
 def test_what_is_said_counts_and_the_rest_follows_from_model_parties_and_rows() -> None:
     """Each word by itself."""
-    tables = {"tables": (("bank", "customers"), ("card", "customers")), "label": "bank", "helper": "notary"}
-    job = TrainingJob.model_validate({"name": "credit", "model": "linear", **tables})
+    job = TrainingJob.model_validate(JOB)
 
     def resolve(job: TrainingJob) -> Training:
         return resolve_defaults(job, 8000, (1.0, 1.0), (200, 300))
@@ -91,12 +94,6 @@ def test_what_is_said_counts_and_the_rest_follows_from_model_parties_and_rows() 
 )
 def test_a_job_trains_for_as_many_epochs_as_its_model_needs_unless_it_says_how_many(model: str, epochs: int) -> None:
     """Where errors are bounded the rate is larger."""
-    said: dict[str, Any] = {
-        "name": "credit",
-        "tables": (("bank", "a"), ("card", "b")),
-        "label": "bank",
-        "helper": "notary",
-    }
-    said |= {"model": model} | ({"network": {"hidden": (4,)}} if model == "mlp" else {})
+    said = JOB | {"model": model} | ({"network": {"hidden": (4,)}} if model == "mlp" else {})
     assert TrainingJob.model_validate(said).training.epochs == epochs
     assert TrainingJob.model_validate(said | {"training": {"epochs": 3}}).training.epochs == 3

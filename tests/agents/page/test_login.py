@@ -5,6 +5,7 @@ import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -19,15 +20,6 @@ from tercet.schemas.files.invalid import Invalid
 from tests.agents.page.web import PASSWORD, add_user, paged
 
 real_time = pytest.mark.real_time
-
-
-class Clock:
-    """A clock that stands still until it is set."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_a_user_is_added_listed_and_removed_by_the_command_line(tmp_path: Path) -> None:
@@ -77,14 +69,8 @@ def test_a_person_that_is_removed_while_another_is_added_stays_away(
     assert [*UserFile(tmp_path).users()] == ["bob"]
 
 
-def test_persons_that_are_added_at_once_are_all_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_persons_that_are_added_at_once_are_all_there(tmp_path: Path) -> None:
     """One command waits for the other."""
-
-    class Quick:
-        def hash(self, _: str) -> str:
-            return "hash"
-
-    monkeypatch.setattr(users, "_hasher", Quick)
     names = [f"person-{number}" for number in range(30)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda name: add_user(tmp_path, name, Role.VIEWER), names))
@@ -156,10 +142,10 @@ def test_a_role_may_do_what_those_before_it_may() -> None:
     ]
 
 
-def test_a_session_is_over_after_a_while_and_after_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_is_over_after_a_while_and_after_a_day() -> None:
     """Unused, or however much it is used; a stream does not use it."""
-    clock = Clock()
-    held = Sessions(clock)
+    clock = SimpleNamespace(now=0.0)
+    held = Sessions(lambda: clock.now)
     token = held.begin("ada", "stamp")
     for _ in range(3):
         clock.now += sessions.IDLE_SECONDS - 1
@@ -178,7 +164,7 @@ def test_a_session_is_over_after_a_while_and_after_a_day(monkeypatch: pytest.Mon
 
 def test_sessions_are_known_by_a_hash_and_bounded() -> None:
     """Who logs in once more puts the oldest out."""
-    held = Sessions(Clock())
+    held = Sessions()
     tokens = [held.begin("ada", "stamp") for _ in range(MOST_SESSIONS + 1)]
     assert not {*tokens} & {*held._sessions}
     assert len({*tokens}) == len(tokens)
@@ -187,8 +173,8 @@ def test_sessions_are_known_by_a_hash_and_bounded() -> None:
 
 def test_tries_are_counted_by_name_and_in_all() -> None:
     """Until some minutes have passed, or one succeeds."""
-    clock = Clock()
-    limiter = LoginLimiter(clock)
+    clock = SimpleNamespace(now=0.0)
+    limiter = LoginLimiter(lambda: clock.now)
     for _ in range(TRIES_OF_NAME):
         assert limiter.admit("ada") == 0
         clock.now += 1

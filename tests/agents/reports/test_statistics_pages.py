@@ -1,6 +1,5 @@
 """Each party's page of a statistics job: what it was told is there, and nothing else."""
 
-import re
 from dataclasses import replace
 from math import inf
 from pathlib import Path
@@ -31,20 +30,14 @@ def report_of(finished: Finished, party: str) -> StatisticsReport:
     return statistics_report(counted)
 
 
-def text_of(page: str) -> str:
-    """What a reader sees."""
-    return " ".join(re.sub(r"<style>.*?</style>|<[^>]*>", " ", page, flags=re.DOTALL).split())
-
-
 def test_the_label_party_reads_all_columns_and_draws_its_own(finished: Finished) -> None:
     page = render_statistics(report_of(finished, "bank"))
-    text, result = text_of(page), finished.result("bank")
+    text, result = Page(page).text, finished.result("bank")
     for row in column_rows(result):
         assert f"{row['party']} {row['column']} {number(row['iv'])} " in text
     assert len(column_rows(result)) == len(result.own) + len(result.partners)
     assert page.count('<svg class="chart"') == min(3, MOST_CHARTS)
     assert all(word in text for word in ("weight of evidence", "VIF", "Gini", "caravan", "card/card_quantity_0"))
-    Page(page)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +52,7 @@ def test_of_a_count_each_reads_means_from_0_on(amounts: Finished) -> None:
     for party in ("bank", "card"):
         report = report_of(amounts, party)
         page = render_statistics(report)
-        text = text_of(page)
+        text = Page(page).text
         assert "Label counts" in text
         assert "mean label deviation" in text
         assert all(word not in text for word in ("WOE", "IV", "Gini"))
@@ -81,13 +74,13 @@ def test_a_factor_without_end_is_told_from_one_that_was_not_told(finished: Finis
     endless = report.result.model_copy(update={"own": own})
     assert StatisticsResult.model_validate_json(endless.model_dump_json()) == endless
     assert {row["vif"] for row in column_rows(endless)} >= {inf, None}
-    assert " inf " in text_of(render_statistics(replace(report, result=endless))).partition("VIF of inf")[2]
+    assert " inf " in Page(render_statistics(replace(report, result=endless))).text.partition("VIF of inf")[2]
 
 
 def test_a_partner_reads_of_its_own_columns_what_it_was_told(finished: Finished) -> None:
     report = report_of(finished, "card")
     page = render_statistics(report)
-    text, _, _ = text_of(page).partition("What each could learn")
+    text, _, _ = Page(page).text.partition("What each could learn")
     assert "card_quantity_0" in text
     assert "bank_quantity" not in text
     assert "WOE" not in text
@@ -99,7 +92,7 @@ def test_a_partner_reads_of_its_own_columns_what_it_was_told(finished: Finished)
 
 def test_the_helper_reads_of_messages_alone(finished: Finished, tmp_path: Path) -> None:
     report = report_of(finished, "notary")
-    text = text_of(render_statistics(report))
+    text = Page(render_statistics(report)).text
     assert "saw no data" in text
     assert "Time and traffic" in text
     assert "quantity" not in text
