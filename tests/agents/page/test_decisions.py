@@ -8,7 +8,7 @@ import pytest
 from tercet.agents.page.users import Role, UserFile
 from tercet.agents.policy.audit_log import entries
 from tercet.schemas.messages.kinds import Query
-from tests.agents.page.web import add_user, paged, waiting_job
+from tests.agents.page.web import add_user, paged, visited, waiting_job
 from tests.agents.scenes import CARD, nothing_left, off
 
 pytestmark = pytest.mark.real_time
@@ -39,8 +39,7 @@ async def test_two_persons_approve_a_job(tmp_path: Path) -> None:
 
 async def test_one_person_is_not_two_by_a_form_of_her_own(tmp_path: Path) -> None:
     """The button is gone, and the agent itself counts names."""
-    async with paged(tmp_path, approvals=2) as site:
-        ada = await site.person("ada", Role.APPROVER)
+    async with visited(tmp_path, Role.APPROVER, approvals=2) as (site, ada):
         job_id = await waiting_job(site)
         page = f"/jobs/{job_id}"
         form = await ada.get(page)
@@ -70,8 +69,7 @@ async def test_who_is_removed_has_approved_nothing(tmp_path: Path, role: Role | 
 
 
 async def test_a_refusal_tells_everybody_why(tmp_path: Path) -> None:
-    async with paged(tmp_path) as site:
-        ada = await site.person("ada", Role.APPROVER)
+    async with visited(tmp_path, Role.APPROVER) as (site, ada):
         job_id = await waiting_job(site)
         page = f"/jobs/{job_id}"
         assert (await ada.press(page, f"{page}/refuse", why="not in this quarter")).status == 303
@@ -83,8 +81,7 @@ async def test_a_refusal_tells_everybody_why(tmp_path: Path) -> None:
 
 async def test_a_job_is_shown_by_the_settings_with_which_it_runs(tmp_path: Path) -> None:
     """Others that the agent has read meanwhile count for the jobs after it."""
-    async with paged(tmp_path) as site:
-        ada = await site.person("ada", Role.APPROVER)
+    async with visited(tmp_path, Role.APPROVER) as (site, ada):
         job_id = await waiting_job(site)
         agent = site.stage.agents[CARD]
 
@@ -113,8 +110,7 @@ async def test_a_job_is_shown_by_the_settings_with_which_it_runs(tmp_path: Path)
 )
 async def test_a_person_does_what_the_role_says(tmp_path: Path, role: Role, word: str, may: bool) -> None:
     """Though the form is all right: any person has its secret."""
-    async with paged(tmp_path) as site:
-        ada = await site.person("ada", role)
+    async with visited(tmp_path, role) as (site, ada):
         job_id = await waiting_job(site, epochs=200)
         page = f"/jobs/{job_id}"
         run = site.stage.agents[CARD].jobs.runs[job_id].job.run.hex()
@@ -132,8 +128,7 @@ async def test_a_person_does_what_the_role_says(tmp_path: Path, role: Role, word
 
 async def test_a_word_on_another_run_than_the_one_that_was_shown_does_not_count(tmp_path: Path) -> None:
     """It was submitted anew meanwhile, with other partners perhaps."""
-    async with paged(tmp_path) as site:
-        ada = await site.person("ada", Role.OPERATOR)
+    async with visited(tmp_path, Role.OPERATOR) as (site, ada):
         job_id = await waiting_job(site)
         page = f"/jobs/{job_id}"
         for word in ("approve", "refuse", "cancel"):

@@ -20,7 +20,7 @@ from tercet.broker.interface.base import BrokerError
 from tercet.broker.interface.dead_letters import DeadLetter
 from tercet.schemas.files.job import Evaluation
 from tercet.schemas.files.settings import TableSettings
-from tests.agents.page.web import Web, paged, waiting_job
+from tests.agents.page.web import Web, visited, waiting_job
 from tests.agents.scenes import BANK, CARD, NOTARY
 
 real_time = pytest.mark.real_time
@@ -51,8 +51,7 @@ async def first_events(web: Web, path: str, number: int) -> list[dict[str, str]]
 @real_time
 async def test_jobs_are_shown_and_followed(tmp_path: Path) -> None:
     """From the list to the page of one, with whom it waits for, its progress, and its end."""
-    async with paged(tmp_path) as site:
-        web = await site.person("ada", Role.VIEWER)
+    async with visited(tmp_path) as (site, web):
         assert "knows no job" in (await web.get("/")).text
         job_id = await waiting_job(site, epochs=300, purpose="credit scoring")
         listed = (await web.get("/")).text
@@ -79,8 +78,7 @@ async def test_jobs_are_shown_and_followed(tmp_path: Path) -> None:
 async def test_curves_grow_where_the_party_may_know_them(tmp_path: Path) -> None:
     """And are there for a while after the job's end."""
     asks = Evaluation(holdout=0.25, loss=True, loss_to="all")
-    async with paged(tmp_path) as site:
-        web = await site.person("ada", Role.VIEWER)
+    async with visited(tmp_path) as (site, web):
         job_id = await waiting_job(site, evaluation=asks, epochs=6)
         site.page._views.watcher.look()  # it does so every second, and the job may take less
         site.stage.agents[CARD].jobs.runs[job_id].approve("bob")
@@ -109,8 +107,7 @@ def test_a_chart_has_a_line_for_each_series_and_no_style() -> None:
 @real_time
 async def test_nothing_that_a_partner_writes_is_markup(tmp_path: Path) -> None:
     """Not in a job, its stream, the list, nor the log; what would reorder words is seen."""
-    async with paged(tmp_path) as site:
-        web = await site.person("ada", Role.APPROVER)
+    async with visited(tmp_path, Role.APPROVER) as (site, web):
         job_id = await waiting_job(site, purpose=MARKUP)
         pages = [await web.get(path) for path in ("/", f"/jobs/{job_id}", "/audit", f"/audit?job={job_id}")]
         streams = [*await first_events(web, f"/jobs/{job_id}/stream", 1), *await first_events(web, "/stream", 1)]
@@ -131,8 +128,7 @@ async def test_nothing_that_a_partner_writes_is_markup(tmp_path: Path) -> None:
 @real_time
 async def test_tables_are_shown_and_read_when_a_person_asks(tmp_path: Path) -> None:
     """With what each column is taken for, and no value of a row."""
-    async with paged(tmp_path) as site:
-        web = await site.person("ada", Role.VIEWER)
+    async with visited(tmp_path) as (site, web):
         shown = await web.get("/tables")
         assert "customers" in shown.text
         assert (await web.post("/tables/strangers/read", {"csrf": shown.csrf()})).status == 404
@@ -152,8 +148,7 @@ async def test_tables_are_shown_and_read_when_a_person_asks(tmp_path: Path) -> N
 @real_time
 async def test_partners_are_shown_with_when_they_were_heard_of(tmp_path: Path) -> None:
     """By a job, or as they are asked."""
-    async with paged(tmp_path) as site:
-        web = await site.person("ada", Role.VIEWER)
+    async with visited(tmp_path) as (site, web):
         before = await web.get("/partners")
         assert before.text.count("not since this agent started") == 2
         assert site.stage.parties[BANK][1].public.fingerprint in before.text
@@ -181,8 +176,7 @@ async def test_dead_letters_are_shown_or_why_not(tmp_path: Path) -> None:
     async def away(_: int) -> tuple[list[DeadLetter], int]:
         raise BrokerError("it is away")
 
-    async with paged(tmp_path) as site:
-        web = await site.person("ada", Role.VIEWER)
+    async with visited(tmp_path) as (site, web):
         assert "keeps no dead letters" in (await web.get("/dead-letters")).text
         site.page._views._letters = some
         text = (await web.get("/dead-letters")).text
@@ -197,8 +191,7 @@ async def test_dead_letters_are_shown_or_why_not(tmp_path: Path) -> None:
 async def test_the_audit_log_is_read_and_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By words, by job, page by page; a changed line is told."""
     monkeypatch.setattr("tercet.agents.page.own_data.MOST_ENTRIES", 2)
-    async with paged(tmp_path) as site:
-        web = await site.person("ada", Role.VIEWER)
+    async with visited(tmp_path) as (site, web):
         job_id = await waiting_job(site, purpose="credit scoring")
         shown = (await web.get("/audit")).text
         assert "chain and signatures are whole" in shown
@@ -232,8 +225,7 @@ async def test_the_audit_log_is_read_once_at_a_time(tmp_path: Path, monkeypatch:
         return AuditPage([], 0, 0)
 
     monkeypatch.setattr("tercet.agents.page.views.read_audit", read)
-    async with paged(tmp_path) as site:
-        web = await site.person("ada", Role.VIEWER)
+    async with visited(tmp_path) as (_, web):
         found = await asyncio.gather(*(web.get("/audit") for _ in range(4)))
     assert [answer.status for answer in found] == [200] * 4
     assert most == 1
@@ -261,8 +253,7 @@ async def test_a_table_that_the_disk_does_not_give_can_be_read_again(monkeypatch
 @real_time
 async def test_streams_that_begin_at_once_are_few(tmp_path: Path) -> None:
     """Each counts before its first byte; one that was turned away does not."""
-    async with paged(tmp_path) as site:
-        ada = await site.person("ada", Role.VIEWER)
+    async with visited(tmp_path) as (site, ada):
         begun = await asyncio.gather(*(open_stream(ada, "/stream") for _ in range(stream.MOST_STREAMS + 4)))
         lines = await asyncio.gather(*(asyncio.wait_for(reader.readline(), 10) for reader, _ in begun))
         assert sum(b" 200 " in line for line in lines) == stream.MOST_STREAMS
@@ -274,8 +265,7 @@ async def test_streams_that_begin_at_once_are_few(tmp_path: Path) -> None:
 
 @real_time
 async def test_a_report_is_shown_and_given_under_a_safe_name_and_runs_nothing(tmp_path: Path) -> None:
-    async with paged(tmp_path) as site:
-        web = await site.person("ada", Role.VIEWER)
+    async with visited(tmp_path) as (site, web):
         job_id = await waiting_job(site)
         assert (await web.get(f"/jobs/{job_id}/report")).status == 404
         (site.state / "reports").mkdir()
@@ -294,8 +284,7 @@ async def test_a_report_is_shown_and_given_under_a_safe_name_and_runs_nothing(tm
 @real_time
 async def test_streams_end_with_the_session_and_are_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "TICK_SECONDS", 0.02)
-    async with paged(tmp_path) as site:
-        web = await site.person("ada", Role.VIEWER)
+    async with visited(tmp_path) as (site, web):
         following = asyncio.create_task(web.get("/stream"))
         await site.stage.until(lambda: site.page._views._streams.open == 1)
         other = await site.person("bob", Role.VIEWER)
@@ -310,8 +299,7 @@ async def test_streams_end_with_the_session_and_are_few(tmp_path: Path, monkeypa
 
 @real_time
 async def test_a_page_says_when_its_agent_takes_no_jobs(tmp_path: Path) -> None:
-    async with paged(tmp_path) as site:
-        web = await site.person("ada", Role.VIEWER)
+    async with visited(tmp_path) as (site, web):
         site.stage.connection(CARD).disconnect()
         assert "no connection to the broker" in (await web.get("/")).text
         site.stage.connection(CARD).reconnect()

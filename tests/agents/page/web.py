@@ -129,6 +129,13 @@ async def paged(folder: Path, *, approvals: int = 1) -> AsyncIterator[Site]:
 
 
 @asynccontextmanager
+async def visited(folder: Path, role: Role = Role.VIEWER, *, approvals: int = 1) -> AsyncIterator[tuple[Site, Web]]:
+    """The same, with the browser of a person called ada, who may do what the role says."""
+    async with paged(folder, approvals=approvals) as site:
+        yield site, await site.person("ada", role)
+
+
+@asynccontextmanager
 async def page_of(stage: Scene, party: str) -> AsyncIterator[Site]:
     """The page of a party of a scene."""
     agent = stage.agents[party]
