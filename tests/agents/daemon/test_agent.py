@@ -22,6 +22,7 @@ from tercet.schemas.files.settings import Limits
 from tercet.schemas.messages.address import parse_address
 from tercet.schemas.messages.codec import encode
 from tercet.schemas.messages.kinds import Job
+from tests.agents.daemon.stage import started
 from tests.agents.recovering import states
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, QUICK, Scene, job, off, on, scene, three
 
@@ -34,8 +35,7 @@ LONG = 1000  # epochs
 
 async def test_jobs_of_three_parties_run_at_once_over_the_same_agents_and_are_all_exact(tmp_path: Path) -> None:
     """Each has keys, queues and an order of its own."""
-    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
-        await stage.start()
+    async with started(tmp_path, deadlines=PATIENT) as stage:
         descriptions = [job(f"job-{number}", rate=0.1 + number / 20) for number in range(3)]
         ids = [stage.submit(description, party) for description, party in zip(descriptions, PARTIES, strict=True)]
         for description, job_id in zip(descriptions, ids, strict=True):
@@ -61,8 +61,7 @@ async def test_a_job_beyond_the_limit_is_refused_at_the_party_that_is_full(tmp_p
 
 async def test_a_job_submitted_twice_is_one_job_and_anew_another(tmp_path: Path) -> None:
     """Before, during and after it runs."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        await stage.start()
+    async with started(tmp_path) as stage:
         first = stage.submit(job())
         assert stage.submit(job()) == first
         await stage.until(lambda: stage.state(CARD, first) in {"training", "released", "done"})
@@ -80,8 +79,7 @@ async def test_a_job_submitted_twice_is_one_job_and_anew_another(tmp_path: Path)
 @pytest.mark.parametrize(("first", "second"), [(CARD, BANK), (NOTARY, CARD)])
 async def test_one_job_submitted_by_two_parties_at_once_runs_once(tmp_path: Path, first: str, second: str) -> None:
     """All parties keep the same one of the two runs: the label party's, else the one of the lower number."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        await stage.start()
+    async with started(tmp_path) as stage:
         job_id = stage.submit(job(), first)
         assert stage.submit(job(), second) == job_id
         assert states(await stage.ended(job_id)) == {"done"}
@@ -118,8 +116,7 @@ async def test_a_job_can_be_cancelled_by_any_party_in_any_state(tmp_path: Path, 
     def is_time(envelope: Envelope) -> bool:
         return envelope.kind == kind and (kind == "handshake" or parse_address(envelope.address).epoch == 1)
 
-    async with scene(three(tmp_path), tmp_path) as stage:
-        await stage.start()
+    async with started(tmp_path) as stage:
         job_id = stage.submit(job())
         on(stage, is_time, lambda: stage.agents[party].cancel(job_id))
         assert states(await stage.ended(job_id)) == {"cancelled"}
@@ -127,8 +124,7 @@ async def test_a_job_can_be_cancelled_by_any_party_in_any_state(tmp_path: Path, 
 
 async def test_a_job_cancelled_at_once_is_off_at_whoever_has_heard_of_it(tmp_path: Path) -> None:
     """The announcement may be on its way; it must not start anything that lasts."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        await stage.start()
+    async with started(tmp_path) as stage:
         job_id = stage.submit(job())
         stage.agents[BANK].cancel(job_id)
         assert states(await stage.ended(job_id, BANK)) == {"cancelled"}
@@ -153,8 +149,7 @@ async def test_a_cancel_and_an_announcement_of_what_has_ended_or_is_unknown_chan
 
 async def test_an_agent_told_to_leave_ends_its_running_jobs_everywhere(tmp_path: Path) -> None:
     """After the time that its settings allow them."""
-    async with scene(three(tmp_path, PATIENT.model_copy(update={"drain": 0.02})), tmp_path) as stage:
-        await stage.start()
+    async with started(tmp_path, deadlines=PATIENT.model_copy(update={"drain": 0.02})) as stage:
         job_id = stage.submit(job(epochs=LONG))
         await stage.until(lambda: all(stage.state(p, job_id) == "training" for p in PARTIES))
         await stage.stop(CARD)
@@ -164,8 +159,7 @@ async def test_an_agent_told_to_leave_ends_its_running_jobs_everywhere(tmp_path:
 
 async def test_an_agent_told_to_leave_lets_a_job_end_that_is_about_to(tmp_path: Path) -> None:
     """And takes no other."""
-    async with scene(three(tmp_path, PATIENT.model_copy(update={"drain": 10})), tmp_path) as stage:
-        await stage.start()
+    async with started(tmp_path, deadlines=PATIENT.model_copy(update={"drain": 10})) as stage:
         job_id = stage.submit(job())
         await stage.until(lambda: stage.state(CARD, job_id) == "training")
         leaving = asyncio.ensure_future(stage.stop(CARD))
@@ -181,8 +175,7 @@ async def test_an_agent_told_to_leave_lets_a_job_end_that_is_about_to(tmp_path: 
 
 async def test_a_restarted_agent_fails_its_earlier_jobs_and_tells_the_others(tmp_path: Path) -> None:
     """Its keys are gone, and with them what is in its queues, which it clears."""
-    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
-        await stage.start()
+    async with started(tmp_path, deadlines=PATIENT) as stage:
         job_id = stage.submit(job(epochs=LONG))
         await stage.until(lambda: all(stage.state(p, job_id) == "training" for p in PARTIES))
         await stage.crash(BANK)
@@ -217,8 +210,7 @@ async def test_a_restarted_agent_remembers_how_earlier_jobs_ended(tmp_path: Path
 
 async def test_a_second_agent_of_one_name_stops_and_harms_nothing(tmp_path: Path) -> None:
     """It shares the state folder, but the running jobs in there are not its own."""
-    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
-        await stage.start()
+    async with started(tmp_path, deadlines=PATIENT) as stage:
         job_id = stage.submit(job(epochs=8))
         await stage.until(lambda: stage.state(CARD, job_id) == "training")
         settings, identity = stage.parties[CARD]
@@ -283,8 +275,7 @@ async def test_a_disk_that_takes_no_model_part_fails_the_job_for_all(tmp_path: P
 
 async def test_an_agent_lives_through_whatever_comes_to_its_standing_queue(tmp_path: Path) -> None:
     """Unknown senders, changed bytes, other messages than announcements."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        await stage.start()
+    async with started(tmp_path) as stage:
         job_id = stage.submit(job(tables=((BANK, "customers"), (CARD, "none"))))  # soon refused
         await stage.ended(job_id)
         announcement = next(p for p in stage.said("job") if parse_address(p.address).receiver == CARD)
@@ -311,8 +302,7 @@ def announce(stage: Scene, job_: Job) -> None:
 
 async def test_a_job_under_a_wrong_id_or_in_anothers_name_is_not_taken(tmp_path: Path) -> None:
     """A partner may announce its own jobs, under the id that follows from the description."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        await stage.start()
+    async with started(tmp_path) as stage:
         run = stage.agents[BANK].jobs.announcer.make_announcement(job())
         for changed in (
             run.model_copy(update={"id": "credit-00000000"}),
@@ -326,8 +316,7 @@ async def test_a_job_under_a_wrong_id_or_in_anothers_name_is_not_taken(tmp_path:
 
 async def test_a_job_whose_members_are_not_its_parties_is_refused(tmp_path: Path) -> None:
     """So is one that names the asked party nowhere; the agent comes to no harm."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        await stage.start()
+    async with started(tmp_path) as stage:
         honest = stage.agents[BANK].jobs.announcer.make_announcement(job())
         other = job(tables=((BANK, "customers"), ("telco", "customers")))
         without = honest.model_copy(update={"members": honest.members[:2]})

@@ -29,6 +29,7 @@ from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.files.settings import Settings, read_settings
 from tercet.schemas.messages.codec import decode, encode
 from tercet.schemas.messages.kinds import Query, Status
+from tests.agents.daemon.stage import started
 from tests.agents.scenes import BANK, CARD, PATIENT, job, scene, three
 
 pytestmark = pytest.mark.real_time
@@ -53,8 +54,7 @@ async def silent(request: Request) -> Status:
 
 async def test_all_that_a_console_does_goes_over_the_socket_too(tmp_path: Path) -> None:
     """The account is the system's word on who has connected, not the console's."""
-    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
-        await stage.start()
+    async with started(tmp_path, deadlines=PATIENT) as stage:
         settings = stage.parties[BANK][0]
         async with ConsoleSocket(settings, stage.agents[BANK].answer), await SocketConsole.connect(settings) as console:
             (submitted,) = (await console.submit(job(epochs=1000), "mallory")).jobs
@@ -69,8 +69,7 @@ async def test_all_that_a_console_does_goes_over_the_socket_too(tmp_path: Path) 
 
 async def test_it_answers_while_the_broker_is_away(tmp_path: Path) -> None:
     """That is when people ask."""
-    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
-        await stage.start()
+    async with started(tmp_path, deadlines=PATIENT) as stage:
         settings = stage.parties[CARD][0]
         job_id = stage.submit(job(epochs=1000))
         await stage.until(lambda: stage.state(CARD, job_id) == "training")

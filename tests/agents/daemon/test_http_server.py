@@ -26,6 +26,7 @@ from tercet.broker.interface import topology
 from tercet.schemas.files.invalid import Invalid
 from tercet.schemas.messages.address import Round
 from tercet.schemas.messages.kinds import Message
+from tests.agents.daemon.stage import started
 from tests.agents.http_client import exchange, say
 from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, Scene, job, scene, three
 from tests.certificates import write_certificate
@@ -103,8 +104,7 @@ async def test_sums_do_not_fall_when_a_job_ends_and_no_metric_names_it(tmp_path:
 
 async def test_heartbeats_to_a_party_that_is_away_are_counted(tmp_path: Path) -> None:
     """A job's first words go to queues that are not there yet; the card processor's never are."""
-    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
-        await stage.start(BANK, NOTARY)
+    async with started(tmp_path, BANK, NOTARY, deadlines=PATIENT) as stage:
         running = stage.submit(job())
         await stage.until(lambda: stage.agents[BANK].runs[0].context.mailbox.dropped["progress"] > 1)
         async with watched(stage) as server:
@@ -136,39 +136,37 @@ async def test_a_failure_and_a_refused_message_are_counted(tmp_path: Path) -> No
 
 async def test_an_agent_is_ready_while_it_is_connected_and_not_leaving(tmp_path: Path) -> None:
     """And alive meanwhile: a restart would not help it."""
-    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
-        await stage.start()
-        async with watched(stage) as server:
-            assert await get(server, "/readyz") == (200, "ok\n")
-            stage.connection(BANK).disconnect()
-            assert await get(server, "/readyz") == (
-                503,
-                "it has no connection to the broker\n",
-            )
+    async with started(tmp_path, deadlines=PATIENT) as stage, watched(stage) as server:
+        assert await get(server, "/readyz") == (200, "ok\n")
+        stage.connection(BANK).disconnect()
+        assert await get(server, "/readyz") == (
+            503,
+            "it has no connection to the broker\n",
+        )
+        assert await get(server, "/healthz") == (200, "ok\n")
+        stage.connection(BANK).reconnect()
+        assert (await get(server, "/readyz"))[0] == 200
+        with stage.memory_broker.shortage("low on disk"):
+            assert await get(server, "/readyz") == (503, "the broker takes no messages: it is low on disk\n")
             assert await get(server, "/healthz") == (200, "ok\n")
-            stage.connection(BANK).reconnect()
-            assert (await get(server, "/readyz"))[0] == 200
-            with stage.memory_broker.shortage("low on disk"):
-                assert await get(server, "/readyz") == (503, "the broker takes no messages: it is low on disk\n")
-                assert await get(server, "/healthz") == (200, "ok\n")
-                assert samples((await get(server, "/metrics"))[1])["tercet_broker_blocked", ()] == 1
-            assert samples((await get(server, "/metrics"))[1])["tercet_broker_blocked", ()] == 0
-            assert (await get(server, "/readyz"))[0] == 200
-            standing = stage.memory_broker.queues[topology.standing_queue(BANK, ()).name]
-            consumer, standing.consumer = standing.consumer, None
-            assert (await get(server, "/readyz")) == (503, "its standing queue is not consumed\n")
-            standing.consumer = consumer
-            state = stage.agents[BANK].settings.state
-            state.rename(away := state.with_name("away"))
-            assert await get(server, "/readyz") == (503, "its state folder cannot be written\n")
-            assert await get(server, "/healthz") == (200, "ok\n")
-            away.rename(state)
-            running = stage.submit(job(epochs=1000))
-            await stage.until(lambda: stage.state(NOTARY, running) == "training")
-            leaving = asyncio.create_task(stage.stop(BANK))
-            await stage.until(lambda: stage.agents[BANK].is_draining)
-            assert await get(server, "/readyz") == (503, "it is leaving\n")
-            await leaving
+            assert samples((await get(server, "/metrics"))[1])["tercet_broker_blocked", ()] == 1
+        assert samples((await get(server, "/metrics"))[1])["tercet_broker_blocked", ()] == 0
+        assert (await get(server, "/readyz"))[0] == 200
+        standing = stage.memory_broker.queues[topology.standing_queue(BANK, ()).name]
+        consumer, standing.consumer = standing.consumer, None
+        assert (await get(server, "/readyz")) == (503, "its standing queue is not consumed\n")
+        standing.consumer = consumer
+        state = stage.agents[BANK].settings.state
+        state.rename(away := state.with_name("away"))
+        assert await get(server, "/readyz") == (503, "its state folder cannot be written\n")
+        assert await get(server, "/healthz") == (200, "ok\n")
+        away.rename(state)
+        running = stage.submit(job(epochs=1000))
+        await stage.until(lambda: stage.state(NOTARY, running) == "training")
+        leaving = asyncio.create_task(stage.stop(BANK))
+        await stage.until(lambda: stage.agents[BANK].is_draining)
+        assert await get(server, "/readyz") == (503, "it is leaving\n")
+        await leaving
 
 
 @pytest.mark.parametrize(("allowed", "free", "said"), [(False, 9, "cannot be written"), (True, 0, "disk .* is full")])
@@ -184,8 +182,7 @@ def test_a_state_folder_that_takes_nothing_makes_an_agent_unready(
 
 async def test_an_agent_whose_handler_has_failed_is_not_alive(tmp_path: Path) -> None:
     """A supervisor should start it anew."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        await stage.start(BANK)
+    async with started(tmp_path, BANK) as stage:
         broker = stage.memory_broker.connect(CARD)
         broker.failed.set_exception(RuntimeError("a bug"))
         async with serving(answers_of(stage.agents[BANK], broker, LoopMonitor())) as server:
@@ -229,30 +226,33 @@ async def test_an_address_that_cannot_be_had_is_told_in_a_sentence(address: str)
             pass
 
 
+@asynccontextmanager
+async def crowd(server: WebServer) -> AsyncIterator[list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]:
+    """As many connections as there may be."""
+    most = http_server.MOST_CONNECTIONS
+    connections = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(most)]
+    yield connections
+    for _, writer in connections:
+        writer.close()
+
+
 async def test_who_says_nothing_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """And there is room for others again."""
     monkeypatch.setattr(http_server, "SECONDS", 0.3)
     async with serving({}) as server:
-        silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(http_server.MOST_CONNECTIONS)]
-        assert [await asyncio.wait_for(reader.read(), 10) for reader, _ in silent] == [b""] * len(silent)
-        for _, writer in silent:
-            writer.close()
+        async with crowd(server) as silent:
+            assert [await asyncio.wait_for(reader.read(), 10) for reader, _ in silent] == [b""] * len(silent)
         assert (await get(server, "/"))[0] == 404
 
 
 async def test_who_comes_in_crowds_is_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those who are in already are still heard."""
     monkeypatch.setattr(http_server, "SECONDS", 600)
-    async with serving({}) as server:
-        crowd = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(http_server.MOST_CONNECTIONS)]
-        overdue, closing = await asyncio.open_connection("127.0.0.1", server.port)
-        assert await asyncio.wait_for(overdue.read(), 10) == b""
-        closing.close()
-        first, asking = crowd[0]
+    async with serving({}) as server, crowd(server) as connections:
+        assert await say(server.port, b"") == b""
+        first, asking = connections[0]
         asking.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (await asyncio.wait_for(first.read(), 10)).startswith(b"HTTP/1.1 404")
-        for _, writer in crowd:
-            writer.close()
 
 
 async def test_handshakes_that_never_end_are_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -262,20 +262,16 @@ async def test_handshakes_that_never_end_are_few(tmp_path: Path, monkeypatch: py
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(tmp_path / "page.pem", tmp_path / "page.key")
     browser = ssl.create_default_context(cafile=str(tmp_path / "authority.pem"))
-    async with WebServer(MonitorApp({}), Listening("[page]", "127.0.0.1", 0, tls)) as server:
-        crowd = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(http_server.MOST_CONNECTIONS)]
-        overdue, closing = await asyncio.open_connection("127.0.0.1", server.port)
-        assert await asyncio.wait_for(overdue.read(), 10) == b""
-        closing.close()
-        first, speaking = crowd[0]
+    place = Listening("[page]", "127.0.0.1", 0, tls)
+    async with WebServer(MonitorApp({}), place) as server, crowd(server) as connections:
+        assert await say(server.port, b"") == b""
+        first, speaking = connections[0]
         speaking.write(b"GET / HTTP/1.1\r\n\r\n")
         with suppress(ConnectionResetError):
             await asyncio.wait_for(first.read(), 10)
         await asyncio.sleep(0.1)
         answer = await say(server.port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", browser)
         assert answer.startswith(b"HTTP/1.1 404")
-        for _, writer in crowd:
-            writer.close()
 
 
 async def test_a_page_with_a_bug_ends_neither_agent_nor_monitor() -> None:

@@ -12,6 +12,7 @@ from tercet.broker.interface.base import Envelope
 from tercet.broker.sealing.identity import Identity
 from tercet.schemas.messages.address import Address, Round
 from tercet.schemas.messages.kinds import PROTOCOL_VERSION, Message, Ping, Pong
+from tests.agents.daemon.stage import started
 from tests.agents.scenes import BANK, CARD, NOTARY, Scene, scene, stranger, three
 
 TOKEN = "ping-0123456789abcdef"
@@ -36,8 +37,7 @@ PONG = Pong(lowest=1, highest=9, release="0.0.1", role="data", time=0.0)
 
 async def test_a_console_is_told_versions_roles_and_clocks_of_its_partners(tmp_path: Path) -> None:
     """Each has answered for itself, and its clock is this machine's."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        await stage.start()
+    async with started(tmp_path) as stage:
         async with stage.console(BANK) as console:
             answer = await console.partners()
         assert {found.party: found.role for found in answer.partners} == {CARD: "data", NOTARY: "helper"}
@@ -63,8 +63,7 @@ async def test_a_partner_that_is_away_or_does_not_know_us_has_not_answered(tmp_p
 
 async def test_a_ping_that_no_partner_has_sealed_is_not_answered(tmp_path: Path) -> None:
     """Neither a stranger's in a partner's name, nor one in the party's own."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        await stage.start(BANK)
+    async with started(tmp_path, BANK) as stage:
         stage.memory_broker.accept(letter(stage, PING, Identity.generate(), CARD, BANK), CARD)
         stage.memory_broker.accept(letter(stage, PING, stage.parties[BANK][1], BANK, BANK), BANK)
         async with stage.console(BANK) as console:  # whose question comes after them
@@ -74,8 +73,7 @@ async def test_a_ping_that_no_partner_has_sealed_is_not_answered(tmp_path: Path)
 
 async def test_a_partner_that_pings_without_end_is_answered_a_few_times(tmp_path: Path) -> None:
     """So that it cannot make an agent fill the broker."""
-    async with scene(three(tmp_path), tmp_path) as stage:
-        await stage.start()
+    async with started(tmp_path) as stage:
         for _ in range(3 * ping.MOST_ANSWERS):
             stage.memory_broker.accept(letter(stage, PING, stage.parties[CARD][1], CARD, BANK), CARD)
         await stage.until(lambda: len(stage.said("pong")) == ping.MOST_ANSWERS)

@@ -13,8 +13,9 @@ from tercet.agents.daemon.reloading import UNCHANGED, reload, reload_on_signal
 from tercet.agents.doctor.partners import _same_settings
 from tercet.schemas.files.settings import read_settings
 from tercet.schemas.messages.kinds import Query
+from tests.agents.daemon.stage import started
 from tests.agents.recovering import states
-from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, Scene, job, off, scene, three
+from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, Scene, job, off
 
 
 def write(
@@ -46,8 +47,7 @@ async def reloaded(stage: Scene, party: str, path: Path) -> list[dict[str, Any]]
 
 async def test_tables_partners_and_policy_count_at_once(tmp_path: Path) -> None:
     """The next job is judged by the new ones; that takes no restart."""
-    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
-        await stage.start()
+    async with started(tmp_path, deadlines=PATIENT) as stage:
         read, _ = await reloaded(stage, CARD, write(stage, tmp_path, CARD, table="others"))
         assert read["event"] == "settings are read again"
         assert {"tables.customers", "tables.others"} <= set(read["changed"])
@@ -60,8 +60,7 @@ async def test_tables_partners_and_policy_count_at_once(tmp_path: Path) -> None:
 
 async def test_a_bad_file_keeps_the_settings_and_says_so(tmp_path: Path) -> None:
     """A key that is none, an unknown field, no TOML: nothing of it counts."""
-    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
-        await stage.start()
+    async with started(tmp_path, deadlines=PATIENT) as stage:
         before = stage.agents[CARD].settings
         for wrong in ("nonsense", "[limit]\nthreads = 1", '[partners.x]\nkey = "tercet-key-1:short"'):
             (reported,) = await reloaded(stage, CARD, write(stage, tmp_path, CARD, table="others", more=wrong))
@@ -73,8 +72,7 @@ async def test_a_bad_file_keeps_the_settings_and_says_so(tmp_path: Path) -> None
 
 async def test_what_cannot_be_reloaded_is_named_and_the_doctor_sees_it(tmp_path: Path) -> None:
     """Limits, for one: the agent goes on with its own, and the doctor says which differ and what to do."""
-    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
-        await stage.start(CARD)
+    async with started(tmp_path, CARD, deadlines=PATIENT) as stage:
         path = write(stage, tmp_path, CARD, more="[limits]\nparallel_jobs = 3")
         logged = await reloaded(stage, CARD, path)
         assert [line["event"] for line in logged][1:] == ["settings that count from the agent's next start"]
@@ -90,8 +88,7 @@ async def test_what_cannot_be_reloaded_is_named_and_the_doctor_sees_it(tmp_path:
 
 async def test_a_signal_reads_the_file_again(tmp_path: Path) -> None:
     """Each time that the agent is told to."""
-    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
-        await stage.start()
+    async with started(tmp_path, deadlines=PATIENT) as stage:
         reported = asyncio.Event()
         reading = asyncio.create_task(reload_on_signal(reported, stage.agents[CARD], write(stage, tmp_path, CARD)))
         for table in ("others", "customers"):
@@ -114,8 +111,7 @@ def test_a_path_is_the_same_from_wherever_the_file_was_read(tmp_path: Path, monk
 
 async def test_a_strangers_job_that_a_partner_passes_on_ends_no_agent(tmp_path: Path) -> None:
     """Nobody can be answered whose key is not there: neither a stranger nor who was a partner once."""
-    async with scene(three(tmp_path, PATIENT), tmp_path) as stage:
-        await stage.start()
+    async with started(tmp_path, deadlines=PATIENT) as stage:
         submitted = stage.submit(job("one", tables=((BANK, "customers"), (CARD, "none"))), NOTARY)  # soon refused
         await stage.ended(submitted, seconds=60)
         await reloaded(stage, CARD, write(stage, tmp_path, CARD, without=NOTARY))

@@ -15,7 +15,8 @@ import pytest
 from tercet.agents.daemon.agent import Agent
 from tercet.agents.daemon.service import notify_service_manager
 from tercet.agents.daemon.systemd import Notifier
-from tests.agents.scenes import BANK, CARD, Scene, job, scene, three
+from tests.agents.daemon.stage import started
+from tests.agents.scenes import BANK, CARD, Scene, job
 
 pytestmark = pytest.mark.real_time
 
@@ -99,8 +100,7 @@ async def test_an_agent_tells_when_it_is_ready_what_it_does_and_that_it_leaves(
 ) -> None:
     """Ready once its queue is consumed, leaving before its jobs have ended."""
     name, listening = manager
-    async with scene(three(tmp_path), tmp_path) as stage:
-        await stage.start(CARD)
+    async with started(tmp_path, CARD) as stage:
         serving, stop = await attended(stage, Notifier(name, 0.1))
         await asyncio.sleep(0.1)
         assert heard(listening)[:3] == ["READY=1", "STATUS=no jobs run", "WATCHDOG=1"]
