@@ -39,7 +39,7 @@ def timeline(trace: StepTrace) -> RenderableType:
             Text(_bar(event, trace.seconds)),
             event.loop,
             escape(_what(event)),
-            _distance(event.step - trace.step) if event.step >= 0 else "",
+            f"{event.step - trace.step:+d}" if event.step >= 0 and event.step != trace.step else "",
         )
     return Group(table, Text(_sums(trace)), Text(""))
 
@@ -60,10 +60,6 @@ def _what(event: TraceEvent) -> str:
     whom = f" {PREPOSITION.get(event.kind, '')} {' and '.join(event.whom)}" if event.whom else ""
     where = " (thread)" if event.where == "thread" else ""
     return f"{event.kind}: {event.what}{whom}{where}"
-
-
-def _distance(steps: int) -> str:
-    return "" if steps == 0 else f"{steps:+d}"
 
 
 def _sums(trace: StepTrace) -> str:

@@ -85,12 +85,9 @@ def trial_job(selection: SelectionFile) -> TrainingJob:
     It scores no row, and releases weights only where a search reads them.
     """
     job = selection.job
+    stops_by_loss = job.early_stopping is not None and job.early_stopping.on == "loss"
     evaluation = job.evaluation.model_copy(
-        update={"metrics": "none", "every": 1, "loss": _stops_by_loss(job), "held_out_scores": False}
+        update={"metrics": "none", "every": 1, "loss": stops_by_loss, "held_out_scores": False}
     )
     release = job.release if selection.search.method == "refit" else "shared"
     return job.model_copy(update={"evaluation": evaluation, "release": release})
-
-
-def _stops_by_loss(job: TrainingJob) -> bool:
-    return job.early_stopping is not None and job.early_stopping.on == "loss"
