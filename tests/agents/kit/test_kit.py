@@ -33,11 +33,11 @@ TABLE = {"path": "orders.csv", "id": "customer", "label": "returned", "clip": 8,
 LOCAL = {"url": "amqp://localhost:5672/tercet"}
 
 
-def consortium(broker: Any = None, tables: Any = None, name: str = "returns") -> Consortium:
+def consortium(broker: Any = None, tables: Any = None) -> Consortium:
     """Five parties; only the shop says what tables it has."""
     members: dict[str, Any] = {party: {"role": role} for party, role in PARTIES.items()}
     members["shop"]["tables"] = {"orders": TABLE} if tables is None else tables
-    return Consortium.model_validate({"name": name, "broker": broker or LOCAL, "parties": members})
+    return Consortium.model_validate({"name": "returns", "broker": broker or LOCAL, "parties": members})
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import json
 import os
 import stat
 from datetime import UTC, datetime
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,14 +55,14 @@ def part(**changes) -> ModelPart:
     return ModelPart.model_validate(fields | changes)
 
 
-def owned(weights=(0.5, -1.0, 2.0), intercept=0.25):
+def owned(weights=(0.5, -1.0, 2.0)):
     """Arrays of a released part."""
     column = np.array(weights)[:, None]
     words = column.view(np.uint64)  # any words will do
     return {
         "weights": column,
         "weight_words": words,
-        "intercept": np.full((1, 1), intercept),
+        "intercept": np.full((1, 1), 0.25),
         "intercept_words": np.full((1, 1), 2**64 - 1, dtype=np.uint64),
     }
 
@@ -231,13 +230,6 @@ def test_one_flipped_bit_of_the_weights_is_noticed(tmp_path_factory, place, bit)
         load(folder)
 
 
-def rewrite(folder: Path, change) -> None:
-    """Change the manifest as a function of its content."""
-    content = json.loads((folder / MANIFEST).read_text())
-    change(content)
-    (folder / MANIFEST).write_text(json.dumps(content))
-
-
 TAMPERED = {
     "newer format": (lambda m: m.update(format=5), "format 5, and this version reads 4"),
     "older format": (lambda m: m.update(format=3), "format 3 of an earlier tercet.*train again"),
@@ -262,7 +254,9 @@ def test_a_manifest_that_was_altered_is_refused_by_what_is_wrong(tmp_path, case)
     """With the field, and without its content."""
     change, text = TAMPERED[case]
     save(tmp_path, part(), owned())
-    rewrite(tmp_path, change)
+    content = json.loads((tmp_path / MANIFEST).read_text())
+    change(content)
+    (tmp_path / MANIFEST).write_text(json.dumps(content))
     with pytest.raises(ModelPartProblem, match=text):
         load(tmp_path)
 

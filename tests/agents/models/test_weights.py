@@ -91,9 +91,9 @@ def test_a_whole_run_is_the_oracles_and_every_tensor_is_under_its_mask(sample: W
         assert labels.trained_rows.weights.mean() == pytest.approx(1.0, abs=1e-3)
 
 
-def frames(rows: int = 800) -> tuple[dict[str, dict[str, Any]], np.ndarray, np.ndarray, np.ndarray]:
+def frames() -> tuple[dict[str, dict[str, Any]], np.ndarray, np.ndarray, np.ndarray]:
     """Two parties' frames, all columns side by side, scores and weights."""
-    rng = np.random.default_rng(1)
+    rng, rows = np.random.default_rng(1), 800
     a, b, weights = rng.normal(size=(rows, 2)), rng.normal(size=(rows, 2)), rng.choice([0.3, 1.0, 4.0], rows)
     score = -1.0 + a @ [0.8, -0.5] + b @ [0.4, -0.9] + 0.5 * (weights > 2) * a[:, 0]
     found: dict[str, dict[str, Any]] = {

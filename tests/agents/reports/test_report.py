@@ -238,23 +238,25 @@ def test_the_metrics_without_a_best_epoch_are_the_last_ones():
     assert "The model after 8 epochs was kept." in Page(render(data)).text
 
 
-def test_a_partner_sees_its_own_weights_and_no_metric():
-    """How good the model is, is the label party's."""
-    page = render(of_partner())
-    text = Page(page).text
-    assert "+0.8642" in text
-    for part in ("How good", "ROC", "partners' columns", "Loss by epoch", "intercept is"):
-        assert part not in text
+@pytest.mark.parametrize(
+    ("data", "there", "absent"),
+    [
+        (of_partner(), ["+0.8642"], ["How good", "ROC", "partners' columns", "Loss by epoch", "intercept is"]),
+        (of_partner(release="shared", weights={}), ["leaves every weight shared"], []),
+        (of_helper(), ["this helper saw no data", "148 MB"],
+         ["How good", "own columns 1", "The weights of", "preparing the own table", "ROC"]),
+        (header("card"), ["credit-12345678"],
+         ["How good", "The weights", "Rows and columns", "Time and traffic", "Why the job ended"]),
+    ],
+    ids=["partner", "shared weights", "helper", "little to say"],
+)  # fmt: skip
+def test_a_page_has_what_its_party_knows_and_no_more(data, there, absent):
+    """Weights that stay shared are explained; a part that has nothing is left out, its title too."""
+    page = render(data)
+    text = Page(page).text.replace("\xa0", " ")
+    assert [part for part in there if part not in text] == []
+    assert [part for part in absent if part in text] == []
     assert 'class="chart"' not in page
-
-
-def test_the_helper_sees_sizes_and_times_only():
-    """It saw no data."""
-    text = Page(render(of_helper())).text
-    assert "this helper saw no data" in text
-    assert "148 MB" in text.replace("\xa0", " ")
-    for part in ("How good", "own columns 1", "The weights of", "preparing the own table", "ROC"):
-        assert part not in text
 
 
 @pytest.mark.parametrize("make", [of_label_party, of_partner, of_helper])
@@ -273,20 +275,6 @@ def test_the_page_of_a_prediction_says_whether_the_helper_sees_scores():
     blind, shown = (Page(render(of_prediction(helper_sees=sees))).text for sees in ("nothing", "scores"))
     assert "the helper: no score" in blind
     assert "the sizes of the scores without sign, under noise" in shown
-
-
-def test_a_page_with_little_to_say_says_little():
-    """A part that has nothing is left out, its title too."""
-    text = Page(render(header("card"))).text
-    assert "credit-12345678" in text
-    for part in ("How good", "The weights", "Rows and columns", "Time and traffic", "Why the job ended"):
-        assert part not in text
-
-
-def test_weights_that_stay_shared_are_explained():
-    """Rather than left out without a word."""
-    text = Page(render(of_partner(release="shared", weights={}))).text
-    assert "leaves every weight shared" in text
 
 
 def test_a_label_party_without_held_out_rows_reads_why_it_sees_no_metric():
@@ -496,11 +484,7 @@ LAYERS = Network(hidden=(64, 32), activation="relu", output="softmax")
     ("model", "network", "words"),
     [
         ("poisson", None, "A poisson regression over"),
-        (
-            "mlp",
-            LAYERS,
-            "A neural network of 64 and 32 hidden ReLU units with a",
-        ),
+        ("mlp", LAYERS, "A neural network of 64 and 32 hidden ReLU units with a"),
     ],
 )
 def test_a_model_is_named_by_its_kind(model, network, words):

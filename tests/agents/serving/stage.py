@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from tercet.mpc.arithmetic.fixed import Floats
-from tercet.schemas.files.settings import Settings
 from tercet.schemas.messages.kinds import Failure, ScoreQuery, ScoreReply
 from tests.agents.recording import Tables
 from tests.agents.roles.test_prediction import newcomers, trained
@@ -53,10 +52,11 @@ async def serving(
 ) -> AsyncIterator[Scene]:
     """The data parties' agents, in a folder as `copy_of` leaves it; `changes` of each partner's table."""
     settings = {party: own for party, own in sample.settings(folder).items() if party != HELPER}
-    for party, table in newcomers(sample).items():  # as `settings` has written other ones
-        write_table(folder / f"{party}.csv", table)
+    for party, rows in newcomers(sample).items():  # as `settings` has written other ones
+        write_table(folder / f"{party}.csv", rows)
     for party, changed in (changes or {}).items():
-        settings[party] = with_table(settings[party], **changed)
+        table = settings[party].tables["people"].model_copy(update=changed)
+        settings[party] = settings[party].model_copy(update={"tables": {"people": table}})
     async with scene(settings, folder) as stage:
         label = sample.parties[sample.label]
         for party in sample.parties:
@@ -64,11 +64,6 @@ async def serving(
                 stage.pin(party, label, serving_table="people")
         await stage.start()
         yield stage
-
-
-def with_table(settings: Settings, **changes: Any) -> Settings:
-    """The same with another policy of its table."""
-    return settings.model_copy(update={"tables": {"people": settings.tables["people"].model_copy(update=changes)}})
 
 
 def query(sample: Sample, ids: Sequence[str], **changes: Any) -> ScoreQuery:
@@ -97,11 +92,7 @@ async def failure(stage: Scene, sample: Sample, ids: Sequence[str], **changes: A
 
 async def scores(stage: Scene, sample: Sample, ids: Sequence[str], **changes: Any) -> dict[str, Floats]:
     """The scores of those rows that have some."""
-    return scores_in(await ask(stage, sample, ids, **changes), ids)
-
-
-def scores_in(reply: ScoreReply, ids: Sequence[str]) -> dict[str, Floats]:
-    """The scores in an answer."""
+    reply = await ask(stage, sample, ids, **changes)
     assert reply.failure is None, reply.failure
     found = np.frombuffer(reply.scores).reshape(len(ids), reply.outputs)
     return {one: score for one, score, known in zip(ids, found, reply.known, strict=True) if known}
