@@ -383,7 +383,7 @@ def test_the_demo_beats_whoever_goes_alone(tercet, tmp_path, monkeypatch):
     for trained in (result, result[demo.SHOWN]):
         auc = trained["held_out_auc"]
         assert trained["bit_exact"] is True
-        assert abs(auc["tercet"] - auc["pooled"]) <= 0.002  # one pair of orders in eight is more than 0.001 apart
+        assert abs(auc["tercet"] - auc["pooled"]) <= 0.003  # of orders one pair in eight is more than 0.001 apart
         assert auc["tercet"] >= auc["bank"] + 0.06
     # What the helper would compute activations from, and its answers, travel in the second alone.
     shown = {"pre-activation share", "masked activation"}
