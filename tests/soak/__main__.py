@@ -28,7 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description="many jobs through the same agents")
     parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--parallel", type=int, default=8)
-    parser.add_argument("--first", type=int, default=40, help="compare with what is held after so many")
+    parser.add_argument("--first", type=int, default=100, help="compare with what is held after so many")
     arguments = parser.parse_args()
     first = min(arguments.first, arguments.jobs // 2)
     folder = Path(tempfile.mkdtemp(prefix="tercet-soak-"))
@@ -40,26 +40,33 @@ def main() -> None:
             before = look(three, node)
             soak(three, range(first, arguments.jobs), of, arguments.parallel)
             after = look(three, node)
-            wrong = complaints(three)
-        shutil.rmtree(folder)
+            wrong, growth = complaints(three), growth_of(before, after, arguments.jobs - first)
+            if wrong or growth:
+                explain(three)
+        if not (wrong or growth):
+            shutil.rmtree(folder)
         print(f"{arguments.jobs} jobs, {arguments.parallel} at a time, in {time.monotonic() - since:.0f} s")
-    jobs = arguments.jobs - first
-    Console().print(table(before, after, jobs, f"after {first}"))
+    Console().print(table(before, after, arguments.jobs - first, f"after {first}"))
     print("\n".join(wrong))
-    sys.exit(1 if growth_of(before, after, jobs) or wrong else 0)
+    sys.exit(1 if growth or wrong else 0)
 
 
 @contextlib.contextmanager
 def explained(deployment: Deployment) -> Iterator[None]:
-    """A job that does not end as it should leaves the agents' logs, and in them where every task of theirs waits."""
+    """A job that does not end as it should is explained."""
     try:
         yield
     except AssertionError:
-        for process in deployment.processes.values():
-            process.send_signal(signal.SIGUSR2)
-        time.sleep(1)  # for the signals to be heard, before the agents are told to leave
-        print(f"the agents' logs are in {deployment.folder}", file=sys.stderr)
+        explain(deployment)
         raise
+
+
+def explain(deployment: Deployment) -> None:
+    """Leave the agents' logs, and in them where every task of theirs waits."""
+    for process in deployment.processes.values():
+        process.send_signal(signal.SIGUSR2)
+    time.sleep(1)  # for the signals to be heard, before the agents are told to leave
+    print(f"the agents' logs are in {deployment.folder}", file=sys.stderr)
 
 
 def table(before: Figures, after: Figures, jobs: int, when: str) -> Table:
