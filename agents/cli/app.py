@@ -132,7 +132,7 @@ def simulate(
     import tempfile  # noqa: PLC0415
 
     from tercet.agents.core import logs  # noqa: PLC0415
-    from tercet.agents.selection.parties import settings_of_all  # noqa: PLC0415
+    from tercet.agents.simulation.parties import settings_of_all  # noqa: PLC0415
     from tercet.agents.simulation.simulate import simulate_job, summary  # noqa: PLC0415
 
     logs.configure(log, failures=False)  # the summary has it

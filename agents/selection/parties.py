@@ -1,15 +1,16 @@
-"""Reads the settings of the parties whose jobs run here.
+"""Reads the settings of the parties whose jobs a selection runs.
 
 With a running agent these are the label party's, in a simulation everybody's.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from tercet.agents.selection.selection_file import SelectionFile
+from tercet.agents.simulation.parties import settings_of_all
 from tercet.schemas.files.invalid import Invalid
-from tercet.schemas.files.settings import Settings, read_settings
+from tercet.schemas.files.settings import Settings
 
 STATES: Final = "parties"  # in the folder of a simulated selection
 
@@ -38,20 +39,3 @@ def simulated_parties(file: SelectionFile, folder: Path, out: Path) -> Mapping[s
     """
     found = settings_of_all(file.job.parties, folder)
     return {party: own.model_copy(update={"state": out / STATES / party}) for party, own in found.items()}
-
-
-def settings_of_all(parties: Iterable[str], folder: Path) -> dict[str, Settings]:
-    """Read each party's settings, `PARTY.toml` or `PARTY/settings.toml` of a folder.
-
-    Raises:
-        Invalid: one cannot be read, or is another party's.
-    """
-    found = {}
-    for party in parties:
-        kit = folder / party / "settings.toml"  # as `tercet kit` lays them out
-        path = kit if kit.exists() else folder / f"{party}.toml"
-        own = read_settings(path)
-        if own.party != party:
-            raise Invalid(f"{path}: its party is {own.party!r}; name it after its party")
-        found[party] = own
-    return found
