@@ -71,11 +71,10 @@ def explain(deployment: Deployment) -> None:
 
 def table(before: Figures, after: Figures, jobs: int, when: str) -> Table:
     """Both looks side by side."""
-    shown = Table("who", "what", when, "at the end", "may grow by", "")
+    shown, growth = Table("who", "what", when, "at the end", "may grow by", ""), growth_of(before, after, jobs)
     for where, count in after.items():
-        most = f"{allowed(where[1], jobs):.0f}"
-        flag = "GROWN" if where in growth_of(before, after, jobs) else ""
-        shown.add_row(*where, f"{before[where]:,}", f"{count:,}", most, flag)
+        flag = "GROWN" if where in growth else ""
+        shown.add_row(*where, f"{before[where]:,}", f"{count:,}", f"{allowed(where[1], jobs):.0f}", flag)
     return shown
 
 
