@@ -1,3 +1,0 @@
-"""Each test of the page has the command line's switches between threads."""
-
-from tests.agents.scenes import quick_switches as quick_switches  # a fixture
