@@ -91,6 +91,8 @@ class JobQueues:
             await asyncio.sleep(heartbeat)
             if self.are_consumed:
                 self._last_consumed = loop_time()
+            elif self._changing.locked():  # they are being opened, or closed
+                continue
             elif loop_time() - max(self._last_consumed, tried) > REOPEN_BEATS * heartbeat:
                 tried, seconds = loop_time(), self.seconds_unconsumed
                 self._log.error("the job's queues are not consumed, and are opened again", seconds=seconds)

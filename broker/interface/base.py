@@ -203,6 +203,8 @@ class Broker(Protocol):
 
     What one sender publishes on one lane arrives in the order of the calls to `publish`, as long as nothing has to
     be delivered again. Lanes and queues have no order among themselves.
+
+    A call that is cancelled ends as cancelled, at whatever moment; no other one does.
     """
 
     @property

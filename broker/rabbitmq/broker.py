@@ -33,7 +33,7 @@ from tercet.broker.interface.dead_letters import DeadLetterWriter
 from tercet.broker.interface.dispatch import check_lane
 from tercet.broker.rabbitmq.connect import address_of, connect_robust
 from tercet.broker.rabbitmq.consumer import RabbitConsumer
-from tercet.broker.rabbitmq.errors import as_broker_error
+from tercet.broker.rabbitmq.errors import as_broker_error, call
 from tercet.broker.rabbitmq.link import RPC_SECONDS, Link
 from tercet.broker.rabbitmq.tolerant import install_readers
 
@@ -110,7 +110,7 @@ class RabbitBroker:
                 broker._links[lane] = Link(
                     connection, broker._attach, broker._write_dead_letter, prefetch, broker._on_alarm
                 )
-                await broker._links[lane].open()
+                await call(broker._links[lane].open())
         except BaseException:
             await broker.close()
             raise
@@ -254,13 +254,16 @@ class RabbitBroker:
         """
         try:
             return await self._on_own_channel(ask)
-        except BaseException as error:  # aiormq fails what waits on a dying connection with CancelledError
+        except BaseException as error:
             raise as_broker_error(error, doing) or error from error
 
     async def _on_own_channel(self, ask: Callable[[aiormq.Channel], Awaitable[T]]) -> T:
-        # Private queues belong to the connection that declares them, so all is declared on the one for control.
-        async with self._links[Lane.ONLINE].own_channel() as channel:
-            return await ask(channel)
+        async def asked() -> T:
+            # Private queues belong to the connection that declares them, so all is declared on the one for control.
+            async with self._links[Lane.ONLINE].own_channel() as channel:
+                return await ask(channel)
+
+        return await call(asked())
 
 
 def _answer(error: BrokerError) -> Answer:

@@ -14,7 +14,7 @@ from aio_pika.robust_connection import RobustConnection
 from yarl import URL
 
 from tercet.broker.interface.base import BrokerError, Disconnected, Refused
-from tercet.broker.rabbitmq.errors import DEFAULT_PORTS, host_and_port, login_refusal, speaks_no_tls
+from tercet.broker.rabbitmq.errors import DEFAULT_PORTS, call, host_and_port, login_refusal, speaks_no_tls
 from tercet.broker.rabbitmq.wire import Wire, WireFactory
 
 RECONNECT_SECONDS: Final = 1  # aio-pika's 5 would use up a step's deadline
@@ -110,7 +110,7 @@ async def connect_robust(
     while True:
         connection = WiredConnection(address, ssl_context=tls, client_properties=properties)
         try:
-            await connection.connect(timeout=ATTEMPT_SECONDS)
+            await call(connection.connect(timeout=ATTEMPT_SECONDS))
         except BaseException as error:
             await connection.close()
             no_use = await refusal_of(error, address)

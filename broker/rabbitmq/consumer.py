@@ -6,7 +6,7 @@ It opens and restores no channel: broker/rabbitmq/link.py does; and it decides n
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from itertools import takewhile
-from typing import Final, Protocol, TypeVar, cast
+from typing import Final, Protocol, cast
 
 import aiormq
 from aiormq.abc import DeliveredMessage
@@ -15,13 +15,13 @@ from pamqp.commands import Basic
 from tercet.broker.interface.base import REFUSED, Envelope, Handler
 from tercet.broker.interface.dispatch import Dispatcher
 from tercet.broker.rabbitmq import frames
+from tercet.broker.rabbitmq.errors import finish_despite_cancel
 from tercet.broker.rabbitmq.wire import Wire
 
 UNADDRESSED: Final = "unaddressed"
 ACK_SECONDS: Final = 0.002  # how long an ack waits for something else to be written
 MOST_ACKS: Final = 16  # that wait; far below the prefetch, so that the broker never waits for them
 
-T = TypeVar("T")
 Report = Callable[[Envelope, BaseException], None]
 WriteDeadLetter = Callable[
     [Envelope, str], Awaitable[bool]
@@ -36,20 +36,6 @@ class ConsumerConnection(Protocol):
 
     def retire(self, consumer: "RabbitConsumer") -> None:
         """Cancel a consumer whose handler has failed."""
-
-
-async def finish_despite_cancel(work: Awaitable[T]) -> T:
-    """Await to the end even when cancelled meanwhile, then let the cancellation through.
-
-    Cancelling a call half way makes aiormq close the channel, and with it everybody else's consumers.
-    """
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        if not task.done():
-            await asyncio.wait([task])
-        raise
 
 
 def envelope_of(message: DeliveredMessage) -> Envelope:

@@ -1,12 +1,13 @@
 """Translates exceptions of aio-pika and RabbitMQ into broker/interface/base.py's.
 
-It adds names of exchanges, queues and addresses, never a password or a body.
+It tells our cancellations from aiormq's, and adds names of exchanges, queues and addresses, never a password or a body.
 """
 
 import asyncio
 import re
 import ssl
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
 
 import aiormq
 from yarl import URL
@@ -31,6 +32,8 @@ _OTHER_HOST: Final = (
 )
 _NO_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG"})
 
+T = TypeVar("T")
+
 # First match counts: the general ones come last.
 _MEANINGS: Final[tuple[tuple[tuple[type[BaseException], ...], type[BrokerError], str], ...]] = (
     ((aiormq.PublishError,), Unroutable, "no queue takes it"),
@@ -52,18 +55,55 @@ def as_broker_error(error: BaseException, doing: str) -> BrokerError | None:
     """
     if isinstance(error, BrokerError):
         return error
-    if isinstance(error, asyncio.CancelledError) and not _cancelled():
-        # aiormq fails what waits on a dying connection with CancelledError; nobody has cancelled us.
-        return Disconnected(f"{doing}: the connection to the broker went down")
     for kinds, meaning, text in _MEANINGS:
         if isinstance(error, kinds):
             return meaning(f"{doing}: {text.format(error=error, name=type(error).__name__)}")
     return None
 
 
-def _cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+async def call(work: Coroutine[Any, Any, T]) -> T:
+    """Await a call of aiormq's; cancelled, end it and let the cancellation through.
+
+    aiormq loses one cancellation in four: a call returns all the same, or fails as if the connection were down. So
+    each has a task of its own.
+
+    Raises:
+        ConnectionError: aiormq has cancelled the call itself, as it does on a dying connection.
+    """
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        task.cancel()
+        await _end(task)
+        raise
+    return _result(task)
+
+
+async def finish_despite_cancel(work: Coroutine[Any, Any, T]) -> T:
+    """Await a call to the end even when cancelled meanwhile, then let the cancellation through.
+
+    Cancelling a call half way makes aiormq close the channel, and with it everybody else's consumers. Raises as `call`.
+    """
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait([task])
+    except asyncio.CancelledError:
+        await _end(task)
+        raise
+    return _result(task)
+
+
+async def _end(task: asyncio.Task[Any]) -> None:
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()  # nobody else asks for it
+
+
+def _result(task: asyncio.Task[T]) -> T:
+    if task.cancelled():
+        raise ConnectionError("aiormq cancels what waits on a dying connection")
+    return task.result()
 
 
 def publish_error(error: BaseException, doing: str, exchange: str, routing_key: str, size: int) -> BrokerError | None:

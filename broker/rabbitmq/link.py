@@ -23,8 +23,8 @@ from tercet.broker.interface.base import Answer, Disconnected, Envelope, Handler
 from tercet.broker.rabbitmq.alarm import Alarm
 from tercet.broker.rabbitmq.channels import Channels
 from tercet.broker.rabbitmq.connect import WiredConnection
-from tercet.broker.rabbitmq.consumer import Intake, RabbitConsumer, Report, WriteDeadLetter, finish_despite_cancel
-from tercet.broker.rabbitmq.errors import as_broker_error, occupied_error
+from tercet.broker.rabbitmq.consumer import Intake, RabbitConsumer, Report, WriteDeadLetter
+from tercet.broker.rabbitmq.errors import as_broker_error, call, finish_despite_cancel, occupied_error
 from tercet.broker.rabbitmq.publisher import Publisher
 
 RPC_SECONDS: Final = 30.0  # a broker that takes longer for a declaration or a consumer is as good as gone
@@ -143,7 +143,7 @@ class Link:
             if self._publishing.is_closed:
                 raise Disconnected(f"{doing}: the connection to the broker is down")
             try:
-                await self._attach_publisher()
+                await call(self._attach_publisher())
             except BaseException as error:
                 problem = as_broker_error(error, doing)
                 if problem is None or problem is error:
@@ -212,7 +212,7 @@ class Link:
             with suppress(aiormq.AMQPError, aiormq.ChannelInvalidStateError, OSError, TimeoutError):
                 channel = None if self._consuming.is_closed else await self._consuming.get_underlay_channel()
                 if channel is not None and name in cast(aiormq.Channel, channel).consumers:
-                    await channel.basic_cancel(name, timeout=RPC_SECONDS)
+                    await call(channel.basic_cancel(name, timeout=RPC_SECONDS))
             if self._tags.get(name) is consumer:
                 del self._tags[name]
 
@@ -244,23 +244,26 @@ class Link:
                 await asyncio.sleep(pause)
 
     async def _restore(self) -> bool:
-        done = [await self._restore_one(name) for name in tuple(self._consumers)]
+        done = [await self._try_restore_one(name) for name in tuple(self._consumers)]
         return all(done)
 
-    async def _restore_one(self, name: str) -> bool:
-        async with self._changing:
-            consumer = self._consumers.get(name)
-            if self._consuming.is_closed:
-                return False
-            try:
-                channel = cast(aiormq.Channel, await self._consuming.get_underlay_channel())
-                if consumer is not None and name not in channel.consumers:
-                    await self._attach_consumer(consumer)
-            except BaseException as error:
-                if as_broker_error(error, "restoring") is None:
-                    raise
-                return False
+    async def _try_restore_one(self, name: str) -> bool:
+        try:
+            await call(self._restore_one(name))
+        except BaseException as error:
+            if as_broker_error(error, "restoring") is None:
+                raise
+            return False
         return True
+
+    async def _restore_one(self, name: str) -> None:
+        async with self._changing:
+            if self._consuming.is_closed:  # nobody waits for it while the lock is held
+                raise Disconnected("the connection to the broker is down")
+            consumer = self._consumers.get(name)
+            channel = cast(aiormq.Channel, await self._consuming.get_underlay_channel())
+            if consumer is not None and name not in channel.consumers:
+                await self._attach_consumer(consumer)
 
     async def close(self) -> None:
         """End the consumers in order, then the connection.

@@ -23,7 +23,7 @@ from tercet.broker.interface.base import BrokerError, Disconnected
 from tercet.broker.rabbitmq.alarm import Alarm
 from tercet.broker.rabbitmq.channels import Channels, allowed_channels
 from tercet.broker.rabbitmq.connect import address_of, refusal_of
-from tercet.broker.rabbitmq.errors import as_broker_error, host_and_port
+from tercet.broker.rabbitmq.errors import as_broker_error, call, host_and_port
 
 SECONDS: Final = 10.0  # for each question
 HEARTBEAT_SECONDS: Final = 10
@@ -147,7 +147,7 @@ class Probe:
         allowed, refused, missing = [], [], []
         for question in questions:
             try:
-                await self._ask_one(question)
+                await call(self._ask_one(question))
             except aiormq.ChannelAccessRefused:
                 refused.append(question.right)
             except aiormq.ChannelNotFoundEntity:

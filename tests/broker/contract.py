@@ -494,6 +494,17 @@ class BrokerContract:
             await (await attempt).cancel()
         await next_inbox(other, place)
 
+    async def test_a_question_that_is_cancelled_says_so(self, broker: Broker, place: Place):
+        """At whatever moment: of whoever returns all the same, nobody knows that it should have ended."""
+        for tenths in range(60):
+            question = broker.declare(place.queue) if tenths % 3 else broker.delete(place.queue.name)
+            attempt = asyncio.create_task(question)
+            await asyncio.sleep(tenths / 10_000)
+            if attempt.cancel():
+                with pytest.raises(asyncio.CancelledError):
+                    await attempt
+        await open_queue(broker, place)
+
     @pytest.mark.parametrize("turns", range(5))
     async def test_a_publish_that_is_cancelled_does_no_harm(self, broker: Broker, place: Place, turns: int):
         """The envelope may or may not arrive, once; the next one of the same address does."""

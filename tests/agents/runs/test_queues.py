@@ -12,7 +12,7 @@ import pytest
 from tercet.agents.daemon import health
 from tercet.agents.machine.events import Ordered
 from tercet.agents.machine.outcomes import Restart
-from tercet.agents.runs.queues import JobQueues
+from tercet.agents.runs.queues import REOPEN_BEATS, JobQueues
 from tercet.agents.simulation.simulate import introduce
 from tercet.broker.interface import topology
 from tercet.broker.interface.base import Broker, Consumer, Delivery, Disconnected, Envelope, Handler, Lane, Queue
@@ -20,7 +20,7 @@ from tercet.broker.memory.broker import MemoryBroker, MemoryConnection
 from tercet.schemas.files.recovery import Recovery
 from tercet.schemas.messages.address import Round
 from tercet.schemas.messages.kinds import Job
-from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, Scene, make_table, party_settings, scene, three
+from tests.agents.scenes import BANK, CARD, NOTARY, PATIENT, QUICK, Scene, make_table, party_settings, scene, three
 from tests.agents.scenes import job as job_of
 
 TURNS = 3  # of the event loop that a call to the broker takes before and after what it does
@@ -207,6 +207,31 @@ async def test_whatever_goes_wrong_none_is_consumed_and_nothing_is_declared_late
         for _ in range(2 * TURNS):
             await asyncio.sleep(0)
         assert set(here.connection.broker.queues) == declared
+
+
+class Distant(Slow):
+    """A broker at which each call takes as long as queues may go without a consumer."""
+
+    consumed = 0
+
+    async def _wait(self) -> None:
+        await asyncio.sleep(REOPEN_BEATS * QUICK.heartbeat)
+
+    async def consume(self, queue_name: str, handler: Handler, lane: Lane) -> Consumer:
+        """See `Broker.consume`."""
+        self.consumed += 1
+        return await super().consume(queue_name, handler, lane)
+
+
+async def test_queues_that_are_still_being_opened_are_not_opened_again(tmp_path: Path) -> None:
+    """However long that takes: it would cost a busy broker as much again, and deliver twice."""
+    here = place(tmp_path)
+    here.queues._broker = distant = Distant(here.connection)
+    keeping = asyncio.create_task(here.queues.keep_consumed())
+    await here.queues.open(1.0)
+    await asyncio.sleep(2 * QUICK.heartbeat)
+    keeping.cancel()
+    assert (distant.consumed, here.consumed) == (len(here.all), here.all)
 
 
 # --- whole agents
