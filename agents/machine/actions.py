@@ -57,9 +57,13 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Wait until the broker has all that was said, within a deadline: Drained."""
+    """Wait until the broker has all that was said, within a deadline: Drained.
+
+    Where receivers may have left, what no queue takes is given up.
+    """
 
     deadline: str
+    may_have_left: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 Theory. The result is moved into its place before anybody hears that the job is done here, and the job stays done
 whatever becomes of its page. A run that another one of the same job supersedes ends without a word: all parties know it
-by one rule. What is told waits for the broker for as long as a deadline says.
+by one rule. What is told waits for the broker for as long as a deadline says: what others need for as long as the
+release may take, the last heartbeat as long as any other.
 """
 
 from collections.abc import Sequence
@@ -59,12 +60,12 @@ class Conclusion:
         """Take an event; return what to do. One that the step does not wait for means nothing."""
         match self.step, event:
             case ConclusionStep.KEEPING, events.ResultStored():
-                return self._follow("result is kept", actions.Drain("release"))
+                return self._follow("result is kept", actions.Drain("release", may_have_left=True))
             case ConclusionStep.SENDING, events.Drained():
                 done = actions.EnterState(State.DONE)
                 return self._follow("told", done, actions.SendHeartbeat(), actions.WriteReport())
             case ConclusionStep.REPORTING, events.ReportWritten():
-                return self._follow("report is written", actions.Drain("release"))
+                return self._follow("report is written", actions.Drain("verdict"))
             case ConclusionStep.LEAVING, events.Drained():
                 return self._follow("told", actions.End())
         return ()

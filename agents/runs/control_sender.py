@@ -57,7 +57,9 @@ class ControlSender:
                         await self._send(attempt, make_heartbeat(self._machine, position(attempt)), required=False)
                     case actions.Send(message, required):
                         await self._send(attempt, message, required=required)
-                    case actions.Drain(deadline):
+                    case actions.Drain(deadline, may_have_left):
+                        if may_have_left:
+                            attempt.outbox.give_up_unroutable()
                         drains.create_task(self._drain(attempt, deadline))
                     case None:
                         await attempt.close_outbox()

@@ -293,6 +293,11 @@ class Outbox:
         if not self.failed.done():
             self.failed.set_exception(error)
 
+    def give_up_unroutable(self) -> None:
+        """Drop what was posted so far and no queue takes: its receiver has left."""
+        for post in self._sending:
+            post.required = False
+
     async def drain(self, timeout: float) -> None:  # noqa: ASYNC109  a named duration of the caller's
         """Wait until all that was posted before is confirmed or given up.
 
