@@ -263,7 +263,7 @@ class RabbitBroker:
             async with self._links[Lane.ONLINE].own_channel() as channel:
                 return await ask(channel)
 
-        return await call(asked())
+        return await call(asked(), to_the_end=True)
 
 
 def _answer(error: BrokerError) -> Answer:

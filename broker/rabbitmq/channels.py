@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 import aiormq
 
 from tercet.broker.interface.base import Disconnected, Overloaded, Refused
-from tercet.broker.rabbitmq.errors import finish_despite_cancel
+from tercet.broker.rabbitmq.errors import call
 
 NUMBER_SECONDS: Final = 30.0  # the deadline "channel": how long a free number is waited for
 REST_SECONDS: Final = 0.05  # before a number is used again
@@ -69,7 +69,7 @@ class Channels:
             try:
                 yield channel
             finally:
-                await finish_despite_cancel(_closed(channel, answers))
+                await call(_closed(channel, answers), to_the_end=True)
 
     @asynccontextmanager
     async def reserve_number(self) -> AsyncIterator[int]:

@@ -15,7 +15,7 @@ from pamqp.commands import Basic
 from tercet.broker.interface.base import REFUSED, Envelope, Handler
 from tercet.broker.interface.dispatch import Dispatcher
 from tercet.broker.rabbitmq import frames
-from tercet.broker.rabbitmq.errors import finish_despite_cancel
+from tercet.broker.rabbitmq.errors import call
 from tercet.broker.rabbitmq.wire import Wire
 
 UNADDRESSED: Final = "unaddressed"
@@ -202,7 +202,7 @@ class RabbitConsumer:
     async def cancel(self) -> None:
         """See `Consumer.cancel`."""
         inside = self._dispatcher.in_handler()
-        await finish_despite_cancel(self._link.detach(self))
+        await call(self._link.detach(self), to_the_end=True)
         try:
             await self._dispatcher.stop()
         finally:

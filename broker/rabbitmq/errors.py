@@ -61,11 +61,16 @@ def as_broker_error(error: BaseException, doing: str) -> BrokerError | None:
     return None
 
 
-async def call(work: Coroutine[Any, Any, T]) -> T:
+async def call(work: Coroutine[Any, Any, T], *, to_the_end: bool = False) -> T:
     """Await a call of aiormq's; cancelled, end it and let the cancellation through.
 
     aiormq loses one cancellation in four: a call returns all the same, or fails as if the connection were down. So
     each has a task of its own.
+
+    Args:
+        work: The call.
+        to_the_end: Do not cut it short: half way, aiormq would close a channel, and now and then the broker closes the
+            connection over what it has sent.
 
     Raises:
         ConnectionError: aiormq has cancelled the call itself, as it does on a dying connection.
@@ -74,33 +79,12 @@ async def call(work: Coroutine[Any, Any, T]) -> T:
     try:
         await asyncio.wait([task])
     except asyncio.CancelledError:
-        task.cancel()
-        await _end(task)
-        raise
-    return _result(task)
-
-
-async def finish_despite_cancel(work: Coroutine[Any, Any, T]) -> T:
-    """Await a call to the end even when cancelled meanwhile, then let the cancellation through.
-
-    Cancelling a call half way makes aiormq close the channel, and with it everybody else's consumers. Raises as `call`.
-    """
-    task = asyncio.create_task(work)
-    try:
+        if not to_the_end:
+            task.cancel()
         await asyncio.wait([task])
-    except asyncio.CancelledError:
-        await _end(task)
+        if not task.cancelled():
+            task.exception()  # nobody else asks for it
         raise
-    return _result(task)
-
-
-async def _end(task: asyncio.Task[Any]) -> None:
-    await asyncio.wait([task])
-    if not task.cancelled():
-        task.exception()  # nobody else asks for it
-
-
-def _result(task: asyncio.Task[T]) -> T:
     if task.cancelled():
         raise ConnectionError("aiormq cancels what waits on a dying connection")
     return task.result()

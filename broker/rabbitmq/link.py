@@ -24,7 +24,7 @@ from tercet.broker.rabbitmq.alarm import Alarm
 from tercet.broker.rabbitmq.channels import Channels
 from tercet.broker.rabbitmq.connect import WiredConnection
 from tercet.broker.rabbitmq.consumer import Intake, RabbitConsumer, Report, WriteDeadLetter
-from tercet.broker.rabbitmq.errors import as_broker_error, call, finish_despite_cancel, occupied_error
+from tercet.broker.rabbitmq.errors import as_broker_error, call, occupied_error
 from tercet.broker.rabbitmq.publisher import Publisher
 
 RPC_SECONDS: Final = 30.0  # a broker that takes longer for a declaration or a consumer is as good as gone
@@ -165,9 +165,9 @@ class Link:
             raise occupied_error(queue_name)
         consumer = RabbitConsumer(self, queue_name, handler, report, self._dead_letter)
         try:
-            await finish_despite_cancel(self._start(consumer))
+            await call(self._start(consumer), to_the_end=True)
         except BaseException:
-            await finish_despite_cancel(consumer.cancel())  # it may hold deliveries already
+            await call(consumer.cancel(), to_the_end=True)  # it may hold deliveries already
             raise
         return consumer
 
