@@ -153,9 +153,15 @@ class RabbitBroker:
         self._declared[queue.name] = queue
 
     async def _declare(self, queue: Queue) -> int:
-        for exchange in dict.fromkeys(exchange for exchange, _ in queue.bindings):
-            await self.declare_exchange(exchange)
-        return await self.ask(f"declaring the queue {queue.name}", lambda channel: _declare_queue(channel, queue))
+        doing = f"declaring the queue {queue.name}"
+        try:
+            return await self._on_own_channel(lambda channel: _declare_queue(channel, queue))
+        except aiormq.ChannelNotFoundEntity:  # an exchange is made by whoever needs it first
+            for exchange in dict.fromkeys(exchange for exchange, _ in queue.bindings):
+                await self.declare_exchange(exchange)
+            return await self.ask(doing, lambda channel: _declare_queue(channel, queue))
+        except BaseException as error:
+            raise as_broker_error(error, doing) or error from error
 
     async def declare_exchange(self, name: str) -> None:
         """Make sure that a durable topic exchange of this name exists.
