@@ -320,8 +320,28 @@ async def test_a_broker_that_lets_nobody_look_for_exchanges_is_used_all_the_same
         return await declare(channel, name, **settings)
 
     monkeypatch.setattr(aiormq.Channel, "exchange_declare", refuse)
+    await whole.declare_exchange(place.exchange)
     await whole.declare(place.queue)
     await whole.publish(place.envelope(), Lane.ONLINE)
+
+
+async def test_an_exchange_is_looked_for_only_where_one_is_missing(
+    whole: RabbitBroker, place: Place, monkeypatch: pytest.MonkeyPatch
+):
+    """They are there but for two parties' first job; a job has ten bindings, and looking took half of its opening."""
+    looked: list[str] = []
+    declare = aiormq.Channel.exchange_declare
+
+    async def look(channel: aiormq.Channel, name: str, **settings: Any) -> Any:
+        looked.append(name)
+        return await declare(channel, name, **settings)
+
+    monkeypatch.setattr(aiormq.Channel, "exchange_declare", look)
+    await whole.declare(place.queue)
+    assert set(looked) == {place.exchange}
+    looked.clear()
+    await whole.declare(replace(place.queue, name=f"{place.queue.name}.again"))
+    assert looked == []
 
 
 async def test_a_queue_with_other_arguments_is_refused_by_name(amqp_url: str, whole: RabbitBroker, place: Place):
