@@ -121,13 +121,17 @@ class Deployment:
             assert time.monotonic() < end, "an agent did not start"
             time.sleep(0.1)
 
-    def without_socket(self, party: str) -> None:
-        """Let the commands of a party whose agent is up go through the broker."""
+    def socket(self, party: str) -> Path:
+        """The socket of a party whose agent is up, once it is there."""
         socket, end = self.folder / party / "agent.sock", time.monotonic() + START_SECONDS
         while not socket.exists():
             assert time.monotonic() < end, "an agent has no socket"
             time.sleep(0.05)
-        socket.unlink()
+        return socket
+
+    def without_socket(self, party: str) -> None:
+        """Let the commands of a party whose agent is up go through the broker."""
+        self.socket(party).unlink()
 
     def stop(self, party: str, how: signal.Signals = signal.SIGTERM) -> int:
         """End one agent; its exit code."""

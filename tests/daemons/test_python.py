@@ -29,7 +29,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory, amqp_url: str) -> Itera
 @contextmanager
 def through_the_broker(deployment: Deployment, name: str) -> Iterator[tercet.Party]:
     """A party whose agent's socket this program cannot find."""
-    socket = deployment.folder / name / "agent.sock"
+    socket = deployment.socket(name)
     away = socket.rename(socket.with_suffix(".away"))
     try:
         yield tercet.Party(deployment.settings(name))
