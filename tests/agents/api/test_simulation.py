@@ -20,7 +20,7 @@ from tercet.schemas.files.settings import Limits
 from tests.agents.api.made_up import ROWS, customers
 from tests.agents.reports.test_report import Page
 
-FAST: dict[str, Any] = {"id": "customer", "label": "bank.default", "epochs": 3, "accept_narrow": True, "holdout": 0.3}
+FAST: dict[str, Any] = {"id": "customer", "label": "bank.default", "epochs": 3, "accept_narrow": True, "holdout": 0.4}
 HOSTILE = "</td><script>alert(1)</script><img src=x onerror='alert(2)'>\u202e"
 SETTINGS = {
     "owners": {},
